@@ -1,0 +1,188 @@
+// The API as `maestro` calls it: one function a route, answers parsed by the contract's own schemas. Made by
+// `session.ts`, used by the commands.
+
+import type { z } from "zod";
+import { publishedKeys, manifestList, type PublishedKeys } from "../shared/contract/http-audit.ts";
+import {
+  disclosureLink,
+  disclosurePending,
+  execution,
+  executionList,
+  type DisclosureLink,
+  type Execution,
+  type FinishExecution,
+  type StartExecution,
+} from "../shared/contract/http-executions.ts";
+import {
+  artifactBytesMax,
+  entitlementSet,
+  install,
+  installList,
+  publisherKey,
+  release,
+  type Entitlement,
+  type EntitlementSet,
+  type Install,
+  type Release,
+} from "../shared/contract/http-market.ts";
+import { pqlAnswer, type PqlAnswer } from "../shared/contract/http-pql.ts";
+import { privacyBudget, type PrivacyBudget } from "../shared/contract/http-privacy.ts";
+import { apiKey, apiKeyList, newApiKey, whoami, type ApiKey, type Whoami } from "../shared/contract/http-tenancy.ts";
+import type { Channel, Role } from "../shared/contract/names.ts";
+import type { SignedBundle } from "../shared/contract/events.ts";
+import { Failure } from "./failure.ts";
+import { readBytes, readJson, readText, send, type Call, type Wire } from "./http.ts";
+
+const tileBytesMax = 64 * 1024;
+const manifestBytesMax = 1024 * 1024;
+const segmentBytesMax = 256 * 1024 * 1024;
+const uploadWithinMs = 120_000;
+
+export type Api = ReturnType<typeof createApi>;
+export type LinkAnswer =
+  | { readonly state: "ready"; readonly link: DisclosureLink }
+  | { readonly state: "building"; readonly retryAfterMs: number };
+export type ReleaseChoice = { readonly version: string } | { readonly channel: Channel };
+
+export function createApi(wire: Wire) {
+  async function json<T>(call: Call, schema: z.ZodType<T>): Promise<T> {
+    return fits(call, schema, await send(wire, call, readJson));
+  }
+  const path = (...parts: readonly string[]): string => `/api/${parts.map(encodeURIComponent).join("/")}`;
+
+  return {
+    whoami: (): Promise<Whoami> => json({ method: "GET", path: "/api/whoami" }, whoami),
+
+    keys: async (): Promise<ApiKey[]> => (await json({ method: "GET", path: "/api/keys" }, apiKeyList)).keys,
+    createKey: (body: { role: Role; expires_in_days: number | null }): Promise<z.infer<typeof newApiKey>> =>
+      json({ method: "POST", path: "/api/keys", json: body, idempotent: true }, newApiKey),
+    /** The API may answer the key or nothing. */
+    revokeKey: (id: string): Promise<ApiKey | null> => {
+      const call: Call = { method: "DELETE", path: path("keys", id), idempotent: true };
+      return send(wire, call, async (response) =>
+        response.status === 204 ? null : fits(call, apiKey, await readJson(response)),
+      );
+    },
+
+    addPublisherKey: (spki: string): Promise<z.infer<typeof publisherKey>> =>
+      json({ method: "POST", path: "/api/market/publisher-keys", json: { spki }, idempotent: true }, publisherKey),
+    publish: (artifact: Uint8Array<ArrayBuffer>, bundle: SignedBundle): Promise<Release> =>
+      json(
+        {
+          method: "POST",
+          path: "/api/market/releases",
+          bytes: { body: artifact, contentType: "application/gzip" },
+          headers: { "maestro-release-bundle": Buffer.from(JSON.stringify(bundle)).toString("base64") },
+          idempotent: true,
+          withinMs: uploadWithinMs,
+        },
+        release,
+      ),
+    release: (name: string, choice: ReleaseChoice): Promise<Release> =>
+      json({ method: "GET", path: "/api/market/releases", query: { package: name, ...choice } }, release),
+    artifact: (sha256: string): Promise<Uint8Array<ArrayBuffer>> =>
+      send(
+        wire,
+        {
+          method: "GET",
+          path: path("market", "artifacts", sha256),
+          headers: { accept: "application/gzip, application/problem+json" },
+          withinMs: uploadWithinMs,
+        },
+        readBytes(artifactBytesMax),
+      ),
+
+    entitlements: (): Promise<EntitlementSet> =>
+      json({ method: "GET", path: "/api/market/entitlements" }, entitlementSet),
+    entitle: (row: Entitlement, reason: string, ifMatch: number | null): Promise<EntitlementSet> =>
+      json(
+        {
+          method: "PUT",
+          path: "/api/market/entitlements",
+          json: { entitlements: [row], reason },
+          headers: ifMatch === null ? {} : { "if-match": `"v${ifMatch}"` },
+          idempotent: true,
+        },
+        entitlementSet,
+      ),
+
+    installs: async (): Promise<Install[]> =>
+      (await json({ method: "GET", path: "/api/market/installs" }, installList)).installs,
+    install: (name: string, channel: Channel): Promise<Install> =>
+      json(
+        { method: "POST", path: "/api/market/installs", json: { package: name, channel }, idempotent: true },
+        install,
+      ),
+
+    startExecution: (body: StartExecution): Promise<Execution> =>
+      json({ method: "POST", path: "/api/executions", json: body, idempotent: true }, execution),
+    finishExecution: (id: string, body: FinishExecution): Promise<Execution> =>
+      json({ method: "POST", path: path("executions", id, "finish"), json: body, idempotent: true }, execution),
+    execution: (id: string): Promise<Execution> => json({ method: "GET", path: path("executions", id) }, execution),
+    executions: (query: { limit?: number; cursor?: string }): Promise<z.infer<typeof executionList>> =>
+      json({ method: "GET", path: "/api/executions", query }, executionList),
+
+    disclosureLink: (id: string): Promise<LinkAnswer> => {
+      const call: Call = { method: "GET", path: `${path("executions", id)}/disclosure:link` };
+      return send(wire, call, async (response): Promise<LinkAnswer> => {
+        const value = await readJson(response);
+        if (response.status !== 202) return { state: "ready", link: fits(call, disclosureLink, value) };
+        return { state: "building", retryAfterMs: fits(call, disclosurePending, value).retry_after_s * 1000 };
+      });
+    },
+
+    pql: (query: string, cursor?: string): Promise<PqlAnswer> =>
+      json({ method: "POST", path: "/api/pql", json: cursor === undefined ? { query } : { query, cursor } }, pqlAnswer),
+
+    budget: (): Promise<PrivacyBudget> => json({ method: "GET", path: "/api/privacy/budget" }, privacyBudget),
+    setBudget: (body: { limit_units: number; leak_units_per_hour: number }): Promise<PrivacyBudget> =>
+      json({ method: "PUT", path: "/api/privacy/budget", json: body, idempotent: true }, privacyBudget),
+
+    publishedKeys: (): Promise<PublishedKeys> => json({ method: "GET", path: "/api/audit/keys" }, publishedKeys),
+    checkpoint: (): Promise<string> =>
+      send(
+        wire,
+        { method: "GET", path: "/api/audit/checkpoint", headers: { accept: "text/plain, application/problem+json" } },
+        readText,
+      ),
+    manifests: (after: string | null): Promise<z.infer<typeof manifestList>> =>
+      json({ method: "GET", path: "/api/audit/manifests", query: { after: after ?? undefined } }, manifestList),
+    manifest: (range: string): Promise<Uint8Array<ArrayBuffer>> =>
+      send(wire, { method: "GET", path: path("audit", "manifests", range) }, readBytes(manifestBytesMax)),
+    segment: (range: string): Promise<Uint8Array<ArrayBuffer>> =>
+      send(
+        wire,
+        {
+          method: "GET",
+          path: path("audit", "segments", range),
+          headers: { accept: "application/vnd.apache.parquet, application/problem+json" },
+          withinMs: uploadWithinMs,
+        },
+        readBytes(segmentBytesMax),
+      ),
+    tile: (name: string): Promise<Uint8Array<ArrayBuffer>> =>
+      send(
+        wire,
+        {
+          method: "GET",
+          path: path("audit", "tiles", ...name.split("/")),
+          headers: { accept: "application/octet-stream, application/problem+json" },
+        },
+        readBytes(tileBytesMax),
+      ),
+  };
+}
+
+function fits<T>(call: Call, schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  // The paths of the fields, never their values: an answer may hold a new key.
+  const fields = [...new Set(parsed.error.issues.map((issue) => issue.path.join(".") || issue.code))].slice(0, 5);
+  throw new Failure(
+    "failure",
+    `The API's answer to ${call.method} ${call.path} does not fit the contract (${fields.join(", ")})`,
+    {
+      advice: "This CLI and the API may be of different versions.",
+    },
+  );
+}

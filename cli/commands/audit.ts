@@ -1,0 +1,157 @@
+// `maestro audit`: the tenant's log, checked from its bytes.
+
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { gunzipSync, gzipSync } from "node:zlib";
+import type { Command } from "commander";
+import { z } from "zod";
+import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
+import { originOf } from "../../shared/audit/checkpoint.ts";
+import type { Gzip } from "../../shared/audit/segment.ts";
+import { verifyLog, type LogReader, type LogVerdict, type RememberedHead } from "../../shared/audit/verify.ts";
+import { group, leaf, type Act } from "../command.ts";
+import type { ExitName } from "../exit-codes.ts";
+import { errorCode, Failure } from "../failure.ts";
+import { folderOf, writePrivate } from "../folders.ts";
+import { apiLog, folderLog, mirrored, tenantIn } from "../log-readers.ts";
+import { printable } from "../output.ts";
+import type { Session } from "../session.ts";
+import { fetchKeys, fileNameOf, offlineKeys } from "../trusted-keys.ts";
+
+export function auditCommands(program: Command, act: Act): void {
+  const audit = group(program, "audit", "the tenant's audit log");
+  leaf(audit, "keys", {
+    summary: "fetch and remember the keys that sign log, receipts and packs",
+    examples: ["maestro audit keys", "maestro audit keys --out keys.json"],
+  })
+    .option("--out <file>", "also write the key set there")
+    .action(act(showKeys));
+  leaf(audit, "verify", {
+    summary: "recompute the whole log: rows, tree, signatures; exit code 7 where it does not verify",
+    more:
+      "VERIFIED     all of it, and it continues the head that was remembered from the last time\n" +
+      "VERIFIED-TO  all of it up to a row; no head was remembered, so that later rows would not be missed\n" +
+      "GAP          something signed is not there\n" +
+      "TAMPERED     something is there that was not signed\n" +
+      "DIVERGED     two signed heads that cannot both be true",
+    examples: [
+      "maestro audit verify",
+      "maestro audit verify --out ./log-copy",
+      "maestro audit verify --dir ./log-copy --keys keys.json --json",
+    ],
+  })
+    .option("--dir <dir>", "verify a folder laid out like the bucket, without a network")
+    .option("--tenant <id>", "with --dir: whose log")
+    .option("--out <dir>", "keep a copy of what was verified, laid out like the bucket")
+    .option("--keys <file>", "a key set saved from GET /api/audit/keys")
+    .action(act(verify));
+}
+
+async function showKeys(session: Session, options: { out?: string }): Promise<void> {
+  const published = await fetchKeys(session);
+  if (options.out !== undefined) {
+    await writePrivate(resolve(session.host.cwd, options.out), `${JSON.stringify(published, null, 2)}\n`);
+  }
+  session.out.result(published, () =>
+    session.out.table(
+      ["use", "algorithm", "kid", "since"],
+      published.keys.map((key) => [key.use, key.algorithm, key.kid, key.not_before]),
+    ),
+  );
+}
+
+const gzip: Gzip = {
+  deflate: (bytes) => new Uint8Array(gzipSync(bytes)),
+  inflate(bytes, byteCount) {
+    const inflated = new Uint8Array(gunzipSync(bytes, { maxOutputLength: Math.max(1, byteCount) }));
+    if (inflated.length !== byteCount) throw new RangeError("a page has another size than it says");
+    return inflated;
+  },
+};
+
+interface VerifyOptions {
+  readonly dir?: string;
+  readonly tenant?: string;
+  readonly out?: string;
+  readonly keys?: string;
+}
+
+async function verify(session: Session, options: VerifyOptions): Promise<ExitName> {
+  const { host, out } = session;
+  const { reader, tenantId } = await logOf(session, options);
+  const keys =
+    options.keys === undefined && options.dir === undefined
+      ? await fetchKeys(session)
+      : await offlineKeys(session, options.keys);
+  const path = join(folderOf(host, "state"), "heads", `${fileNameOf(originOf(keys.origin_prefix, tenantId))}.json`);
+  const remembered = await readHead(path);
+  let total: number | null = null;
+  let progress = out.progress("rows", 0);
+  const verdict = await verifyLog(reader, {
+    tenantId,
+    keys,
+    sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
+    gzip,
+    remembered,
+    onProgress: (rows, all) => {
+      if (host.interrupted.aborted) throw new Failure("interrupted", "Interrupted");
+      if (all !== total) {
+        total = all;
+        progress = out.progress("rows", all);
+      }
+      progress.update(rows);
+    },
+  }).finally(() => progress.end());
+  // Only a longer log is remembered: the memory never goes back.
+  if (verdict.head !== null && verdict.head.size > (remembered?.size ?? 0))
+    await writePrivate(path, `${JSON.stringify(verdict.head)}\n`);
+  out.result({ ...verdict, tenant_id: tenantId, remembered }, () => verdictText(session, verdict));
+  return verdict.head === null ? "verification_failed" : "ok";
+}
+
+async function logOf(session: Session, options: VerifyOptions): Promise<{ reader: LogReader; tenantId: string }> {
+  const { host } = session;
+  if (options.dir !== undefined) {
+    if (options.out !== undefined) throw new Failure("usage", "--dir and --out exclude each other");
+    const folder = resolve(host.cwd, options.dir);
+    const tenantId = options.tenant ?? (await tenantIn(folder));
+    // It becomes a path.
+    if (!tenantIdShape.safeParse(tenantId).success) throw new Failure("usage", "--tenant is not the id of a tenant");
+    return { reader: folderLog(folder, tenantId), tenantId };
+  }
+  if (options.tenant !== undefined)
+    throw new Failure("usage", "--tenant goes with --dir; the API serves your own log only");
+  const api = await session.api();
+  const { tenant_id } = await api.whoami();
+  const reader = apiLog(api);
+  return {
+    reader: options.out === undefined ? reader : mirrored(reader, tenant_id, resolve(host.cwd, options.out)),
+    tenantId: tenant_id,
+  };
+}
+
+const headShape = z.strictObject({ size: z.int().min(0), root_sha256: z.string().regex(/^[0-9a-f]{64}$/) });
+
+async function readHead(path: string): Promise<RememberedHead | null> {
+  try {
+    return headShape.parse(JSON.parse(await readFile(path, "utf8")));
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") return null;
+    // To go on without it would be to forget what an attacker wants forgotten.
+    throw new Failure("failure", `The remembered head ${path} is not readable`, {
+      advice: "Restore it, or remove it and verify as if for the first time.",
+    });
+  }
+}
+
+function verdictText({ out }: Session, verdict: LogVerdict): string {
+  const word = verdict.head === null ? out.paint.red(verdict.verdict) : out.paint.green(verdict.verdict);
+  return [
+    `${word} ${printable(verdict.reason)}`,
+    ...(verdict.head === null ? [] : [out.paint.dim(`root ${verdict.head.root_sha256}`)]),
+    ...(verdict.first_bad?.range === null || verdict.first_bad === null
+      ? []
+      : [`in the range ${verdict.first_bad.range}`]),
+  ].join("\n");
+}

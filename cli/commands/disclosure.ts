@@ -1,0 +1,135 @@
+// `maestro disclosure`: the signed pack of one run, by a short-lived link, verified without anyone's help.
+
+import { createHash } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import type { DisclosureLink } from "../../shared/contract/http-executions.ts";
+import { executionId } from "../../shared/contract/http-executions.ts";
+import type { Api } from "../api.ts";
+import { group, integerFrom, leaf, type Act } from "../command.ts";
+import { download } from "../download.ts";
+import type { ExitName } from "../exit-codes.ts";
+import { errorCode, Failure } from "../failure.ts";
+import { interruptedFailure } from "../http.ts";
+import { printable } from "../output.ts";
+import type { Session } from "../session.ts";
+import { fetchKeys, offlineKeys } from "../trusted-keys.ts";
+
+const waitDefaultS = 60;
+const pollMinMs = 200;
+
+export function disclosureCommands(program: Command, act: Act): void {
+  const disclosure = group(program, "disclosure", "the signed pack of one run");
+  leaf(disclosure, "link <execution>", {
+    summary: "get a link to the pack; whoever has the link has the pack, until it expires",
+    examples: ["maestro disclosure link exe_01k9x6f6c8a0b1c2d3e4f5g6h7"],
+  })
+    .option("--wait <seconds>", "how long to wait while the pack is built", integerFrom(0, 600), waitDefaultS)
+    .action(act(link));
+  leaf(disclosure, "get <execution>", {
+    summary: "download the pack, resuming what an earlier call began, and check its digest",
+    examples: ["maestro disclosure get exe_01k9x6f6c8a0b1c2d3e4f5g6h7 --out pack.zip"],
+  })
+    .option("--out <file>", "where it goes (default: <execution>.zip in this folder)")
+    .option("--wait <seconds>", "how long to wait while the pack is built", integerFrom(0, 600), waitDefaultS)
+    .action(act(get));
+  leaf(disclosure, "verify <file>", {
+    summary: "verify a pack offline: signatures, proofs, receipt",
+    more: "Trusts the keys that `maestro disclosure get` or `maestro audit keys` remembered, or those given with --keys;\nnever the keys inside the pack.",
+    examples: ["maestro disclosure verify pack.zip", "maestro disclosure verify pack.zip --keys keys.json --json"],
+  })
+    .option("--keys <file>", "a key set saved from GET /api/audit/keys")
+    .action(act(verify));
+}
+
+async function link(session: Session, id: string, options: { wait: number }): Promise<void> {
+  const ready = await waitForLink(session, await session.api(), id, options.wait);
+  session.out.result(ready, () => ready.url);
+  session.out.note(`sha256 ${ready.sha256}, ${ready.bytes} bytes, works until ${ready.expires_at}`);
+}
+
+async function waitForLink(session: Session, api: Api, id: string, waitS: number): Promise<DisclosureLink> {
+  const { host } = session;
+  const until = host.now() + waitS * 1000;
+  for (;;) {
+    const answer = await api.disclosureLink(id);
+    if (answer.state === "ready") return answer.link;
+    const left = until - host.now();
+    if (left <= 0) {
+      throw new Failure("unavailable", "The pack is still being built", {
+        advice: "Ask again in a moment, or wait longer with --wait.",
+      });
+    }
+    try {
+      await host.sleep(Math.min(left, Math.max(pollMinMs, answer.retryAfterMs)), host.interrupted);
+    } catch (error) {
+      if (host.interrupted.aborted) throw interruptedFailure();
+      throw error;
+    }
+  }
+}
+
+async function get(session: Session, id: string, options: { out?: string; wait: number }): Promise<void> {
+  // The id becomes a file name, so it has to be one.
+  if (!executionId.safeParse(id).success) throw new Failure("usage", "That is not the id of an execution");
+  const file = resolve(session.host.cwd, options.out ?? `${id}.zip`);
+  const ready = await waitForLink(session, await session.api(), id, options.wait);
+  await fetchKeys(session);
+  const progress = session.out.progress("pack", ready.bytes);
+  try {
+    await download(session.host, { url: ready.url, file, bytes: ready.bytes, sha256: ready.sha256 }, (have) =>
+      progress.update(have),
+    );
+  } catch (error) {
+    if (errorCode(error) === null || error instanceof Failure) throw error;
+    throw new Failure("failure", `The pack cannot be written to ${file} (${errorCode(error)})`);
+  } finally {
+    progress.end();
+  }
+  session.out.result(
+    { execution_id: id, file, bytes: ready.bytes, sha256: ready.sha256, grant_id: ready.grant_id },
+    () =>
+      session.out.record([
+        ["file", file],
+        ["bytes", ready.bytes],
+        ["sha256", ready.sha256],
+      ]),
+  );
+}
+
+async function verify(session: Session, name: string, options: { keys?: string }): Promise<ExitName> {
+  // Loaded here only: the verifier is large, and no other command needs it.
+  const { packBytesMax, verifyPack } = await import("../../shared/disclosure/verify.ts");
+  const path = resolve(session.host.cwd, name);
+  const keys = await offlineKeys(session, options.keys);
+  const hash = (bytes: Uint8Array): Uint8Array<ArrayBuffer> =>
+    new Uint8Array(createHash("sha256").update(bytes).digest());
+  const verdict = await verifyPack(await readPack(path, packBytesMax), keys, hash);
+  session.out.result({ verdict: verdict.ok ? "verified" : "failed", ...verdict }, () =>
+    verdict.ok
+      ? [
+          session.out.paint.green("verified"),
+          session.out.record(
+            Object.entries(verdict.facts).map(([fact, value]) => [fact.replaceAll("_", " "), value] as const),
+          ),
+        ].join("\n")
+      : `${session.out.paint.red("does not verify")}: ${printable(verdict.reason)}${verdict.file === null ? "" : ` (${printable(verdict.file)})`}`,
+  );
+  return verdict.ok ? "ok" : "verification_failed";
+}
+
+async function readPack(path: string, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    const { size } = await stat(path);
+    if (size > bytesMax)
+      throw new Failure("verification_failed", `The pack has ${size} bytes; the most is ${bytesMax}`);
+    return new Uint8Array(await readFile(path));
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    throw new Failure(
+      errorCode(error) === "ENOENT" ? "not_found" : "usage",
+      `The pack ${path} cannot be read (${errorCode(error) ?? "unknown"})`,
+    );
+  }
+}

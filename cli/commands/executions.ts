@@ -1,0 +1,64 @@
+// `maestro executions`: the tenant's runs.
+
+import type { Command } from "commander";
+import type { Execution } from "../../shared/contract/http-executions.ts";
+import { group, integerFrom, leaf, type Act } from "../command.ts";
+import type { Session } from "../session.ts";
+
+export function executionCommands(program: Command, act: Act): void {
+  const executions = group(program, "executions", "runs of packages");
+  leaf(executions, "list", {
+    summary: "list runs, newest first",
+    examples: ["maestro executions list", "maestro executions list --limit 5 --json"],
+  })
+    .option("--limit <count>", "1 to 100", integerFrom(1, 100), 20)
+    .option("--cursor <cursor>", "`next_cursor` of the page before")
+    .action(act(list));
+  leaf(executions, "show <id>", {
+    summary: "show one run",
+    examples: ["maestro executions show exe_01k9x6f6c8a0b1c2d3e4f5g6h7"],
+  }).action(act(show));
+}
+
+async function list(session: Session, options: { limit: number; cursor?: string }): Promise<void> {
+  const query = { limit: options.limit, ...(options.cursor === undefined ? {} : { cursor: options.cursor }) };
+  const page = await (await session.api()).executions(query);
+  session.out.result(page, () =>
+    session.out.table(
+      ["id", "package", "version", "status", "exit", "ms", "units", "started"],
+      page.executions.map((run) => [
+        run.id,
+        run.package,
+        run.version,
+        run.status,
+        run.exit_code,
+        run.duration_ms,
+        run.units,
+        run.started_at,
+      ]),
+    ),
+  );
+  if (page.next_cursor !== null && !session.out.json) {
+    session.out.note(`more: maestro executions list --limit ${options.limit} --cursor ${page.next_cursor}`);
+  }
+}
+
+export const executionRecord = (session: Session, run: Execution): string =>
+  session.out.record([
+    ["execution", run.id],
+    ["package", `${run.package} ${run.version} (${run.channel})`],
+    ["status", run.status],
+    ["exit code", run.exit_code],
+    ["release", run.release_sha256],
+    ["input", run.input_sha256],
+    ["output", run.output_sha256],
+    ["privacy units", run.units],
+    ["started", run.started_at],
+    ["finished", run.finished_at],
+    ["duration", run.duration_ms === null ? null : `${run.duration_ms} ms`],
+  ]);
+
+async function show(session: Session, id: string): Promise<void> {
+  const run = await (await session.api()).execution(id);
+  session.out.result(run, () => executionRecord(session, run));
+}

@@ -1,0 +1,126 @@
+// Where `maestro audit verify` reads a log from: the API, or a folder laid out like the bucket. Neither is trusted; the
+// verifier in shared/audit decides.
+
+import { mkdir, readdir, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { utf8Text } from "../shared/contract/bytes.ts";
+import { manifestKey, parseRange, segmentKey, type Range } from "../shared/audit/layout.ts";
+import type { LogReader } from "../shared/audit/verify.ts";
+import type { Api } from "./api.ts";
+import { ApiProblem, errorCode, Failure } from "./failure.ts";
+import { writePrivate } from "./folders.ts";
+
+async function orNull<T>(asked: Promise<T>): Promise<T | null> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof ApiProblem && error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** The log as the API serves it. */
+export const apiLog = (api: Api): LogReader => ({
+  checkpoint: () => orNull(api.checkpoint()),
+  ranges: async (after) => (await api.manifests(after)).ranges,
+  manifest: (range) => orNull(api.manifest(range)),
+  segment: (range) => orNull(api.segment(range)),
+  tile: (path) => orNull(api.tile(path)),
+});
+
+const checkpointName = (tenantId: string): string => `${tenantId}/checkpoint`;
+
+function rangeOf(name: string): Range {
+  const range = parseRange(name);
+  if (range === null) throw new Failure("verification_failed", "The log names a range that is none");
+  return range;
+}
+
+/** `reader`, with a copy of all that it reads in `folder`, laid out like the bucket. */
+export function mirrored(reader: LogReader, tenantId: string, folder: string): LogReader {
+  async function keep<T extends Uint8Array | string>(key: string, content: T | null): Promise<T | null> {
+    if (content === null) return null;
+    const path = join(folder, key);
+    try {
+      await mkdir(dirname(path), { recursive: true });
+      await writePrivate(path, content);
+    } catch (error) {
+      throw new Failure("failure", `The copy cannot be written to ${path} (${errorCode(error) ?? "unknown"})`);
+    }
+    return content;
+  }
+  return {
+    ...reader,
+    checkpoint: async () => keep(checkpointName(tenantId), await reader.checkpoint()),
+    manifest: async (range) => keep(manifestKey(tenantId, rangeOf(range)), await reader.manifest(range)),
+    segment: async (range) => keep(segmentKey(tenantId, rangeOf(range)), await reader.segment(range)),
+  };
+}
+
+async function readOrNull(path: string): Promise<Uint8Array<ArrayBuffer> | null> {
+  try {
+    return new Uint8Array(await readFile(path));
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") return null;
+    throw new Failure("failure", `${path} cannot be read (${errorCode(error) ?? "unknown"})`);
+  }
+}
+
+async function namesIn(folder: string, ending: string): Promise<string[]> {
+  try {
+    const names = await readdir(folder);
+    return names.filter((name) => name.endsWith(ending)).map((name) => name.slice(0, -ending.length));
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") return [];
+    throw new Failure("failure", `${folder} cannot be read (${errorCode(error) ?? "unknown"})`);
+  }
+}
+
+/** A copy of the bucket in a folder. A range counts where its manifest or its segment is there: half of one is a gap. */
+export function folderLog(folder: string, tenantId: string): LogReader {
+  const at = (key: string): string => join(folder, key);
+  let names: Promise<string[]> | null = null;
+  const allNames = async (): Promise<string[]> => {
+    const manifests = await namesIn(at(`${tenantId}/manifest`), ".json");
+    const segments = await namesIn(at(`${tenantId}/seg`), ".parquet");
+    return [...new Set([...manifests, ...segments])].filter((name) => parseRange(name) !== null).toSorted();
+  };
+  return {
+    async checkpoint() {
+      const bytes = await readOrNull(at(checkpointName(tenantId)));
+      try {
+        return bytes === null ? null : utf8Text(bytes);
+      } catch (error) {
+        if (error instanceof TypeError)
+          throw new Failure("verification_failed", "The checkpoint in the folder is not UTF-8");
+        throw error;
+      }
+    },
+    async ranges(after) {
+      names ??= allNames();
+      const all = await names;
+      return after === null ? all : all.filter((name) => name > after);
+    },
+    manifest: (range) => readOrNull(at(manifestKey(tenantId, rangeOf(range)))),
+    segment: (range) => readOrNull(at(segmentKey(tenantId, rangeOf(range)))),
+    tile: (path) => readOrNull(at(`${tenantId}/tile/${path}`)),
+  };
+}
+
+/** The one tenant whose log is in the folder. */
+export async function tenantIn(folder: string): Promise<string> {
+  let entries: string[];
+  try {
+    entries = await readdir(folder);
+  } catch (error) {
+    throw new Failure("usage", `The folder ${folder} cannot be read (${errorCode(error) ?? "unknown"})`);
+  }
+  const tenants = entries.filter((name) => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(name));
+  const [tenant] = tenants;
+  if (tenant === undefined || tenants.length > 1) {
+    throw new Failure("usage", `The folder holds the logs of ${tenants.length} tenants`, {
+      advice: "Name one with --tenant.",
+    });
+  }
+  return tenant;
+}

@@ -1,0 +1,42 @@
+// Entry of `maestro` on Node 24; cli/maestro.mjs starts it. Fills the host from the process and sets the exit code.
+
+import { setTimeout as delay } from "node:timers/promises";
+import { exitCodeOf } from "./exit-codes.ts";
+import type { Host } from "./host.ts";
+import { runMaestro } from "./program.ts";
+
+const interruption = new AbortController();
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.on(signal, () => {
+    // The second time the person means it: no more tidying up.
+    if (interruption.signal.aborted) process.exit(exitCodeOf("interrupted"));
+    interruption.abort();
+  });
+}
+
+// `maestro … | head`: the reader has left, which is not an error.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === "EPIPE" ? 0 : exitCodeOf("failure"));
+  });
+}
+
+const host: Host = {
+  env: process.env,
+  cwd: process.cwd(),
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  stdoutIsTerminal: process.stdout.isTTY,
+  stderrIsTerminal: process.stderr.isTTY,
+  interrupted: interruption.signal,
+  now: Date.now,
+  sleep: async (ms, signal) => {
+    await delay(ms, undefined, signal === undefined ? {} : { signal });
+  },
+};
+
+process.exitCode = await runMaestro(process.argv.slice(2), host);
+// stdin read in part (a prompt) would keep the process alive.
+process.stdin.destroy();

@@ -1,0 +1,139 @@
+// How answers look: on a terminal, in a pipe, as JSON; where a PQL error points; what help says.
+
+import { describe, expect, test } from "vitest";
+import { pointAt } from "./commands/pql.ts";
+import { exitCodes } from "./exit-codes.ts";
+import { createOutput, printable } from "./output.ts";
+import { maestro, testHost } from "./testing/host.ts";
+import { apiKey } from "./testing/market.ts";
+import { json, problem, testServer } from "./testing/server.ts";
+
+const covers = { from: "2026-04-13T16:00:00.000Z", to: "2026-04-13T17:00:00.000Z" };
+
+describe("a table", () => {
+  const table = (terminal: boolean, env = {}) =>
+    createOutput(testHost({ terminal, env }), false).table(
+      ["name", "count"],
+      [
+        ["a", 5],
+        ["longer", 10],
+      ],
+    );
+
+  test("is tabs in a pipe, columns on a terminal, without colour where NO_COLOR is set", () => {
+    expect(table(false)).toBe("name\tcount\na\t5\nlonger\t10");
+    expect(table(true, { NO_COLOR: "1" })).toBe("name    count\na           5\nlonger     10");
+    expect(table(true)).toContain("\u001B[1m");
+    expect(table(true, { TERM: "dumb" })).not.toContain("\u001B");
+  });
+
+  test("holds no control characters of what it shows", () => {
+    expect(printable("a\u001b]0;title\u0007\tb")).toBe("a\\u{1b}]0;title\\u{7}\\u{9}b");
+  });
+});
+
+describe("maestro pql", () => {
+  async function withAnswer(answer: unknown) {
+    const server = await testServer();
+    server.on("POST /api/pql", json(answer));
+    return {
+      server,
+      host: testHost({ env: { MAESTRO_API_URL: server.url, MAESTRO_API_KEY: apiKey }, stdin: "FIND executions\n" }),
+    };
+  }
+
+  test("shows groups, their rest and their buckets; without an Idempotency-Key", async () => {
+    const { server, host } = await withAnswer({
+      kind: "groups",
+      covers,
+      field: "package",
+      bucket_ms: 60_000,
+      groups: [
+        { name: "tools/a", total: 3 },
+        { name: null, total: 1 },
+      ],
+      other: 2,
+      total: 6,
+      buckets: [{ start: covers.from, partial: true, counts: [3, 1], other: 2 }],
+    });
+    const { code, out } = await maestro(host, "pql", "FIND executions");
+    expect(code).toBe(0);
+    expect(out.split("\n").slice(0, 5)).toEqual([
+      "package\ttotal",
+      "tools/a\t3",
+      "(none)\t1",
+      "(other)\t2",
+      "(total)\t6",
+    ]);
+    expect(out).toContain(`${covers.from}\t3\t1\t2\tpartial`);
+    expect(server.seen[0]!.headers["idempotency-key"]).toBeUndefined();
+  });
+
+  test("shows rows in the order of the columns, and reads the query from stdin for -", async () => {
+    const { server, host } = await withAnswer({
+      kind: "rows",
+      covers,
+      columns: ["b", "a"],
+      rows: [{ a: 1, b: "x" }],
+      next_cursor: "c1",
+    });
+    const { out, err } = await maestro(host, "pql", "-");
+    expect(out.split("\n").slice(0, 2)).toEqual(["b\ta", "x\t1"]);
+    expect(err).toContain("--cursor c1");
+    expect(JSON.parse(server.seen[0]!.body.toString())).toEqual({ query: "FIND executions" });
+  });
+
+  test("puts a caret under the place that the problem names", async () => {
+    const server = await testServer();
+    server.on(
+      "POST /api/pql",
+      problem(400, {
+        code: "pql_invalid",
+        title: "The PQL query cannot be run",
+        detail: "Expected a subject.",
+        line: 2,
+        column: 3,
+      }),
+    );
+    const host = testHost({ env: { MAESTRO_API_URL: server.url, MAESTRO_API_KEY: apiKey } });
+    const { code, err } = await maestro(host, "pql", "FIND\n  nothing");
+    expect(code).toBe(2);
+    expect(err.split("\n").slice(0, 2)).toEqual(["    nothing", "    ^"]);
+  });
+
+  test("points into long lines, and nowhere where the query has no such place", () => {
+    const [line = "", caret = ""] = pointAt(`${"a".repeat(500)}!`, 1, 501);
+    expect(line[caret.indexOf("^")]).toBe("!");
+    expect(line.length).toBeLessThan(170);
+    expect(pointAt("short", 1, 99)).toEqual([]);
+    expect(pointAt("short", 2, 1)).toEqual([]);
+  });
+});
+
+describe("help", () => {
+  test("every command has examples, and --json", async () => {
+    const host = testHost();
+    const groups = ["keys", "market", "executions", "disclosure", "audit", "budget"];
+    const listed = async (...path: string[]): Promise<string[]> =>
+      [...(await maestro(host, ...path, "--help")).out.matchAll(/^ {2}([a-z]+) .*$/gm)].map(([, name]) => name!);
+    const leaves = (await listed()).filter((name) => !groups.includes(name)).map((name) => [name]);
+    for (const group of groups) leaves.push(...(await listed(group)).map((name) => [group, name]));
+    expect(leaves.length).toBeGreaterThanOrEqual(26);
+    for (const path of leaves) {
+      const { code, out } = await maestro(host, ...path, "--help");
+      expect(code).toBe(0);
+      expect(out).toContain(`$ maestro ${path.join(" ")}`);
+      expect(out).toContain("--json");
+    }
+  });
+
+  test("exit-codes lists them all, and unknown things are exit code 2 with one JSON value", async () => {
+    const { json: value } = await maestro(testHost(), "help", "exit-codes", "--json");
+    expect((value()["exit_codes"] as unknown[]).length).toBe(Object.keys(exitCodes).length);
+    const wrong = await maestro(testHost(), "market", "nothing", "--json");
+    expect(wrong.code).toBe(2);
+    expect((wrong.json()["error"] as Record<string, unknown>)["exit_code"]).toBe(2);
+    expect((await maestro(testHost(), "help", "nothing")).code).toBe(2);
+    expect((await maestro(testHost())).code).toBe(2);
+  });
+});

@@ -1,0 +1,58 @@
+// Whether a downloaded artifact is the one that its publisher signed and the marketplace countersigned. Called by
+// `maestro run` before a byte is unpacked.
+
+import { sha256Hex } from "../../shared/contract/bytes.ts";
+import { canonicalJson } from "../../shared/contract/events.ts";
+import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
+import type { PackageManifest, Release } from "../../shared/contract/http-market.ts";
+import { checkRelease } from "../../shared/signing/release.ts";
+import { Failure } from "../failure.ts";
+import { readPackage } from "./archive.ts";
+
+export interface Pinned {
+  readonly package: string;
+  readonly version: string;
+  readonly release_id: string;
+  /** Digest of the artifact, as the execution names it. */
+  readonly release_sha256: string;
+}
+
+/**
+ * Both signatures, the digest, and that the manifest inside is the signed one. Answers the signed manifest; throws
+ * Failure `verification_failed` with the first thing that does not hold.
+ */
+export async function verifyRelease(
+  pinned: Pinned,
+  release: Release,
+  keys: PublishedKeys,
+  artifact: Uint8Array<ArrayBuffer>,
+): Promise<PackageManifest> {
+  const marketplaceKeys = new Map(keys.keys.filter((key) => key.use === "release").map((key) => [key.kid, key.spki]));
+  const checked = await checkRelease(
+    {
+      publisher: release.publisher_bundle,
+      marketplace: release.marketplace_bundle,
+      publisherSpki: release.publisher_key,
+    },
+    marketplaceKeys,
+  );
+  if (!checked.ok) throw refuse(checked.reason);
+  const { manifest, artifact_sha256, artifact_bytes } = checked.release;
+  if (release.id !== pinned.release_id) throw refuse("the release that came is not the one of this execution");
+  if (manifest.name !== pinned.package || manifest.version !== pinned.version) {
+    throw refuse(`it is signed as ${manifest.name} ${manifest.version}`);
+  }
+  if (artifact_sha256 !== pinned.release_sha256)
+    throw refuse("the signatures are over another artifact than the pinned one");
+  if ((await sha256Hex(artifact)) !== artifact_sha256 || artifact.length !== artifact_bytes) {
+    throw refuse("the artifact's bytes are not those that were signed");
+  }
+  const inside = await readPackage(artifact, manifest.limits.unpacked_bytes);
+  if (canonicalJson(inside.manifest) !== canonicalJson(manifest)) {
+    throw refuse("the maestro.json inside is not the manifest that was signed");
+  }
+  return manifest;
+}
+
+const refuse = (why: string): Failure =>
+  new Failure("verification_failed", `The release is refused: ${why}`, { advice: "Nothing of it was run." });

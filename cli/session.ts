@@ -1,0 +1,32 @@
+// What a command works with: the host, its output, the API as the logged-in caller. Made by `program.ts`.
+
+import { createApi, type Api } from "./api.ts";
+import { currentApiUrl, currentLogin } from "./config.ts";
+import type { Host } from "./host.ts";
+import { createOutput, type Output } from "./output.ts";
+
+export interface Session {
+  readonly host: Host;
+  readonly out: Output;
+  /** The API with the stored or given credential. Throws Failure `denied` where there is none. */
+  api(options?: { readonly evenWhenInterrupted: boolean }): Promise<Api>;
+  /** The API's public routes, without a credential. */
+  openApi(): Promise<Api>;
+  apiUrl(): Promise<string>;
+}
+
+export function createSession(host: Host, json: boolean): Session {
+  return {
+    host,
+    out: createOutput(host, json),
+    async api(options) {
+      const { apiUrl, secret } = await currentLogin(host);
+      const signal = options?.evenWhenInterrupted === true ? null : host.interrupted;
+      return createApi({ baseUrl: apiUrl, secret, host, signal });
+    },
+    async openApi() {
+      return createApi({ baseUrl: await currentApiUrl(host), secret: null, host, signal: host.interrupted });
+    },
+    apiUrl: () => currentApiUrl(host),
+  };
+}

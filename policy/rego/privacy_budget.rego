@@ -1,0 +1,21 @@
+# Privacy budgets, explained: the ledger's atomic reserve decides, and these rules say why it said no. Micro-epsilon,
+# whole numbers. `input.privacy` is null while the ledger was not asked, or where it had room.
+package mc.privacy
+
+deny contains {
+	"reason": sprintf(
+		"The run needs %d micro-epsilon, and %d are left of the tenant's privacy budget.",
+		[input.privacy.units, input.privacy.remaining_units],
+	),
+	"fix": {
+		"words": sprintf("Wait until the budget has leaked back, or have an admin raise its limit by %d micro-epsilon.", [missing_units]),
+		"method": "PUT",
+		"path": "/api/privacy/budget",
+		"body": null,
+	},
+} if {
+	is_object(input.privacy)
+	missing_units > 0
+}
+
+missing_units := input.privacy.units - input.privacy.remaining_units

@@ -1,0 +1,99 @@
+// `npm run test:interop`: test/interop, which checks this project against foreign programs and vectors written elsewhere.
+// What is absent is skipped with a sentence; where CI=true it is required, and what can be installed is.
+//   go, opa, python3   found on the PATH; the tests get their paths as MAESTRO_TOOL_GO, …_OPA, …_PYTHON3
+//   MAESTRO_VECTORS    folder of vectors, default ../shared/vectors
+
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { delimiter, join, resolve } from "node:path";
+import { endGroupsOnSignals, runGroup } from "./run/group.ts";
+import { countTests } from "./run/vitest-report.ts";
+import { projectFolder } from "./stack/workers.ts";
+
+const suiteMsMax = 900_000;
+const installMsMax = 600_000;
+const opaModule = "github.com/open-policy-agent/opa@v1.22.2";
+const required = process.env["CI"] === "true";
+const cacheFolder = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "maestro-interop");
+
+function find(name: string): string | null {
+  const go = spawnSync("go", ["env", "GOPATH"], { encoding: "utf8" });
+  const folders = [
+    join(cacheFolder, "bin"),
+    ...(process.env["PATH"] ?? "").split(delimiter),
+    join(go.stdout?.trim() || homedir(), "bin"),
+  ];
+  for (const folder of folders) {
+    const path = join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not there: the next folder.
+    }
+  }
+  return null;
+}
+
+/** Where CI has no OPA, Go builds it: into a cache folder, once. */
+function installOpa(): string | null {
+  const folder = join(cacheFolder, "bin");
+  mkdirSync(folder, { recursive: true });
+  console.log(`installing ${opaModule} with Go`);
+  const { status } = spawnSync("go", ["install", opaModule], {
+    stdio: "inherit",
+    env: { ...process.env, GOBIN: folder },
+    timeout: installMsMax,
+  });
+  return status === 0 ? find("opa") : null;
+}
+
+async function main(): Promise<number> {
+  endGroupsOnSignals();
+  const tools = { go: find("go"), opa: find("opa"), python3: find("python3") };
+  if (required && tools.opa === null && tools.go !== null) tools.opa = installOpa();
+  const vectors = resolve(projectFolder, process.env["MAESTRO_VECTORS"] ?? "../shared/vectors");
+  const absent = [
+    ...Object.entries(tools).flatMap(([name, path]) => (path === null ? [`${name} is not installed`] : [])),
+    ...(existsSync(vectors) ? [] : [`the folder of vectors ${vectors} is not there (MAESTRO_VECTORS)`]),
+  ];
+  for (const what of absent)
+    console.log(required ? `FAILED  ${what}, and CI requires it` : `skipped ${what}: so are the tests that need it`);
+
+  const folder = mkdtempSync(join(tmpdir(), "maestro-interop-"));
+  const reportPath = join(folder, "report.json");
+  const { status, timedOut, output } = await runGroup(
+    [
+      "vitest",
+      "run",
+      "--project",
+      "interop",
+      "--passWithNoTests",
+      "--reporter=default",
+      "--reporter=json",
+      `--outputFile.json=${reportPath}`,
+    ],
+    {
+      outputPath: join(folder, "interop.log"),
+      timeoutMs: suiteMsMax,
+      env: {
+        NO_COLOR: "1",
+        MAESTRO_INTEROP: "1",
+        MAESTRO_VECTORS: existsSync(vectors) ? vectors : "",
+        ...Object.fromEntries(
+          Object.entries(tools).map(([name, path]) => [`MAESTRO_TOOL_${name.toUpperCase()}`, path ?? ""]),
+        ),
+      },
+    },
+  );
+  const count = countTests(reportPath, status, timedOut);
+  rmSync(folder, { recursive: true, force: true });
+  console.log(output.trimEnd());
+  for (const name of count.skipped) console.log(`skipped ${name}`);
+  const failed = count.failed + (required ? absent.length + count.skipped.length : 0);
+  console.log(`\n${count.passed} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,256 @@
+// The whole product on one machine: PostgreSQL, the Neon proxy, migrations, an issuer, and all workers in one Miniflare.
+// Called by `npm start`, the demo and the contract tests.
+
+import { randomBytes } from "node:crypto";
+import { rmSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { Miniflare } from "miniflare";
+import pg from "pg";
+import type { Role } from "../../shared/contract/names.ts";
+import { audience, startIssuer, type TokenRequest } from "./issuer.ts";
+import { startKeeper } from "./keeper.ts";
+import { migrate, readMigrations, setRolePasswords } from "./migrate.ts";
+import { startNeonProxy } from "./neon-proxy.ts";
+import { freePort, loopback, requireFree } from "./ports.ts";
+import { removePlace } from "./postgres-place.ts";
+import { openPostgres, ownerRole } from "./postgres.ts";
+import { prepareWorkers } from "./prepare-workers.ts";
+import { seedTenant, type SeededTenant } from "./seed.ts";
+import { watchSignalListeners } from "./signals.ts";
+import {
+  databaseRoles,
+  loadSecrets,
+  prepareStateFolder,
+  writePrivateJson,
+  type DatabaseRole,
+  type Secrets,
+} from "./state.ts";
+import { projectFolder, startWorkers, workerConfigs } from "./workers.ts";
+
+const database = "maestro";
+
+export interface StackPorts {
+  readonly api?: number;
+  readonly postgres?: number;
+  readonly proxy?: number;
+  readonly issuer?: number;
+}
+
+export interface StackOptions {
+  /** The state folder: made when missing, kept by `stop`, unless the stack is ephemeral. */
+  readonly folder: string;
+  /** 0 or absent = any free port. */
+  readonly ports?: StackPorts;
+  /** Progress, a line each. */
+  readonly log?: (line: string) => void;
+  /** No fsync, and the folder goes with the stack. */
+  readonly ephemeral?: boolean;
+  /** A child ended without being asked to: the stack is of no use any more. */
+  readonly onDeath?: (who: "PostgreSQL" | "workerd", how: string) => void;
+  /** Other workers than the product's, by their wrangler.toml: for tests of the stack itself. */
+  readonly workerConfigs?: readonly string[];
+}
+
+export interface Stack {
+  readonly folder: string;
+  readonly apiUrl: string;
+  readonly issuerUrl: string;
+  readonly audience: string;
+  readonly neonEndpoint: string;
+  readonly databaseUrls: Readonly<Record<"owner" | DatabaseRole, string>>;
+  readonly postgres: { stop(): Promise<void>; start(): Promise<void>; pid(): number | null };
+  readonly miniflare: Miniflare;
+  readonly logPaths: { readonly workers: string; readonly postgres: string };
+  seedTenant(slug: string): Promise<SeededTenant>;
+  issueToken(request: TokenRequest): Promise<string>;
+  /** The issuer signs with a new key from now on; the old one stays published. */
+  rotateIssuerKey(): Promise<string>;
+  /** Runs the scheduled handlers of all workers once, as their cron triggers would. */
+  runScheduled(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startStack(options: StackOptions): Promise<Stack> {
+  const folder = resolve(options.folder);
+  const log = options.log ?? (() => {});
+  const ports = { api: 0, postgres: 0, proxy: 0, issuer: 0, ...options.ports };
+  const configs = options.workerConfigs ?? workerConfigs.map((path) => join(projectFolder, path));
+  const undo: (() => Promise<void> | void)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const step of undo.splice(0).toReversed()) await step();
+  };
+
+  const dropForeignListeners = watchSignalListeners();
+  try {
+    await requireFree(ports.api, "the API", "--port");
+    await requireFree(ports.proxy, "the Neon proxy", "--proxy-port");
+    await requireFree(ports.issuer, "the local issuer", "--issuer-port");
+    await requireFree(ports.postgres, "PostgreSQL", "--postgres-port");
+    prepareStateFolder(folder);
+    if (options.ephemeral) undo.push(() => removeState(folder));
+    const secrets = await loadSecrets(folder);
+    const keeper = startKeeper();
+    undo.push(() => keeper.close());
+    if (options.ephemeral) keeper.removeFolder(folder);
+    const onDeath = options.onDeath ?? ((who, how): void => void process.stderr.write(`${who} ended with ${how}\n`));
+
+    log("starting PostgreSQL, bundling the workers");
+    // PostgreSQL first: it is a process of its own, while loading the bundler keeps this one busy for a second.
+    const opening = openPostgres({
+      folder,
+      port: ports.postgres,
+      ownerPassword: secrets.owner_password,
+      durable: options.ephemeral !== true,
+      keeper,
+      onDeath: (how) => onDeath("PostgreSQL", how),
+    });
+    const preparing = prepareWorkers(configs, join(folder, "workers-cache.json"));
+    preparing.catch(() => {}); // Awaited below; a failure before that must not end the process.
+    const postgres = await opening;
+    undo.push(() => postgres.stop());
+    const databaseUrls = urlsOf(secrets, postgres.port);
+    const applied = await prepareDatabase(databaseUrls.owner, secrets);
+    if (applied.length > 0) log(`applied ${applied.length} migrations`);
+
+    const proxy = await startNeonProxy({ port: ports.proxy, postgresPort: postgres.port });
+    undo.push(() => proxy.stop());
+    const issuer = await startIssuer({ folder, port: ports.issuer, secret: secrets.issuer_secret });
+    undo.push(() => issuer.stop());
+
+    log("starting the workers");
+    const prepared = await preparing;
+    // The links that the workers write name the API's port, so it is chosen before they start.
+    const apiPort = ports.api === 0 ? await freePort() : ports.api;
+    const apiUrl = `http://${loopback}:${apiPort}`;
+    const workers = await startWorkers(prepared, {
+      folder,
+      port: apiPort,
+      variables: workerVariables(databaseUrls, proxy.endpoint, issuer.url, apiUrl, secrets),
+      keeper,
+      onDeath: (how) => onDeath("workerd", how),
+    });
+    undo.push(() => workers.stop());
+    dropForeignListeners();
+
+    const local = {
+      token_url: `${issuer.url}/token`,
+      secret: secrets.issuer_secret,
+      issuer: issuer.url,
+      audience,
+      api_url: apiUrl,
+    };
+    writePrivateJson(join(folder, "local-issuer.json"), { ...local, subjects: {} });
+    let subjectsOf: string | null = null;
+    return {
+      folder,
+      apiUrl,
+      issuerUrl: issuer.url,
+      audience,
+      neonEndpoint: proxy.endpoint,
+      databaseUrls,
+      postgres: { stop: () => postgres.stop(), start: () => postgres.start(), pid: () => postgres.pid() },
+      miniflare: workers.miniflare,
+      logPaths: { workers: workers.logPath, postgres: join(folder, "logs", "postgres.log") },
+      async seedTenant(slug) {
+        const tenant = await asOwner(databaseUrls.owner, (client) => seedTenant(client, folder, slug, issuer.url));
+        // `maestro login --local` is for the first tenant, the demo's.
+        if (subjectsOf === null) {
+          subjectsOf = slug;
+          const subjects: Record<Role, string> = tenant.local_subjects;
+          writePrivateJson(join(folder, "local-issuer.json"), { ...local, subjects });
+        }
+        return tenant;
+      },
+      issueToken: (request) => issuer.issue(request),
+      rotateIssuerKey: () => issuer.rotate(),
+      async runScheduled() {
+        for (const { worker, cron } of workers.scheduled) await workers.runScheduled(worker, cron);
+      },
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** A new state folder for an ephemeral stack, where PostgreSQL's user can pass through to it. */
+export function ephemeralFolder(): string {
+  return join(process.env["TMPDIR"] ?? "/tmp", `maestro-${randomBytes(6).toString("hex")}`);
+}
+
+/** Removes the state folder, and what stands elsewhere on its behalf. No stack may be running on it. */
+export function removeState(folder: string): void {
+  removePlace(folder);
+  rmSync(folder, { recursive: true, force: true });
+}
+
+function urlsOf(secrets: Secrets, port: number): Record<"owner" | DatabaseRole, string> {
+  const url = (user: string, password: string): string =>
+    `postgresql://${user}:${password}@${loopback}:${port}/${database}`;
+  const { app, auth, drain, audit } = secrets.role_passwords;
+  return {
+    owner: url(ownerRole, secrets.owner_password),
+    app: url("maestro_app", app),
+    auth: url("maestro_auth", auth),
+    drain: url("maestro_drain", drain),
+    audit: url("maestro_audit", audit),
+  };
+}
+
+async function asOwner<T>(ownerUrl: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: ownerUrl });
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+async function prepareDatabase(ownerUrl: string, secrets: Secrets): Promise<string[]> {
+  await asOwner(ownerUrl.replace(/\/[^/]+$/, "/postgres"), async (client) => {
+    const { rowCount } = await client.query("select from pg_database where datname = $1", [database]);
+    if (rowCount === 0) await client.query(`create database ${database}`);
+  });
+  return asOwner(ownerUrl, async (client) => {
+    const applied = await migrate(client, readMigrations(join(projectFolder, "migrations")));
+    await setRolePasswords(client, secrets.role_passwords);
+    return applied;
+  });
+}
+
+/** What each worker is given beyond its wrangler.toml: what production has as vars and secrets. */
+function workerVariables(
+  databaseUrls: Record<DatabaseRole, string>,
+  neonEndpoint: string,
+  issuerUrl: string,
+  apiUrl: string,
+  secrets: Secrets,
+): Record<string, Record<string, string>> {
+  const { CHECKPOINT_KEY, STATEMENT_KEY, LINK_KEY, RELEASE_KEY } = secrets.worker_keys;
+  return {
+    "maestro-api": {
+      ...Object.fromEntries(
+        databaseRoles
+          .filter((role) => role !== "audit")
+          .map((role) => [`DATABASE_URL_${role.toUpperCase()}`, databaseUrls[role]]),
+      ),
+      NEON_FETCH_ENDPOINT: neonEndpoint,
+      OIDC_ISSUER: issuerUrl,
+      OIDC_AUDIENCE: audience,
+      OIDC_JWKS_URL: `${issuerUrl}/jwks.json`,
+      PUBLIC_URL: apiUrl,
+    },
+    "maestro-audit": {
+      DATABASE_URL_AUDIT: databaseUrls.audit,
+      NEON_FETCH_ENDPOINT: neonEndpoint,
+      LOG_ORIGIN: "maestro.local/log",
+      PUBLIC_URL: apiUrl,
+      CHECKPOINT_KEY,
+      STATEMENT_KEY,
+      LINK_KEY,
+    },
+    "maestro-signer": { RELEASE_KEY },
+  };
+}

@@ -1,0 +1,80 @@
+// The state folder of one stack (`.maestro/` for `npm start`): who may read it, its small JSON files, its secrets.
+// Everything secret in it is a file of mode 0600.
+
+import { randomBytes } from "node:crypto";
+import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { exportJWK, generateKeyPair } from "jose";
+import { StackFailure } from "./failure.ts";
+
+export const databaseRoles = ["app", "auth", "drain", "audit"] as const;
+export type DatabaseRole = (typeof databaseRoles)[number];
+
+export interface Secrets {
+  readonly owner_password: string;
+  readonly role_passwords: Readonly<Record<DatabaseRole, string>>;
+  readonly issuer_secret: string;
+  /** Private JWKs as JSON text with the member `not_before`, named as the workers' secrets are. */
+  readonly worker_keys: Readonly<Record<"CHECKPOINT_KEY" | "STATEMENT_KEY" | "LINK_KEY" | "RELEASE_KEY", string>>;
+}
+
+/** Makes the folder. As root it can be passed through by others: PostgreSQL refuses root, and runs as another user. */
+export function prepareStateFolder(folder: string): void {
+  const mode = process.getuid?.() === 0 ? 0o711 : 0o700;
+  mkdirSync(join(folder, "logs"), { recursive: true, mode });
+  chmodSync(folder, mode);
+}
+
+/** The file's JSON, or null when there is none. Throws a StackFailure where it is not JSON. */
+export function readJson(path: string): unknown {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new StackFailure(
+      `The state file ${path} is broken.`,
+      "Put it back from a copy, or begin anew (all local data is lost): npm start -- --reset",
+      { cause: error },
+    );
+  }
+}
+
+/** Replaces the file at once, readable by its owner only. */
+export function writePrivateJson(path: string, value: unknown): void {
+  const draft = `${path}.${randomBytes(4).toString("hex")}.draft`;
+  writeFileSync(draft, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
+  renameSync(draft, path);
+}
+
+async function privateKey(algorithm: "ES256" | "Ed25519"): Promise<string> {
+  const pair = await generateKeyPair(algorithm, { extractable: true });
+  return JSON.stringify({ ...(await exportJWK(pair.privateKey)), not_before: new Date().toISOString() });
+}
+
+const password = (): string => randomBytes(24).toString("hex");
+
+/** The stack's secrets: made once, kept in `secrets.json`. */
+export async function loadSecrets(folder: string): Promise<Secrets> {
+  const path = join(folder, "secrets.json");
+  const kept = readJson(path) as Secrets | null;
+  if (kept !== null) return kept;
+  const made: Secrets = {
+    owner_password: password(),
+    role_passwords: { app: password(), auth: password(), drain: password(), audit: password() },
+    issuer_secret: password(),
+    worker_keys: {
+      CHECKPOINT_KEY: await privateKey("Ed25519"),
+      STATEMENT_KEY: await privateKey("ES256"),
+      LINK_KEY: await privateKey("ES256"),
+      RELEASE_KEY: await privateKey("ES256"),
+    },
+  };
+  writePrivateJson(path, made);
+  return made;
+}

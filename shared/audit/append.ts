@@ -1,0 +1,270 @@
+// Appending to a tenant's log: in one transaction each event gets its `seq`, `logged_at` and salt, its leaf is hashed
+// and the tree grows; an event that came before adds nothing. Called by shared/audit/log.ts.
+
+import { bytesEqual, hex, toBytes, utf8, type Bytes } from "../contract/bytes.ts";
+import {
+  canonicalJson,
+  eventBytesMax,
+  eventText,
+  eventTypes,
+  type AuditEvent,
+  type EventAttributes,
+  type EventType,
+} from "../contract/events.ts";
+import { derivedId, idPattern } from "../contract/ids.ts";
+import type { Log, Random, Sql } from "../contract/ports.ts";
+import { hashLeaf, leafBody, saltBytes } from "./leaf.ts";
+import { segmentRowsMax } from "./segment.ts";
+import type { AppendResult, GapReport } from "./service.ts";
+import { headFor, liveFrontier, setHead, storedFrontier, TileWriter, type Head } from "./tables.ts";
+import { tileHeight } from "./tiles.ts";
+import { appendLeafHash, type Frontier, type Sha256 } from "./tree.ts";
+
+/** Salts come from one call, and `getRandomValues` gives 65,536 bytes a call. Retried messages do merge into more. */
+export const appendEventsMax = 4_000;
+/** How long a row waits for company before it is sealed: longest, and behind an urgent event. */
+export const sealAgeMs = 1_000;
+export const sealUrgentMs = 250;
+
+export interface AppendParts {
+  readonly sql: Sql;
+  readonly sha256: Sha256;
+  readonly log: Log;
+}
+
+export interface NewEvent {
+  readonly event: AuditEvent;
+  /** RFC 8785 text of `event`: what the dedupe digest is over. */
+  readonly text: string;
+}
+
+/** Types that only the log itself writes: nobody may bring them from outside. */
+export const ownTypes: readonly EventType[] = ["mc.receipt.signed", "mc.log.gap"];
+
+/** Reads what an outbox made with `eventText`. Throws TypeError where it is not that, or not this tenant's. */
+export function readNewEvent(text: string, tenantId: string): NewEvent {
+  const event = JSON.parse(text) as AuditEvent;
+  if (event.tenant_id !== tenantId) throw new TypeError("the event is another tenant's");
+  if (ownTypes.includes(event.type)) throw new TypeError(`${event.type} is the log's own`);
+  if (utf8(text).length > eventBytesMax) throw new TypeError("the event is too large");
+  return { event, text };
+}
+
+/** One open transaction's view of the log; `close` writes it back. Lives only inside `sql.transaction`. */
+class Appender {
+  readonly #parts: AppendParts;
+  readonly #head: Head;
+  readonly #frontier: Frontier;
+  readonly #tiles: TileWriter;
+  readonly #now: number;
+  readonly #salts: Uint8Array;
+  readonly #loggedAt: number;
+  #sourceSeq: number;
+  #sealDue: number | null;
+  #saltsUsed = 0;
+  #isChanged = false;
+  readonly counts = { appended: 0, duplicates: 0, conflicts: 0 };
+
+  constructor(parts: AppendParts, tenantId: string, now: number, salts: Uint8Array) {
+    this.#parts = parts;
+    this.#head = headFor(parts.sql, tenantId);
+    this.#frontier = liveFrontier(this.#head);
+    this.#tiles = new TileWriter(parts.sql);
+    this.#now = now;
+    this.#salts = salts;
+    // A clock that went back does not take the log with it.
+    this.#loggedAt = Math.max(now, this.#head.logged_at);
+    this.#sourceSeq = this.#head.audit_source_seq;
+    this.#sealDue = this.#head.seal_due;
+  }
+
+  add({ event, text }: NewEvent): void {
+    const digest = this.#parts.sha256(utf8(text));
+    const [known] = this.#parts.sql.exec<{ sha256: ArrayBuffer | Uint8Array }>(
+      "select sha256 from seen where event_id = ?",
+      event.id,
+    );
+    if (known === undefined) {
+      this.#append(event, digest);
+      this.counts.appended += 1;
+    } else if (bytesEqual(toBytes(known.sha256), digest)) {
+      this.counts.duplicates += 1;
+    } else {
+      this.#conflict(event, text, digest);
+    }
+  }
+
+  /** An event of the log itself; where its id stands already, nothing happens. */
+  addOwn<T extends EventType>(id: string, type: T, attributes: EventAttributes<T>): void {
+    if (this.#isSeen(id)) return;
+    const event: AuditEvent<T> = {
+      id,
+      tenant_id: this.#head.tenant_id,
+      type,
+      schema_version: 1,
+      source: "audit",
+      source_seq: this.#sourceSeq + 1,
+      occurred_at: new Date(this.#now).toISOString(),
+      principal: null,
+      attributes,
+    };
+    const digest = this.#parts.sha256(utf8(eventText(event)));
+    this.#sourceSeq += 1;
+    this.#append(event, digest);
+  }
+
+  addGap(report: GapReport): boolean {
+    const missing = report.event_ids.filter((id) => !this.#isSeen(id));
+    const eventCount = missing.length + Math.max(0, report.event_count - report.event_ids.length);
+    if (eventCount === 0) return false;
+    const name = utf8(canonicalJson(["mc.log.gap", report.rule, report.message_sha256]));
+    this.addOwn(derivedId("event", this.#parts.sha256(name)), "mc.log.gap", {
+      rule: report.rule,
+      event_count: eventCount,
+      first_event_id: missing.find((id) => idPattern("event").test(id)) ?? null,
+      message_sha256: report.message_sha256,
+    });
+    return true;
+  }
+
+  close(): void {
+    if (!this.#isChanged) return;
+    this.#tiles.flush();
+    setHead(this.#parts.sql, {
+      size: this.#frontier.size,
+      frontier: storedFrontier(this.#frontier),
+      logged_at: this.#loggedAt,
+      audit_source_seq: this.#sourceSeq,
+      seal_due: this.#sealDue,
+    });
+  }
+
+  #isSeen(id: string): boolean {
+    return this.#parts.sql.exec("select 1 from seen where event_id = ?", id).length > 0;
+  }
+
+  #append(event: AuditEvent, digest: Bytes): void {
+    const { sql, sha256 } = this.#parts;
+    const seq = this.#frontier.size;
+    const salt = this.#salts.slice(this.#saltsUsed, this.#saltsUsed + saltBytes);
+    if (salt.length !== saltBytes) throw new Error("out of salts");
+    this.#saltsUsed += saltBytes;
+    const body = leafBody(event, seq, this.#loggedAt);
+    sql.exec("insert into leaves (seq, salt, body) values (?, ?, ?)", seq, salt, body);
+    sql.exec("insert into seen (event_id, seq, sha256) values (?, ?, ?)", event.id, seq, digest);
+    const executionId = (event.attributes as { execution_id?: unknown }).execution_id;
+    if (typeof executionId === "string") {
+      sql.exec("insert into execution_rows (execution_id, seq) values (?, ?)", executionId, seq);
+    }
+    if (event.type === "mc.execution.finished") {
+      sql.exec("insert into receipts_due (event_id, seq) values (?, ?)", event.id, seq);
+    }
+    appendLeafHash(sha256, this.#frontier, hashLeaf(sha256, salt, body), (height, index, hash) => {
+      if (height % tileHeight === 0) this.#tiles.add(height / tileHeight, index, hash);
+    });
+    this.#isChanged = true;
+    this.#dueBy(this.#now + (eventTypes[event.type].urgent ? sealUrgentMs : sealAgeMs));
+    if (this.#frontier.size - (this.#head.pending_to ?? this.#head.sealed) >= segmentRowsMax) this.#dueBy(this.#now);
+  }
+
+  #dueBy(time: number): void {
+    this.#sealDue = this.#sealDue === null ? time : Math.min(this.#sealDue, time);
+  }
+
+  /** The same id with another content: kept aside, told once, never appended. */
+  #conflict(event: AuditEvent, text: string, digest: Bytes): void {
+    this.counts.conflicts += 1;
+    const kept = this.#parts.sql.exec(
+      "insert into conflicts (event_id, sha256, body, at) values (?, ?, ?, ?) on conflict do nothing returning 1",
+      event.id,
+      digest,
+      text,
+      this.#now,
+    );
+    if (kept.length === 0) return;
+    const name = utf8(canonicalJson(["mc.log.gap", "conflicting_event", event.id, hex(digest)]));
+    this.addOwn(derivedId("event", this.#parts.sha256(name)), "mc.log.gap", {
+      rule: "conflicting_event",
+      event_count: 1,
+      first_event_id: event.id,
+      message_sha256: hex(digest),
+    });
+    this.#parts.log("error", "an event id came again with another content", {
+      alarm: true,
+      tenant_id: event.tenant_id,
+      event_id: event.id,
+    });
+  }
+}
+
+function inTransaction<T>(
+  parts: AppendParts,
+  tenantId: string,
+  now: number,
+  salts: Uint8Array,
+  work: (appender: Appender) => T,
+): T {
+  return parts.sql.transaction(() => {
+    const appender = new Appender(parts, tenantId, now, salts);
+    const result = work(appender);
+    appender.close();
+    return result;
+  });
+}
+
+/** Appends in slices of at most 4,000, each in one transaction. When it returns, all are durable or were there. */
+export function appendEvents(
+  parts: AppendParts,
+  tenantId: string,
+  events: readonly NewEvent[],
+  now: number,
+  random: Random,
+): AppendResult {
+  const total = { appended: 0, duplicates: 0, conflicts: 0 };
+  for (let at = 0; at < events.length; at += appendEventsMax) {
+    const slice = events.slice(at, at + appendEventsMax);
+    // A conflict takes a salt for its gap record, in the place of the event's own.
+    const salts = random(slice.length * saltBytes);
+    const counts = inTransaction(parts, tenantId, now, salts, (appender) => {
+      for (const event of slice) appender.add(event);
+      return appender.counts;
+    });
+    total.appended += counts.appended;
+    total.duplicates += counts.duplicates;
+    total.conflicts += counts.conflicts;
+  }
+  return total;
+}
+
+/** Sets down that events were lost, unless all of them are in the log after all. Twice the same report is once. */
+export function appendGap(
+  parts: AppendParts,
+  tenantId: string,
+  report: GapReport,
+  now: number,
+  random: Random,
+): boolean {
+  return inTransaction(parts, tenantId, now, random(saltBytes), (appender) => appender.addGap(report));
+}
+
+export interface SignedReceipt {
+  readonly finishedEventId: string;
+  readonly eventId: string;
+  readonly attributes: EventAttributes<"mc.receipt.signed">;
+}
+
+/** Logs receipts and strikes their finished events off `receipts_due`, in one transaction. */
+export function appendReceipts(
+  parts: AppendParts,
+  tenantId: string,
+  receipts: readonly SignedReceipt[],
+  now: number,
+  random: Random,
+): void {
+  inTransaction(parts, tenantId, now, random(Math.max(1, receipts.length) * saltBytes), (appender) => {
+    for (const { finishedEventId, eventId, attributes } of receipts) {
+      const due = parts.sql.exec("delete from receipts_due where event_id = ? returning 1", finishedEventId);
+      if (due.length > 0) appender.addOwn(eventId, "mc.receipt.signed", attributes);
+    }
+  });
+}

@@ -1,0 +1,306 @@
+// One tenant's log: the core of the AuditLog object, over its SQLite, a bucket and the rows' store. It decides what is
+// due and does it; the object (durable-objects/audit-log.ts) supplies hands and alarm, simulations supply faults.
+// The order of effects and what stands where after a crash: docs/audit/RECOVERY.md.
+
+import type { Bytes } from "../contract/bytes.ts";
+import { eventColumns, type EventColumns, type LoggedEvent } from "../contract/events.ts";
+import type { Clock, Random } from "../contract/ports.ts";
+import { signStatement } from "../signing/bundle.ts";
+import { appendEvents, appendGap, appendReceipts, readNewEvent, type SignedReceipt } from "./append.ts";
+import { hashLeaf } from "./leaf.ts";
+import { parseRange, rangeName, segmentKey } from "./layout.ts";
+import { consistencyProof, inclusionProof } from "./proofs.ts";
+import { receiptEventId, receiptStatement, type FinishedEvent } from "./receipt.ts";
+import { LogFault, prune, readTile, sealOnce, type SealParts } from "./seal.ts";
+import { readSegment } from "./segment.ts";
+import type { AppendResult, GapReport, InclusionProof, LeafRow } from "./service.ts";
+import { readHead, readLeaves, schema, setHead, type Head } from "./tables.ts";
+import { widthAt } from "./tiles.ts";
+
+/** Where the rows go for questions. When `write` resolves, all of them are durable, each once by (tenant_id, seq). */
+export interface EventRows {
+  write(rows: readonly EventColumns[]): Promise<void>;
+}
+
+export interface LogParts extends SealParts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly rows: EventRows;
+}
+
+const receiptsMax = 100;
+const indexRowsMax = 5_000;
+const indexCharactersMax = 4 * 1024 * 1024;
+/** Seals of one alarm; what is left has the next one. */
+const sealsMax = 20;
+const sealNowRoundsMax = 10_000;
+const executionRowsMax = 1_000;
+/** After so many failures in a row someone has to look. */
+const alarmFailures = 5;
+const retryMs = { first: 250, most: 60_000 };
+
+type Work = "seal" | "receipt" | "index";
+
+export class TenantLog {
+  readonly #parts: LogParts;
+  #sealing: Promise<unknown> = Promise.resolve();
+  #isIndexing = false;
+
+  constructor(parts: LogParts) {
+    this.#parts = parts;
+    parts.sql.exec(schema);
+  }
+
+  /** All or, where one event is not of this tenant's or not an event at all, none. Durable when it returns. */
+  append(tenantId: string, texts: readonly string[]): AppendResult {
+    const events = texts.map((text) => readNewEvent(text, tenantId));
+    return appendEvents(this.#parts, tenantId, events, this.#parts.clock(), this.#parts.random);
+  }
+
+  recordGap(tenantId: string, report: GapReport): void {
+    const isNew = appendGap(this.#parts, tenantId, report, this.#parts.clock(), this.#parts.random);
+    if (isNew) this.#parts.log("error", "events were lost", { alarm: true, tenant_id: tenantId, rule: report.rule });
+  }
+
+  /** When there is next something to do, in ms since 1970; null where nothing is left. Follows from the tables alone. */
+  nextDue(): number | null {
+    const head = readHead(this.#parts.sql);
+    if (head === null) return null;
+    const now = this.#parts.clock();
+    const times: number[] = [];
+    if (head.pending_to !== null) times.push(head.seal_retry_at ?? now);
+    else if (head.seal_due !== null && head.size > head.sealed)
+      times.push(Math.max(head.seal_due, head.seal_retry_at ?? 0));
+    if (this.#receiptsDue().length > 0) times.push(head.receipt_retry_at ?? now);
+    if (head.indexed < head.sealed && !this.#isIndexing) times.push(head.index_retry_at ?? now);
+    return times.length === 0 ? null : Math.min(...times);
+  }
+
+  /** True where every row is sealed, indexed and has its receipt. */
+  isIdle(): boolean {
+    const head = readHead(this.#parts.sql);
+    return head === null || (this.nextDue() === null && head.indexed === head.size);
+  }
+
+  /** The alarm's work: receipts, then what wants to be sealed. Failures are logged and set down with a time to retry. */
+  runDue(): Promise<void> {
+    return this.#alone(async () => {
+      await this.#attempt("receipt", () => this.#signReceipts());
+      await this.#attempt("seal", async () => {
+        for (let seals = 0; seals < sealsMax; seals += 1) {
+          if (!(await sealOnce(this.#parts, this.#parts.clock(), false))) return;
+        }
+      });
+    });
+  }
+
+  /** Signs what is due and seals what the log has then; throws where that cannot be done now. */
+  sealNow(): Promise<void> {
+    return this.#alone(async () => {
+      await this.#signReceipts();
+      const target = readHead(this.#parts.sql)?.size ?? 0;
+      for (let round = 0; round < sealNowRoundsMax; round += 1) {
+        if ((readHead(this.#parts.sql)?.sealed ?? 0) >= target) return;
+        await sealOnce(this.#parts, this.#parts.clock(), true);
+      }
+    });
+  }
+
+  /** Writes the sealed rows that Postgres does not have yet. Apart from sealing, so that an outage there holds nothing up. */
+  async index(): Promise<void> {
+    if (this.#isIndexing) return;
+    this.#isIndexing = true;
+    try {
+      await this.#attempt("index", async () => {
+        for (
+          let head = readHead(this.#parts.sql);
+          head !== null && head.indexed < head.sealed;
+          head = readHead(this.#parts.sql)
+        ) {
+          await this.#indexSome(head);
+        }
+      });
+    } finally {
+      this.#isIndexing = false;
+    }
+  }
+
+  checkpoint(): string | null {
+    return readHead(this.#parts.sql)?.checkpoint ?? null;
+  }
+
+  ranges(after: string | null, limit: number): string[] {
+    const start = after === null ? -1 : (parseRange(after)?.from ?? Number.MAX_SAFE_INTEGER);
+    return this.#parts.sql
+      .exec<{ from_seq: number; to_seq: number }>(
+        "select from_seq, to_seq from ranges where from_seq > ? order by from_seq limit ?",
+        start,
+        Math.max(1, Math.min(limit, 1_000)),
+      )
+      .map(({ from_seq: from, to_seq: to }) => rangeName({ from, to }));
+  }
+
+  /** The sealed ranges that hold these rows, each once. */
+  rangesOf(seqs: readonly number[]): string[] {
+    const names = seqs.flatMap((seq) =>
+      this.#parts.sql.exec<{ from_seq: number; to_seq: number }>(
+        "select from_seq, to_seq from (select * from ranges where from_seq <= ? order by from_seq desc limit 1) where to_seq > ?",
+        seq,
+        seq,
+      ),
+    );
+    return [...new Set(names.map(({ from_seq: from, to_seq: to }) => rangeName({ from, to })))];
+  }
+
+  async inclusionProof(seq: number): Promise<InclusionProof | null> {
+    const head = readHead(this.#parts.sql);
+    if (head === null || head.checkpoint === null || !Number.isSafeInteger(seq) || seq < 0 || seq >= head.sealed)
+      return null;
+    const hashes = await inclusionProof(this.#parts.sha256, this.#tileReader(head), seq, head.sealed);
+    return { seq, size: head.sealed, hashes, checkpoint: head.checkpoint };
+  }
+
+  async consistencyProof(size1: number, size2: number): Promise<Bytes[] | null> {
+    const head = readHead(this.#parts.sql);
+    if (head === null || !Number.isSafeInteger(size1) || !Number.isSafeInteger(size2)) return null;
+    if (size1 < 1 || size1 > size2 || size2 > head.sealed) return null;
+    return await consistencyProof(this.#parts.sha256, this.#tileReader(head), size1, size2);
+  }
+
+  async tile(level: number, index: number, width: number): Promise<Bytes | null> {
+    const head = readHead(this.#parts.sql);
+    if (head === null || width < 1 || width > widthAt(level, index, head.sealed)) return null;
+    return await this.#tileReader(head)({ level, index, width });
+  }
+
+  /** The run's leaves in `seq` order, from the object while they are there, else from their segments. */
+  async eventsOf(executionId: string): Promise<LeafRow[]> {
+    const { sql } = this.#parts;
+    const rows = sql.exec<{ seq: number }>(
+      "select seq from execution_rows where execution_id = ? order by seq limit ?",
+      executionId,
+      executionRowsMax,
+    );
+    const leaves: LeafRow[] = [];
+    let segment: LeafRow[] = [];
+    for (const { seq } of rows) {
+      const [kept] = readLeaves(sql, { from: seq, to: seq + 1 });
+      if (kept === undefined && !segment.some((row) => row.seq === seq)) segment = await this.#segmentWith(seq);
+      const leaf = kept ?? segment.find((row) => row.seq === seq);
+      if (leaf === undefined) throw new LogFault(`row ${seq} is neither in the object nor in its segment`);
+      leaves.push(leaf);
+    }
+    return leaves;
+  }
+
+  async #segmentWith(seq: number): Promise<LeafRow[]> {
+    const { sql, bucket, gzip } = this.#parts;
+    const head = readHead(sql);
+    const [row] = sql.exec<{ from_seq: number; to_seq: number }>(
+      "select from_seq, to_seq from ranges where from_seq <= ? order by from_seq desc limit 1",
+      seq,
+    );
+    if (head === null || row === undefined) return [];
+    const range = { from: row.from_seq, to: row.to_seq };
+    const bytes = await bucket.get(segmentKey(head.tenant_id, range));
+    if (bytes === null) throw new LogFault(`the segment ${rangeName(range)} is missing`);
+    const read = await readSegment(bytes, head.tenant_id, range, gzip);
+    if (!read.ok) throw new LogFault(`the segment ${rangeName(range)}: ${read.reason}`);
+    return read.rows.map(({ seq, salt, body }) => ({ seq, salt, body }));
+  }
+
+  #tileReader = (head: Head) => (tile: { level: number; index: number; width: number }) =>
+    readTile(this.#parts, head.tenant_id, tile);
+
+  #receiptsDue(): { event_id: string; seq: number }[] {
+    return this.#parts.sql.exec("select event_id, seq from receipts_due order by seq limit ?", receiptsMax);
+  }
+
+  async #signReceipts(): Promise<void> {
+    const { sql, sha256, clock, random } = this.#parts;
+    for (let due = this.#receiptsDue(); due.length > 0; due = this.#receiptsDue()) {
+      const head = readHead(sql);
+      if (head === null) return;
+      const { statement: signer } = await this.#parts.signers();
+      const receipts = await Promise.all(
+        due.map(async ({ event_id: finishedEventId, seq }): Promise<SignedReceipt> => {
+          const [leaf] = readLeaves(sql, { from: seq, to: seq + 1 });
+          if (leaf === undefined) throw new LogFault(`row ${seq} waits for a receipt, and is gone`);
+          const finished = JSON.parse(leaf.body) as FinishedEvent;
+          const statement = receiptStatement(finished, hashLeaf(sha256, leaf.salt, leaf.body));
+          const { execution_id, package: name, version, channel, outcome } = finished.attributes;
+          const receipt = await signStatement(signer, statement);
+          return {
+            finishedEventId,
+            eventId: await receiptEventId(finishedEventId),
+            attributes: { execution_id, package: name, version, channel, outcome, receipt },
+          };
+        }),
+      );
+      appendReceipts(this.#parts, head.tenant_id, receipts, clock(), random);
+    }
+  }
+
+  async #indexSome(head: Head): Promise<void> {
+    const { sql, rows, clock } = this.#parts;
+    let to = head.indexed;
+    let characters = 0;
+    for (const { n } of sql.exec<{ n: number }>(
+      "select length(body) as n from leaves where seq >= ? and seq < ? order by seq limit ?",
+      head.indexed,
+      head.sealed,
+      indexRowsMax,
+    )) {
+      characters += n;
+      if (characters > indexCharactersMax && to > head.indexed) break;
+      to += 1;
+    }
+    const leaves = readLeaves(sql, { from: head.indexed, to });
+    if (leaves.length === 0 || leaves.at(-1)?.seq !== to - 1)
+      throw new LogFault(`row ${head.indexed} is gone before it was indexed`);
+    await rows.write(leaves.map(({ body }) => eventColumns(JSON.parse(body) as LoggedEvent)));
+    sql.transaction(() => {
+      setHead(sql, { indexed: to });
+      prune(sql, clock());
+    });
+  }
+
+  /** One after the other: sealing is never two at once, whoever asks. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#sealing.then(work, work);
+    this.#sealing = result.catch(() => undefined);
+    return result;
+  }
+
+  async #attempt(work: Work, effect: () => Promise<void>): Promise<void> {
+    const { sql, clock, log } = this.#parts;
+    const before = readHead(sql);
+    if (before === null) return;
+    const retryAt = before[`${work}_retry_at`];
+    if (retryAt !== null && retryAt > clock()) return;
+    try {
+      await effect();
+      if (before[`${work}_failures`] > 0) setHead(sql, { [`${work}_failures`]: 0, [`${work}_retry_at`]: null });
+    } catch (error) {
+      const failures = before[`${work}_failures`] + 1;
+      setHead(sql, {
+        [`${work}_failures`]: failures,
+        [`${work}_retry_at`]: clock() + Math.min(retryMs.most, retryMs.first * 2 ** Math.min(failures - 1, 16)),
+      });
+      log("error", "work on the log failed, will try again", {
+        tenant_id: before.tenant_id,
+        work,
+        failures,
+        alarm: failures >= alarmFailures,
+        // Other messages may quote a payload.
+        error: error instanceof LogFault ? `${error.name}: ${error.message}` : errorNames(error),
+      });
+    }
+  }
+}
+
+function errorNames(error: unknown): string {
+  const names: string[] = [];
+  for (let at = error; at instanceof Error && names.length < 8; at = at.cause) names.push(at.name);
+  return names.join(" < ") || typeof error;
+}

@@ -1,0 +1,66 @@
+// Bounds for reading a segment that nobody vouches for: hyparquet believes the counts in a file, and a forged one makes
+// it loop for minutes. Every count is checked here against the range's rows before any page is read. Called by
+// shared/audit/segment.ts.
+
+import type { FileMetaData } from "hyparquet";
+import { parquetHeader } from "hyparquet/src/column.js";
+
+/** A segment's column, inflated. */
+const columnBytesMax = 64 * 1024 * 1024;
+/** What the writer uses; others have counts of their own inside of their pages. */
+const pageTypes = ["DATA_PAGE_V2", "DICTIONARY_PAGE"];
+const encodings = ["PLAIN", "RLE_DICTIONARY"];
+
+const isCount = (value: unknown, most: number): boolean =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= most;
+
+/** Null where all counts add up; else what does not. Throws where a page header cannot be read. */
+export function pageFault(
+  file: ArrayBuffer,
+  metadata: FileMetaData,
+  rowCount: number,
+  rowGroupRows: number,
+): string | null {
+  if (metadata.row_groups.length !== Math.ceil(rowCount / rowGroupRows)) return "row groups";
+  for (const [at, group] of metadata.row_groups.entries()) {
+    const groupRows = Math.min(rowGroupRows, rowCount - at * rowGroupRows);
+    if (group.num_rows !== BigInt(groupRows)) return "rows of a row group";
+    if (group.columns.length !== metadata.schema.length - 1) return "columns of a row group";
+    for (const [column, { meta_data: chunk }] of group.columns.entries()) {
+      if (chunk?.path_in_schema.join(".") !== metadata.schema[column + 1]?.name) return "order of the columns";
+      if (chunk?.num_values !== BigInt(groupRows)) return "values of a column";
+      const start = Number(chunk.dictionary_page_offset ?? chunk.data_page_offset);
+      const length = Number(chunk.total_compressed_size);
+      if (!isCount(start, file.byteLength) || !isCount(length, file.byteLength - start)) return "place of a column";
+      const fault = columnFault(new DataView(file, start, length), groupRows);
+      if (fault !== null) return fault;
+    }
+  }
+  return null;
+}
+
+function columnFault(view: DataView, groupRows: number): string | null {
+  const reader = { view, offset: 0 };
+  let rows = 0;
+  let inflated = 0;
+  while (reader.offset < view.byteLength) {
+    const header = parquetHeader(reader);
+    if (!pageTypes.includes(header.type)) return "kind of a page";
+    if (!isCount(header.compressed_page_size, view.byteLength - reader.offset)) return "size of a page";
+    if (!isCount(header.uncompressed_page_size, columnBytesMax - inflated)) return "inflated size of a page";
+    inflated += header.uncompressed_page_size;
+    reader.offset += header.compressed_page_size;
+    const { data_page_header_v2: data, dictionary_page_header: dictionary } = header;
+    if (header.type === "DICTIONARY_PAGE") {
+      if (!isCount(dictionary?.num_values, groupRows)) return "values of a dictionary";
+      continue;
+    }
+    if (data === undefined || !encodings.includes(data.encoding)) return "encoding of a page";
+    if (data.num_rows !== data.num_values || !isCount(data.num_values, groupRows - rows)) return "values of a page";
+    if (!isCount(data.num_nulls, data.num_values)) return "nulls of a page";
+    if (data.repetition_levels_byte_length !== 0) return "levels of a page";
+    if (!isCount(data.definition_levels_byte_length, header.compressed_page_size)) return "levels of a page";
+    rows += data.num_values;
+  }
+  return rows === groupRows ? null : "rows of a column";
+}

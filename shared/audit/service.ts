@@ -1,0 +1,81 @@
+// What the audit worker offers the API worker over its service binding, and what a tenant's log object offers the audit
+// worker. Types only: workers/audit implements them, callers and tests hold them.
+
+import type { AuditEvent } from "../contract/events.ts";
+import type { PublishedKeys } from "../contract/http-audit.ts";
+
+export type LogObjectKind = "segment" | "manifest" | "tile";
+
+/** Entrypoint `AuditService` of maestro-audit. The disclosure calls are in shared/disclosure. */
+export interface AuditServiceApi {
+  /** The newest published checkpoint, a signed note; null where the tenant has no sealed row yet. */
+  checkpoint(tenantId: string): Promise<string | null>;
+  /** Up to `limit` (at most 1,000) sealed ranges `{from:020}-{to:020}` in order, strictly after `after`. */
+  manifests(tenantId: string, after: string | null, limit: number): Promise<string[]>;
+  /** `name`: a range for segments and manifests, a tlog-tiles path without `tile/` (`0/x001/067`, `0/000.p/12`) for tiles. */
+  object(tenantId: string, kind: LogObjectKind, name: string): Promise<Uint8Array | null>;
+  keys(): Promise<PublishedKeys>;
+  /** Seals what the log has when this is called; resolves when it is durable in the bucket. */
+  sealNow(tenantId: string): Promise<void>;
+  /** Appends directly, past the queue; the same dedupe by event id. Events of one tenant or several. */
+  record(events: AuditEvent[]): Promise<void>;
+  /** The run's leaves in `seq` order. */
+  eventsOf(tenantId: string, executionId: string): Promise<LeafRow[]>;
+  /** Proves that leaf `seq` is in the newest published checkpoint; null where that does not cover it yet. */
+  inclusionProof(tenantId: string, seq: number): Promise<InclusionProof | null>;
+}
+
+export interface AppendResult {
+  readonly appended: number;
+  readonly duplicates: number;
+  readonly conflicts: number;
+}
+
+/** A row of the log as it was hashed: leaf = salt ‖ body. */
+export interface LeafRow {
+  readonly seq: number;
+  /** 16 bytes. */
+  readonly salt: Uint8Array;
+  /** RFC 8785 text of the event with `seq` and `logged_at`. */
+  readonly body: string;
+}
+
+export interface InclusionProof {
+  readonly seq: number;
+  readonly size: number;
+  /** Sibling hashes from the leaf up, RFC 6962. */
+  readonly hashes: Uint8Array[];
+  /** The signed note of exactly this `size`. */
+  readonly checkpoint: string;
+}
+
+/** Why events are missing: set down as `mc.log.gap` by the log itself. */
+export interface GapReport {
+  readonly rule: "dead_letter" | "unreadable_message" | "refused_event";
+  /** Ids of the lost events, where they could be read; those that are in the log after all do not count. */
+  readonly event_ids: readonly string[];
+  /** All that were lost, at least as many as `event_ids`. */
+  readonly event_count: number;
+  readonly message_sha256: string;
+}
+
+/** The AuditLog object of one tenant; its name is the tenant id. */
+export interface AuditLogApi {
+  /** `events`: `eventText()` each, all of this tenant. Throws where one is not; nothing is appended then. */
+  append(events: string[]): Promise<AppendResult>;
+  recordGap(report: GapReport): Promise<void>;
+  checkpoint(): Promise<string | null>;
+  sealNow(): Promise<void>;
+  inclusionProof(seq: number): Promise<InclusionProof | null>;
+  /** Hashes that prove the tree of `size1` to be a prefix of that of `size2` (at most the published size); null beyond. */
+  consistencyProof(size1: number, size2: number): Promise<Uint8Array[] | null>;
+  /** Hashes of a tile within the published tree, at the width asked for; null beyond. */
+  tile(level: number, index: number, width: number): Promise<Uint8Array | null>;
+  eventsOf(executionId: string): Promise<LeafRow[]>;
+  /** Sealed ranges in order, strictly after `after`, at most `limit`. */
+  ranges(after: string | null, limit: number): Promise<string[]>;
+  /** The sealed ranges that hold these rows, each once. */
+  rangesOf(seqs: number[]): Promise<string[]>;
+  /** For the cron: does what is overdue, and arms the alarm anew. True where nothing is left to do. */
+  sweep(): Promise<boolean>;
+}

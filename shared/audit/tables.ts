@@ -1,0 +1,156 @@
+// The tables of one tenant's log in its object's SQLite, and the reads and writes that more than one part of the log
+// needs. Only shared/audit/{log,append,seal}.ts use them.
+
+import { toBytes, type Bytes } from "../contract/bytes.ts";
+import type { Sql } from "../contract/ports.ts";
+import type { Range } from "./layout.ts";
+import type { LeafRow } from "./service.ts";
+import { frontierBytes, frontierFrom, hashBytes, type Frontier } from "./tree.ts";
+
+export const schema = `
+  create table if not exists head (
+    id integer primary key check (id = 1),
+    tenant_id text not null,
+    size integer not null default 0,
+    logged_at integer not null default 0,
+    frontier blob not null,
+    audit_source_seq integer not null default 0,
+    sealed integer not null default 0,
+    sealed_frontier blob not null,
+    checkpoint text,
+    indexed integer not null default 0,
+    seal_due integer,
+    pending_to integer,
+    pending_frontier blob,
+    pending_checkpoint text,
+    pending_manifest text,
+    seal_failures integer not null default 0,
+    seal_retry_at integer,
+    receipt_failures integer not null default 0,
+    receipt_retry_at integer,
+    index_failures integer not null default 0,
+    index_retry_at integer
+  );
+  create table if not exists leaves (seq integer primary key, salt blob not null, body text not null);
+  create table if not exists seen (event_id text primary key, seq integer not null, sha256 blob not null) without rowid;
+  create index if not exists seen_by_seq on seen (seq);
+  create table if not exists execution_rows (
+    execution_id text not null, seq integer not null, primary key (execution_id, seq)
+  ) without rowid;
+  create table if not exists tiles (level integer not null, n integer not null, hashes blob not null, primary key (level, n));
+  create table if not exists ranges (from_seq integer primary key, to_seq integer not null, sealed_at integer not null);
+  create index if not exists ranges_by_time on ranges (sealed_at);
+  create table if not exists receipts_due (event_id text primary key, seq integer not null) without rowid;
+  create table if not exists conflicts (
+    event_id text not null, sha256 blob not null, body text not null, at integer not null, primary key (event_id, sha256)
+  );
+`;
+
+type Blob = ArrayBuffer | Uint8Array;
+
+/** The one row of `head`; times are milliseconds since 1970. */
+export interface Head {
+  readonly tenant_id: string;
+  /** Rows in the log: the next `seq`. */
+  readonly size: number;
+  readonly logged_at: number;
+  readonly frontier: Blob;
+  /** The last `source_seq` of the log's own events. */
+  readonly audit_source_seq: number;
+  /** Rows that are published, and the tree's frontier and signed head there. */
+  readonly sealed: number;
+  readonly sealed_frontier: Blob;
+  readonly checkpoint: string | null;
+  /** Rows that stand in Postgres. */
+  readonly indexed: number;
+  /** When the rows behind `pending_to` (else behind `sealed`) want to be sealed. */
+  readonly seal_due: number | null;
+  /** The persisted range is [sealed, pending_to). */
+  readonly pending_to: number | null;
+  readonly pending_frontier: Blob | null;
+  readonly pending_checkpoint: string | null;
+  readonly pending_manifest: string | null;
+  readonly seal_failures: number;
+  readonly seal_retry_at: number | null;
+  readonly receipt_failures: number;
+  readonly receipt_retry_at: number | null;
+  readonly index_failures: number;
+  readonly index_retry_at: number | null;
+}
+
+/** Null where nothing was ever appended. */
+export const readHead = (sql: Sql): Head | null =>
+  (sql.exec("select * from head where id = 1")[0] as unknown as Head | undefined) ?? null;
+
+export function setHead(sql: Sql, change: Readonly<Partial<Head>>): void {
+  const names = Object.keys(change);
+  sql.exec(`update head set ${names.map((name) => `${name} = ?`).join(", ")} where id = 1`, ...Object.values(change));
+}
+
+/** Makes the row on first use. Throws where the object is another tenant's. */
+export function headFor(sql: Sql, tenantId: string): Head {
+  sql.exec(
+    "insert into head (id, tenant_id, frontier, sealed_frontier) values (1, ?, x'', x'') on conflict do nothing",
+    tenantId,
+  );
+  const head = readHead(sql);
+  if (head?.tenant_id !== tenantId) throw new Error("this log is another tenant's");
+  return head;
+}
+
+export const liveFrontier = (head: Head): Frontier => frontierFrom(head.size, toBytes(head.frontier));
+export const sealedFrontier = (head: Head): Frontier => frontierFrom(head.sealed, toBytes(head.sealed_frontier));
+export const storedFrontier = (frontier: Frontier): Bytes => frontierBytes(frontier);
+
+export function readLeaves(sql: Sql, range: Range): LeafRow[] {
+  return sql
+    .exec<{ seq: number; salt: Blob; body: string }>(
+      "select seq, salt, body from leaves where seq >= ? and seq < ? order by seq",
+      range.from,
+      range.to,
+    )
+    .map(({ seq, salt, body }) => ({ seq, salt: toBytes(salt), body }));
+}
+
+/** The stored hashes of a tile, as many as there are; null where there is no such row (any more). */
+export function readStoredTile(sql: Sql, level: number, index: number): Bytes | null {
+  const [row] = sql.exec<{ hashes: Blob }>("select hashes from tiles where level = ? and n = ?", level, index);
+  return row === undefined ? null : toBytes(row.hashes);
+}
+
+/** Tiles that one transaction adds hashes to: read once, written once. */
+export class TileWriter {
+  readonly #sql: Sql;
+  readonly #tiles = new Map<string, { level: number; index: number; hashes: Bytes; count: number }>();
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  add(level: number, index: number, hash: Bytes): void {
+    const tileIndex = Math.floor(index / 256);
+    const key = `${level}/${tileIndex}`;
+    let tile = this.#tiles.get(key);
+    if (tile === undefined) {
+      const stored = readStoredTile(this.#sql, level, tileIndex) ?? new Uint8Array(0);
+      const hashes = new Uint8Array(256 * hashBytes);
+      hashes.set(stored);
+      tile = { level, index: tileIndex, hashes, count: stored.length / hashBytes };
+      this.#tiles.set(key, tile);
+    }
+    if (tile.count !== index % 256) throw new Error(`tile ${key} has ${tile.count} hashes before ${index}`);
+    tile.hashes.set(hash, tile.count * hashBytes);
+    tile.count += 1;
+  }
+
+  flush(): void {
+    for (const { level, index, hashes, count } of this.#tiles.values()) {
+      this.#sql.exec(
+        "insert into tiles (level, n, hashes) values (?, ?, ?) on conflict (level, n) do update set hashes = excluded.hashes",
+        level,
+        index,
+        hashes.slice(0, count * hashBytes),
+      );
+    }
+  }
+}

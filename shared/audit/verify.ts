@@ -1,0 +1,294 @@
+// Verifies a tenant's log offline, from what was published: every segment present, rows → leaves → root → checkpoint →
+// signatures, every typed column recomputed from the leaf's bytes. `maestro audit verify` hands in a reader over the
+// API or a folder, and the head that it remembers. Memory is one segment; nothing here trusts the service.
+
+import { bytesEqual, hex, sha256Hex, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
+import { eventColumns } from "../contract/events.ts";
+import type { PublishedKeys } from "../contract/http-audit.ts";
+import { verifyBundle } from "../signing/bundle.ts";
+import { checkpointKeys, keyFor } from "../signing/published.ts";
+import { openCheckpoint, originOf, type Checkpoint } from "./checkpoint.ts";
+import { hashLeaf, parseLeaf, saltBytes } from "./leaf.ts";
+import { parseRange, rangeName, type Range } from "./layout.ts";
+import { readManifest, type ManifestPredicate } from "./manifest.ts";
+import { readSegment, type Gzip, type SegmentRow } from "./segment.ts";
+import { tilePath, tileWidth } from "./tiles.ts";
+import { appendLeafHash, emptyFrontier, hashBytes, rootOf, type Frontier, type Sha256 } from "./tree.ts";
+
+/** What was published, wherever it lies. Ranges are names as in the manifest's key: `{from:020}-{to:020}`. */
+export interface LogReader {
+  /** The newest signed checkpoint; null where there is none: then the newest manifest's counts. */
+  checkpoint(): Promise<string | null>;
+  /** The next ranges in order, strictly after `after`; empty at the end. */
+  ranges(after: string | null): Promise<readonly string[]>;
+  manifest(range: string): Promise<Uint8Array | null>;
+  segment(range: string): Promise<Uint8Array | null>;
+  /** By tlog-tiles path (`0/x001/067`). Only asked for to name the first bad row of a segment that is not the signed one. */
+  tile?(path: string): Promise<Uint8Array | null>;
+}
+
+export interface RememberedHead {
+  readonly size: number;
+  readonly root_sha256: string;
+}
+
+export interface VerifyOptions {
+  readonly tenantId: string;
+  /** From elsewhere than the log: pinned, or remembered from the first time. */
+  readonly keys: PublishedKeys;
+  readonly sha256: Sha256;
+  readonly gzip: Gzip;
+  /** The head that this verifier saw last time. Without one a cut-off tail cannot be seen. */
+  readonly remembered: RememberedHead | null;
+  readonly onProgress?: (rows: number, total: number) => void;
+}
+
+/**
+ * VERIFIED     all of it, and it continues the remembered head
+ * VERIFIED-TO  all of it up to `size`; whether there was more, nobody here remembers
+ * GAP          something signed is not there
+ * TAMPERED     something is there that was not signed
+ * DIVERGED     two signed heads that cannot both be true
+ */
+export type VerdictWord = "VERIFIED" | "VERIFIED-TO" | "GAP" | "TAMPERED" | "DIVERGED";
+
+export interface LogVerdict {
+  readonly verdict: VerdictWord;
+  /** One sentence for people. */
+  readonly reason: string;
+  /** Rows that are proven, from 0. */
+  readonly size: number;
+  /** What to remember for the next time; null unless verified. */
+  readonly head: RememberedHead | null;
+  /** The first thing that is wrong: a row where it can be named, and the range it is in. */
+  readonly first_bad: { readonly row: number | null; readonly range: string | null } | null;
+}
+
+class Bad extends Error {
+  readonly word: VerdictWord;
+  readonly row: number | null;
+  readonly range: Range | null;
+  constructor(word: VerdictWord, reason: string, row: number | null = null, range: Range | null = null) {
+    super(reason);
+    this.word = word;
+    this.row = row;
+    this.range = range;
+  }
+}
+
+/** Throws only what the reader throws; everything about the log is in the verdict. */
+export async function verifyLog(reader: LogReader, options: VerifyOptions): Promise<LogVerdict> {
+  const run = new Verification(reader, options);
+  try {
+    const head = await run.verify();
+    const isRemembered = options.remembered !== null && options.remembered.size > 0;
+    return {
+      verdict: isRemembered ? "VERIFIED" : "VERIFIED-TO",
+      reason: isRemembered
+        ? `all ${head.size} rows are as signed, and continue the ${options.remembered?.size} remembered ones`
+        : `rows 0 to ${head.size} are as signed; no head was remembered, so rows after them would not be missed`,
+      size: head.size,
+      head,
+      first_bad: null,
+    };
+  } catch (error) {
+    if (!(error instanceof Bad)) throw error;
+    return {
+      verdict: error.word,
+      reason: error.message,
+      size: run.provenSize,
+      head: null,
+      first_bad: { row: error.row, range: error.range === null ? null : rangeName(error.range) },
+    };
+  }
+}
+
+class Verification {
+  readonly #reader: LogReader;
+  readonly #options: VerifyOptions;
+  readonly #origin: string;
+  readonly #checkpointKeys: readonly Bytes[];
+  readonly #manifestKey: (kid: string) => Promise<CryptoKey | null>;
+  readonly #frontier: Frontier = emptyFrontier();
+  #loggedAt = "";
+  provenSize = 0;
+
+  constructor(reader: LogReader, options: VerifyOptions) {
+    this.#reader = reader;
+    this.#options = options;
+    this.#origin = originOf(options.keys.origin_prefix, options.tenantId);
+    this.#checkpointKeys = checkpointKeys(options.keys);
+    this.#manifestKey = keyFor(options.keys, "manifest");
+  }
+
+  async verify(): Promise<RememberedHead> {
+    const { remembered, sha256 } = this.#options;
+    const note = await this.#reader.checkpoint();
+    const head = note === null ? null : await this.#openNote(note, null);
+    const end = await this.#ranges(head);
+    const size = head?.size ?? end?.size ?? 0;
+    if (this.#frontier.size < size) {
+      throw new Bad(
+        "GAP",
+        `rows ${this.#frontier.size} to ${size - 1} are signed for and not there`,
+        this.#frontier.size,
+      );
+    }
+    const root = rootOf(sha256, this.#frontier);
+    if (head !== null && !bytesEqual(root, head.root)) {
+      throw new Bad("DIVERGED", `the checkpoint of ${size} rows has another root than their manifest`);
+    }
+    if (remembered !== null && remembered.size > size) {
+      throw new Bad(
+        "GAP",
+        `${remembered.size} rows were there before; rows ${size} to ${remembered.size - 1} are cut off`,
+        size,
+      );
+    }
+    return { size, root_sha256: hex(root) };
+  }
+
+  /** Verifies range after range up to the head, or to the last one where there is no head; answers the last tree. */
+  async #ranges(head: Checkpoint | null): Promise<Checkpoint | null> {
+    let previous: Range | null = null;
+    let last: Checkpoint | null = null;
+    let after: string | null = null;
+    for (;;) {
+      const names = await this.#reader.ranges(after);
+      if (names.length === 0) return last;
+      for (const name of names) {
+        const range = parseRange(name);
+        if (range === null) throw new Bad("TAMPERED", `${name} is not the name of a range`);
+        // Sealed after the checkpoint was read.
+        if (head !== null && range.from >= head.size && range.from === this.#frontier.size) return last;
+        const next = this.#frontier.size;
+        if (range.from > next) throw new Bad("GAP", `rows ${next} to ${range.from - 1} are not there`, next, null);
+        if (range.from < next) throw new Bad("TAMPERED", `the range ${name} repeats rows`, range.from, range);
+        if (head !== null && range.to > head.size) {
+          throw new Bad("TAMPERED", "the checkpoint ends inside of a segment", head.size, range);
+        }
+        last = await this.#range(range, previous, head?.size ?? range.to);
+        previous = range;
+        after = name;
+      }
+    }
+  }
+
+  async #range(range: Range, previous: Range | null, total: number): Promise<Checkpoint> {
+    const { manifest, tree, segmentSha256 } = await this.#manifest(range, previous);
+    const rows = await this.#segment(range, manifest, segmentSha256);
+    const { sha256, remembered, onProgress } = this.#options;
+    for (const row of rows) {
+      this.#checkRow(row, range);
+      appendLeafHash(sha256, this.#frontier, hashLeaf(sha256, row.salt, row.body));
+      if (this.#frontier.size === remembered?.size && hex(rootOf(sha256, this.#frontier)) !== remembered.root_sha256) {
+        throw new Bad("DIVERGED", `the first ${remembered.size} rows are not the ones remembered`, null, range);
+      }
+    }
+    if (manifest.first_logged_at !== rows[0]?.logged_at || manifest.last_logged_at !== rows.at(-1)?.logged_at) {
+      throw new Bad("TAMPERED", "the manifest has other times than its rows", null, range);
+    }
+    if (!bytesEqual(rootOf(sha256, this.#frontier), tree.root)) {
+      throw new Bad("TAMPERED", "the rows do not lead to the signed root", await this.#firstOtherLeaf(rows), range);
+    }
+    this.provenSize = this.#frontier.size;
+    onProgress?.(this.#frontier.size, total);
+    return tree;
+  }
+
+  async #manifest(
+    range: Range,
+    previous: Range | null,
+  ): Promise<{ manifest: ManifestPredicate; tree: Checkpoint; segmentSha256: string }> {
+    const bytes = await this.#reader.manifest(rangeName(range));
+    if (bytes === null) throw new Bad("GAP", "the manifest is not there", range.from, range);
+    let bundle: unknown;
+    try {
+      bundle = JSON.parse(utf8Text(bytes));
+    } catch {
+      throw new Bad("TAMPERED", "the manifest is not JSON", null, range);
+    }
+    const verified = await verifyBundle(bundle, this.#manifestKey);
+    if (!verified.ok) throw new Bad("TAMPERED", `the manifest: ${verified.reason}`, null, range);
+    const read = readManifest(verified.statement, this.#options.tenantId, range);
+    if (!read.ok) throw new Bad("TAMPERED", read.reason, null, range);
+    const key = this.#options.keys.keys.find(({ kid, use }) => kid === verified.kid && use === "manifest");
+    if (key === undefined || read.predicate.sealed_at < key.not_before) {
+      throw new Bad("TAMPERED", "the manifest is older than the key that signed it", null, range);
+    }
+    if (read.predicate.previous !== (previous === null ? null : rangeName(previous))) {
+      throw new Bad("TAMPERED", "the manifest follows another range", null, range);
+    }
+    const tree = await this.#openNote(read.predicate.checkpoint, range);
+    return { manifest: read.predicate, tree, segmentSha256: read.segmentSha256 };
+  }
+
+  async #segment(range: Range, manifest: ManifestPredicate, segmentSha256: string): Promise<SegmentRow[]> {
+    const bytes = await this.#reader.segment(rangeName(range));
+    if (bytes === null) throw new Bad("GAP", "the segment is not there", range.from, range);
+    const isSigned = bytes.length === manifest.segment_bytes && (await sha256Hex(bytes)) === segmentSha256;
+    const read = await readSegment(toBytes(bytes), this.#options.tenantId, range, this.#options.gzip);
+    if (!isSigned) {
+      const reason = "the segment is not the one that the manifest is about";
+      throw new Bad("TAMPERED", reason, read.ok ? await this.#firstBadRow(read.rows, range) : null, range);
+    }
+    if (!read.ok) throw new Bad("TAMPERED", read.reason, null, range);
+    return read.rows;
+  }
+
+  #checkRow(row: SegmentRow, range: Range): void {
+    const seq = this.#frontier.size;
+    this.#checkLeaf(row, seq, range);
+    if (row.logged_at < this.#loggedAt)
+      throw new Bad("TAMPERED", `row ${seq} was logged before the row ahead of it`, seq, range);
+    this.#loggedAt = row.logged_at;
+  }
+
+  #checkLeaf(row: SegmentRow, seq: number, range: Range): void {
+    const bad = (reason: string): Bad => new Bad("TAMPERED", `row ${seq}: ${reason}`, seq, range);
+    if (row.salt.length !== saltBytes) throw bad("the salt has not 16 bytes");
+    const leaf = parseLeaf(row.body);
+    if (!leaf.ok) throw bad(leaf.reason);
+    if (leaf.event.seq !== seq) throw bad(`the leaf is that of row ${leaf.event.seq}`);
+    if (leaf.event.tenant_id !== this.#options.tenantId) throw bad("the leaf is another tenant's");
+    for (const [name, value] of Object.entries(eventColumns(leaf.event))) {
+      if (row[name as keyof SegmentRow] !== value) throw bad(`the column ${name} is not what the leaf says`);
+    }
+  }
+
+  /** Of a segment that is not the signed one: the first row that contradicts itself, else the first that the tiles do not know. */
+  async #firstBadRow(rows: readonly SegmentRow[], range: Range): Promise<number | null> {
+    for (const [at, row] of rows.entries()) {
+      try {
+        this.#checkLeaf(row, range.from + at, range);
+      } catch (error) {
+        if (error instanceof Bad) return range.from + at;
+        throw error;
+      }
+    }
+    return await this.#firstOtherLeaf(rows);
+  }
+
+  async #firstOtherLeaf(rows: readonly SegmentRow[]): Promise<number | null> {
+    const { sha256 } = this.#options;
+    let hashes: Uint8Array | null = null;
+    let tileIndex = -1;
+    for (const row of rows) {
+      const index = Math.floor(row.seq / tileWidth);
+      if (index !== tileIndex) {
+        tileIndex = index;
+        hashes = (await this.#reader.tile?.(tilePath({ level: 0, index, width: tileWidth }))) ?? null;
+      }
+      const at = (row.seq - index * tileWidth) * hashBytes;
+      if (hashes === null || hashes.length < at + hashBytes) return null;
+      if (!bytesEqual(hashes.subarray(at, at + hashBytes), hashLeaf(sha256, row.salt, row.body))) return row.seq;
+    }
+    return null;
+  }
+
+  async #openNote(note: string, range: Range | null): Promise<Checkpoint> {
+    const opened = await openCheckpoint(note, this.#origin, this.#checkpointKeys);
+    if (!opened.ok) throw new Bad("TAMPERED", opened.reason, null, range);
+    return opened.checkpoint;
+  }
+}

@@ -1,0 +1,281 @@
+// The catalogue of audit events: every type, its attributes, and the columns that tools may ask about.
+// An event is made where its state changes, and carried by the outbox; the tenant's log gives it `seq` and `logged_at`.
+// No attribute may hold a name, an address or free text about a person: principals are pseudonymous ids.
+
+import canonicalize from "canonicalize";
+import { z } from "@hono/zod-openapi";
+import { utf8 } from "./bytes.ts";
+import { idPattern } from "./ids.ts";
+import { channel, packageName, sha256Digest, tenantId, timestamp, version } from "./names.ts";
+
+/** The largest event, as RFC 8785 bytes with `seq` and `logged_at`; checked before the commit. */
+export const eventBytesMax = 48 * 1024;
+
+const executionId = z.string().regex(idPattern("execution"));
+const units = z.int().min(0);
+const code = z
+  .string()
+  .regex(/^[a-z0-9_.:-]{1,64}$/)
+  .describe("a machine word, never free text");
+
+const execution = { execution_id: executionId, package: packageName, version, channel };
+
+export const outcomes = ["succeeded", "failed", "expired"] as const;
+
+/** A Sigstore bundle v0.3 with a DSSE envelope (application/vnd.in-toto+json). */
+export const signedBundle = z.strictObject({
+  mediaType: z.literal("application/vnd.dev.sigstore.bundle.v0.3+json"),
+  verificationMaterial: z.strictObject({
+    publicKey: z.strictObject({ hint: z.string().max(128) }),
+    tlogEntries: z.array(z.unknown()).max(0).optional(),
+  }),
+  dsseEnvelope: z.strictObject({
+    payloadType: z.string().max(128),
+    payload: z.string(),
+    signatures: z
+      .array(z.strictObject({ sig: z.string(), keyid: z.string().max(128) }))
+      .min(1)
+      .max(4),
+  }),
+});
+export type SignedBundle = z.infer<typeof signedBundle>;
+
+/** Event type → its attributes, and whether the log seals soon after it (`urgent`: within 250 ms, else 1 s). */
+export const eventTypes = {
+  "mc.execution.started": {
+    urgent: false,
+    attributes: z.strictObject({
+      ...execution,
+      release_sha256: sha256Digest,
+      input_sha256: sha256Digest.nullable(),
+      units,
+      entitlement_version: z.int().min(1),
+      policy_sha256: sha256Digest,
+    }),
+  },
+  "mc.execution.finished": {
+    urgent: true,
+    attributes: z.strictObject({
+      ...execution,
+      release_sha256: sha256Digest,
+      input_sha256: sha256Digest.nullable(),
+      outcome: z.enum(outcomes),
+      exit_code: z.int().min(0).max(255).nullable(),
+      output_sha256: sha256Digest.nullable(),
+      duration_ms: z.int().min(0),
+      units,
+    }),
+  },
+  "mc.receipt.signed": {
+    urgent: true,
+    attributes: z.strictObject({ ...execution, outcome: z.enum(outcomes), receipt: signedBundle }),
+  },
+  "mc.policy.decision": {
+    urgent: false,
+    attributes: z.strictObject({
+      action: code,
+      outcome: z.enum(["allow", "deny"]),
+      rule: code,
+      package: packageName.optional(),
+      execution_id: executionId.optional(),
+      units: units.optional(),
+      policy_sha256: sha256Digest,
+      input_sha256: sha256Digest,
+    }),
+  },
+  "mc.entitlement.changed": {
+    urgent: false,
+    attributes: z.strictObject({
+      package: packageName,
+      channel,
+      allowed: z.boolean(),
+      entitlement_version: z.int().min(1),
+      outcome: z.enum(["granted", "denied"]),
+    }),
+  },
+  "mc.release.published": {
+    urgent: false,
+    attributes: z.strictObject({ package: packageName, version, channel, release_sha256: sha256Digest, units }),
+  },
+  "mc.install.changed": {
+    urgent: false,
+    attributes: z.strictObject({
+      package: packageName,
+      version,
+      channel,
+      release_sha256: sha256Digest,
+      previous_version: version.nullable(),
+      outcome: z.enum(["installed", "upgraded", "downgraded", "unchanged"]),
+    }),
+  },
+  "mc.privacy.budget_set": {
+    urgent: false,
+    attributes: z.strictObject({ limit_units: units, leak_units_per_hour: units }),
+  },
+  "mc.privacy.reserved": {
+    urgent: false,
+    attributes: z.strictObject({ execution_id: executionId, units, remaining_units: z.int() }),
+  },
+  "mc.privacy.settled": {
+    urgent: false,
+    attributes: z.strictObject({ execution_id: executionId, units, remaining_units: z.int() }),
+  },
+  "mc.privacy.refunded": {
+    urgent: false,
+    attributes: z.strictObject({ execution_id: executionId, units, remaining_units: z.int(), rule: code }),
+  },
+  "mc.key.created": {
+    urgent: false,
+    attributes: z.strictObject({ key_id: z.string().regex(idPattern("apiKey")), expires_at: timestamp.nullable() }),
+  },
+  "mc.key.revoked": {
+    urgent: false,
+    attributes: z.strictObject({ key_id: z.string().regex(idPattern("apiKey")) }),
+  },
+  "mc.disclosure.linked": {
+    urgent: false,
+    attributes: z.strictObject({
+      execution_id: executionId,
+      grant_id: z.string().regex(idPattern("grant")),
+      pack_sha256: sha256Digest,
+      expires_at: timestamp,
+    }),
+  },
+  "mc.disclosure.downloaded": {
+    urgent: false,
+    attributes: z.strictObject({
+      execution_id: executionId,
+      grant_id: z.string().regex(idPattern("grant")),
+      pack_sha256: sha256Digest,
+    }),
+  },
+  "mc.log.gap": {
+    urgent: true,
+    attributes: z.strictObject({
+      rule: code.describe("why: dead_letter, unreadable_message, refused_event, conflicting_event"),
+      event_count: z.int().min(0),
+      first_event_id: z.string().regex(idPattern("event")).nullable(),
+      message_sha256: sha256Digest,
+    }),
+  },
+} as const;
+
+export type EventType = keyof typeof eventTypes;
+export type EventAttributes<T extends EventType> = z.infer<(typeof eventTypes)[T]["attributes"]>;
+
+/** Who counts events: the store that owns the state. */
+export const eventSources = ["api", "privacy", "audit", "disclosure"] as const;
+
+export interface AuditEvent<T extends EventType = EventType> {
+  readonly id: string;
+  readonly tenant_id: string;
+  readonly type: T;
+  readonly schema_version: 1;
+  readonly source: (typeof eventSources)[number];
+  /** Counts the events of this source and tenant from 1 without a gap, where the source has one writer; else null. */
+  readonly source_seq: number | null;
+  readonly occurred_at: string;
+  readonly principal: string | null;
+  readonly attributes: EventAttributes<T>;
+}
+
+/** What a leaf holds behind its salt, as RFC 8785 bytes. */
+export type LoggedEvent = AuditEvent & { readonly seq: number; readonly logged_at: string };
+
+const envelope = z.strictObject({
+  id: z.string().regex(idPattern("event")),
+  tenant_id: tenantId,
+  type: z.enum(Object.keys(eventTypes) as [EventType, ...EventType[]]),
+  schema_version: z.literal(1),
+  source: z.enum(eventSources),
+  source_seq: z.int().min(1).nullable(),
+  occurred_at: timestamp,
+  principal: z.string().regex(idPattern("principal")).nullable(),
+  attributes: z.record(z.string(), z.unknown()),
+});
+
+export type ParsedEvent = { ok: true; event: AuditEvent } | { ok: false; reason: string };
+
+/** Reads an event that came over a wire. Unknown types, unknown fields and foreign versions are refused with a reason. */
+export function parseEvent(value: unknown): ParsedEvent {
+  const outer = envelope.safeParse(value);
+  if (!outer.success) return { ok: false, reason: z.prettifyError(outer.error) };
+  const attributes = eventTypes[outer.data.type].attributes.safeParse(outer.data.attributes);
+  if (!attributes.success) return { ok: false, reason: z.prettifyError(attributes.error) };
+  return { ok: true, event: { ...outer.data, attributes: attributes.data } };
+}
+
+/** RFC 8785 text of a JSON value. Throws for what JSON cannot carry. */
+export function canonicalJson(value: unknown): string {
+  const text = canonicalize(value);
+  if (text === undefined) throw new TypeError("not a JSON value");
+  return text;
+}
+
+/**
+ * The outbox text of a new event. Throws where the attributes do not fit the catalogue or the event is over
+ * `eventBytesMax`: a defect of the caller, met before anything is committed.
+ */
+export function eventText<T extends EventType>(event: AuditEvent<T>): string {
+  const parsed = parseEvent(event);
+  if (!parsed.ok) throw new TypeError(`event ${event.type}: ${parsed.reason}`);
+  const text = canonicalJson(parsed.event);
+  const byteCount = utf8(text).length + 80;
+  if (byteCount > eventBytesMax) throw new RangeError(`event ${event.type} has ${byteCount} bytes`);
+  return text;
+}
+
+/** What Parquet and Postgres hold beside the leaf's own bytes; every value is a function of those bytes. */
+export interface EventColumns {
+  readonly tenant_id: string;
+  readonly seq: number;
+  readonly logged_at: string;
+  readonly occurred_at: string;
+  readonly event_id: string;
+  readonly type: EventType;
+  readonly source: string;
+  readonly principal: string | null;
+  readonly execution_id: string | null;
+  readonly package: string | null;
+  readonly version: string | null;
+  readonly channel: string | null;
+  readonly outcome: string | null;
+  readonly rule: string | null;
+  readonly action: string | null;
+  readonly units: number | null;
+  readonly duration_ms: number | null;
+  /** RFC 8785 text of `attributes`. */
+  readonly attrs: string;
+}
+
+export function eventColumns(event: LoggedEvent): EventColumns {
+  const attributes: Readonly<Record<string, unknown>> = event.attributes;
+  const text = (key: string): string | null => {
+    const value = attributes[key];
+    return typeof value === "string" ? value : null;
+  };
+  const integer = (key: string): number | null => {
+    const value = attributes[key];
+    return typeof value === "number" ? value : null;
+  };
+  return {
+    tenant_id: event.tenant_id,
+    seq: event.seq,
+    logged_at: event.logged_at,
+    occurred_at: event.occurred_at,
+    event_id: event.id,
+    type: event.type,
+    source: event.source,
+    principal: event.principal,
+    execution_id: text("execution_id"),
+    package: text("package"),
+    version: text("version"),
+    channel: text("channel"),
+    outcome: text("outcome"),
+    rule: text("rule"),
+    action: text("action"),
+    units: integer("units"),
+    duration_ms: integer("duration_ms"),
+    attrs: canonicalJson(event.attributes),
+  };
+}

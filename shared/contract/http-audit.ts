@@ -1,0 +1,30 @@
+// Wire shapes of the log's public side: keys, manifests. Checkpoints, tiles and segments are served as they are.
+
+import { z } from "@hono/zod-openapi";
+import { timestamp } from "./names.ts";
+
+/** A verifying key of ours: what it may sign, and since when. */
+export const publishedKey = z
+  .strictObject({
+    kid: z.string().describe("lower-case hex SHA-256 of the SPKI DER"),
+    use: z.enum(["checkpoint", "manifest", "receipt", "pack", "link", "release"]),
+    algorithm: z.enum(["Ed25519", "ECDSA-P256-SHA256"]),
+    spki: z.string().describe("SubjectPublicKeyInfo DER in base64"),
+    not_before: timestamp,
+  })
+  .openapi("PublishedKey");
+export type PublishedKey = z.infer<typeof publishedKey>;
+
+export const publishedKeys = z
+  .strictObject({ origin_prefix: z.string(), keys: z.array(publishedKey) })
+  .openapi("PublishedKeys");
+export type PublishedKeys = z.infer<typeof publishedKeys>;
+
+/** `{from:020}-{to:020}`, half-open. */
+export const segmentRange = z.string().regex(/^\d{20}-\d{20}$/);
+export const manifestList = z
+  .strictObject({
+    ranges: z.array(segmentRange).describe("sealed ranges in order, each with a manifest and a segment"),
+    next_after: segmentRange.nullable(),
+  })
+  .openapi("ManifestList");

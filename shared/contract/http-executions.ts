@@ -1,0 +1,73 @@
+// Wire shapes of runs and of their disclosure.
+
+import { z } from "@hono/zod-openapi";
+import { idPattern } from "./ids.ts";
+import { channel, packageName, sha256Digest, timestamp, version } from "./names.ts";
+
+export const executionId = z
+  .string()
+  .regex(idPattern("execution"))
+  .openapi({ example: "exe_01k9x6f6c8a0b1c2d3e4f5g6h7" });
+
+export const startExecution = z
+  .strictObject({
+    package: packageName,
+    input_sha256: sha256Digest
+      .nullable()
+      .default(null)
+      .describe("digest of the input file; the bytes stay with the caller"),
+  })
+  .openapi("StartExecution");
+export type StartExecution = z.infer<typeof startExecution>;
+
+export const finishExecution = z
+  .strictObject({
+    outcome: z.enum(["succeeded", "failed"]),
+    exit_code: z.int().min(0).max(255).nullable().default(null),
+    output_sha256: sha256Digest.nullable().default(null),
+  })
+  .openapi("FinishExecution");
+export type FinishExecution = z.infer<typeof finishExecution>;
+
+export const execution = z
+  .strictObject({
+    id: executionId,
+    package: packageName,
+    version,
+    channel,
+    release_id: z.string().regex(idPattern("release")),
+    release_sha256: sha256Digest,
+    input_sha256: sha256Digest.nullable(),
+    units: z.int(),
+    status: z.enum(["running", "succeeded", "failed", "expired"]),
+    exit_code: z.int().nullable(),
+    output_sha256: sha256Digest.nullable(),
+    duration_ms: z.int().nullable(),
+    started_at: timestamp,
+    deadline_at: timestamp,
+    finished_at: timestamp.nullable(),
+  })
+  .openapi("Execution");
+export type Execution = z.infer<typeof execution>;
+
+export const executionList = z
+  .strictObject({
+    executions: z.array(execution).describe("newest first"),
+    next_cursor: z.string().nullable(),
+  })
+  .openapi("ExecutionList");
+
+export const disclosureLink = z
+  .strictObject({
+    url: z.url(),
+    sha256: sha256Digest,
+    bytes: z.int(),
+    expires_at: timestamp,
+    grant_id: z.string().regex(idPattern("grant")),
+  })
+  .openapi("DisclosureLink");
+export type DisclosureLink = z.infer<typeof disclosureLink>;
+
+export const disclosurePending = z
+  .strictObject({ state: z.literal("building"), retry_after_s: z.int() })
+  .openapi("DisclosurePending");

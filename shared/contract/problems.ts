@@ -1,0 +1,141 @@
+// The one catalogue of errors (RFC 9457): code → status, title and what to do. Rooms throw `Problem`; the API door
+// turns it into application/problem+json with the request id. Everything else that is thrown becomes `internal`.
+
+export const problems = {
+  malformed_json: [400, "The body is not JSON", "Send one JSON value as UTF-8."],
+  not_utf8: [400, "The body is not UTF-8", "Encode the body as UTF-8, without NUL characters."],
+  invalid_request: [
+    400,
+    "The request does not fit the contract",
+    "Correct the fields named in `errors`; /openapi.json has the shapes.",
+  ],
+  idempotency_key_missing: [
+    400,
+    "Idempotency-Key is required",
+    "Send an Idempotency-Key header of 1 to 255 visible ASCII characters, new for each intent.",
+  ],
+  idempotency_key_invalid: [400, "Idempotency-Key is not usable", "Send 1 to 255 visible ASCII characters."],
+  pql_invalid: [
+    400,
+    "The PQL query cannot be run",
+    "Correct the query at the line and column given; docs/pql has the language.",
+  ],
+  unauthenticated: [
+    401,
+    "Who are you?",
+    "Send `Authorization: Bearer` with an API key or a token; `maestro login` gets one.",
+  ],
+  token_invalid: [401, "The token is not valid", "Get a new token with `maestro login`."],
+  token_expired: [401, "The token has expired", "Get a new token with `maestro login`."],
+  token_not_yet_valid: [
+    401,
+    "The token is not valid yet",
+    "Check this machine's clock, or wait until the token's `nbf`.",
+  ],
+  token_audience: [
+    401,
+    "The token was issued for another audience",
+    "Ask the issuer for a token whose `aud` is this API.",
+  ],
+  key_revoked: [401, "The API key was revoked", "Ask an admin of the tenant for a new key."],
+  key_expired: [401, "The API key has expired", "Ask an admin of the tenant for a new key."],
+  principal_disabled: [401, "The principal was disabled", "Ask an admin of the tenant."],
+  role_too_low: [
+    403,
+    "Your role does not allow this",
+    "Ask an admin of the tenant for one of the roles in `roles_allowed`.",
+  ],
+  denied: [403, "The policy denies this", "Apply the change in `fix`, or ask someone who may."],
+  privacy_budget_exceeded: [
+    403,
+    "The privacy budget is spent",
+    "Wait until enough of the budget has leaked back, or ask an admin to raise it.",
+  ],
+  not_found: [404, "There is no such thing here", "Check the id; things of other tenants look like missing ones."],
+  method_not_allowed: [405, "This path does not take that method", "See `allow` for the methods that it takes."],
+  idempotency_conflict: [
+    409,
+    "This Idempotency-Key was used with another body",
+    "Use a new key for a new intent, or send the first body again.",
+  ],
+  execution_not_running: [409, "The execution is not running", "A run finishes once; GET it to see how it ended."],
+  execution_running: [409, "The execution is still running", "Finish it first; then ask for the link."],
+  release_exists: [
+    409,
+    "This version was published already, with other bytes",
+    "Publish under a new version: nothing under a version is ever rewritten.",
+  ],
+  version_conflict: [412, "Someone changed this in between", "GET it again, and send its ETag in If-Match."],
+  too_large: [413, "The body is too large", "Send at most `bytes_max` bytes."],
+  unsupported_media_type: [415, "This content type is not taken here", "Send one of the types in `accept`."],
+  release_invalid: [
+    422,
+    "The release cannot be accepted",
+    "Correct what `detail` names, sign again, and publish again.",
+  ],
+  precondition_required: [428, "If-Match is required", "GET it first, and send its ETag in If-Match."],
+  link_invalid: [403, "The link is not valid", "Ask for a new link at the execution's disclosure:link."],
+  link_expired: [410, "The link has expired", "Ask for a new link at the execution's disclosure:link."],
+  too_many_rows: [422, "The answer would be too large", "Narrow the time range or add a predicate."],
+  internal: [500, "Something broke on our side", "Try again; if it stays, report the request id."],
+  database_unavailable: [
+    503,
+    "The database cannot be reached",
+    "Try again after `Retry-After` seconds; nothing was changed, or your Idempotency-Key tells.",
+  ],
+  issuer_unavailable: [
+    503,
+    "The token issuer cannot be reached",
+    "Try again after `Retry-After` seconds, or use an API key.",
+  ],
+  audit_unavailable: [503, "The audit log cannot be reached", "Try again after `Retry-After` seconds."],
+} as const satisfies Record<string, readonly [status: number, title: string, action: string]>;
+
+export type ProblemCode = keyof typeof problems;
+
+/** Extra members of the problem document; `detail` is a public sentence written on purpose. */
+export type ProblemMembers = Readonly<Record<string, unknown>>;
+
+/** An expected refusal that reaches the caller as a problem document. */
+export class Problem extends Error {
+  override readonly name = "Problem";
+  readonly code: ProblemCode;
+  readonly detail: string;
+  readonly members: ProblemMembers;
+
+  constructor(code: ProblemCode, detail: string, members: ProblemMembers = {}) {
+    super(`${code}: ${detail}`);
+    this.code = code;
+    this.detail = detail;
+    this.members = members;
+  }
+
+  get status(): number {
+    return problems[this.code][0];
+  }
+}
+
+export interface ProblemDocument {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly code: ProblemCode;
+  readonly action: string;
+  readonly request_id: string;
+  readonly [member: string]: unknown;
+}
+
+export function problemDocument(problem: Problem, requestId: string): ProblemDocument {
+  const [status, title, action] = problems[problem.code];
+  return {
+    ...problem.members,
+    type: `urn:maestro:problem:${problem.code}`,
+    title,
+    status,
+    detail: problem.detail,
+    code: problem.code,
+    action,
+    request_id: requestId,
+  };
+}

@@ -1,0 +1,65 @@
+// Quick links: a token that names one pack, for one tenant, for a short time. Signed and checked by the audit worker,
+// which alone has the key; the grant that it names counts and tells each download.
+
+import { errors, jwtVerify, SignJWT } from "jose";
+import { z } from "zod";
+
+/** How long a link works. A range request may resume a download within it. */
+export const linkLifeMs = 15 * 60_000;
+export const linkAudience = "maestro-disclosure";
+/** Length of a token, in characters, beyond which nothing is parsed. */
+export const tokenLengthMax = 2_000;
+
+export const linkClaims = z.strictObject({
+  /** The tenant. */
+  sub: z.uuid(),
+  /** The grant. */
+  jti: z.string().max(64),
+  execution_id: z.string().max(64),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  aud: z.literal(linkAudience),
+  exp: z.int(),
+  iat: z.int(),
+});
+export type LinkClaims = z.infer<typeof linkClaims>;
+
+export async function signLink(
+  key: CryptoKey,
+  kid: string,
+  claims: Pick<LinkClaims, "sub" | "jti" | "execution_id" | "sha256">,
+  now: number,
+): Promise<{ token: string; expires_at: string }> {
+  const issued = Math.floor(now / 1000);
+  const expires = issued + linkLifeMs / 1000;
+  const token = await new SignJWT({ execution_id: claims.execution_id, sha256: claims.sha256 })
+    .setProtectedHeader({ alg: "ES256", kid, typ: "JWT" })
+    .setSubject(claims.sub)
+    .setJti(claims.jti)
+    .setAudience(linkAudience)
+    .setIssuedAt(issued)
+    .setExpirationTime(expires)
+    .sign(key);
+  return { token, expires_at: new Date(expires * 1000).toISOString() };
+}
+
+export type OpenedLink =
+  | { readonly ok: true; readonly claims: LinkClaims }
+  | { readonly ok: false; readonly code: "link_invalid" | "link_expired" };
+
+export async function openLink(key: CryptoKey, token: string, now: number): Promise<OpenedLink> {
+  if (token.length > tokenLengthMax) return { ok: false, code: "link_invalid" };
+  try {
+    const { payload } = await jwtVerify(token, key as Parameters<typeof jwtVerify>[1], {
+      algorithms: ["ES256"],
+      audience: linkAudience,
+      requiredClaims: ["exp", "iat", "sub", "jti"],
+      currentDate: new Date(now),
+    });
+    const claims = linkClaims.safeParse(payload);
+    return claims.success ? { ok: true, claims: claims.data } : { ok: false, code: "link_invalid" };
+  } catch (error) {
+    if (error instanceof errors.JWTExpired) return { ok: false, code: "link_expired" };
+    if (error instanceof errors.JOSEError || error instanceof TypeError) return { ok: false, code: "link_invalid" };
+    throw error;
+  }
+}

@@ -1,0 +1,160 @@
+// Starting and finishing a run: the one place where entitlement, decision, budget and row meet. Called by the routes.
+//
+// What stands where after a crash, at each await of `startRun`:
+//   checks                   nothing
+//   reserve                  units are held under a lease; no row comes: refunded by the ledger's alarm. A retry with the
+//                            same key gets the same reservation and execution id, and holds nothing more
+//   insert                   row, event and answer, or none of them; a retry recalls the answer, or inserts
+//   after the insert         the outbox has the event; the drain's alarm finds it without a nudge
+// and of `finishRun`:
+//   read                     nothing
+//   end                      row, event and answer, or none of them
+//   settle                   the lease ends, Postgres says `ended`: settled by the alarm
+
+import { hex, sha256Hex, utf8 } from "../contract/bytes.ts";
+import { canonicalJson, type AuditEvent } from "../contract/events.ts";
+import type { Execution, FinishExecution, StartExecution } from "../contract/http-executions.ts";
+import { newId } from "../contract/ids.ts";
+import type { Install } from "../contract/http-market.ts";
+import type { Log, Random } from "../contract/ports.ts";
+import { Problem } from "../contract/problems.ts";
+import type { EntitlementsPort } from "../market/entitlements.ts";
+import { newEvent } from "../outbox/outbox.ts";
+import type { LedgerPort } from "../privacy/ledger.ts";
+import type { ActionFacts } from "../policy/actions.ts";
+import type { Decision } from "../policy/decide.ts";
+import type { Caller } from "../tenancy/caller.ts";
+import { claimDigest, type IdempotencyClaim } from "../tenancy/idempotency.ts";
+import { endedExecution, finishedEvent, startedEvent, startedExecution } from "./execution.ts";
+import type { EndExecution, InsertExecution } from "./store.ts";
+
+export type RunFacts = ActionFacts["execution.start"];
+
+export interface RunParts {
+  readonly random: Random;
+  readonly log: Log;
+  readonly entitlements: EntitlementsPort;
+  readonly ledger: LedgerPort;
+  readonly policy_sha256: string;
+  decide(facts: RunFacts): Decision;
+  /** The tenant's install of a package, with the wall time that its release declares, or null. */
+  readInstall(packageName: string): Promise<{ readonly install: Install; readonly wall_ms: number } | null>;
+  insert(row: InsertExecution): Promise<boolean>;
+  read(executionId: string): Promise<Execution | null>;
+  end(row: EndExecution): Promise<boolean>;
+}
+
+export interface RunCall {
+  readonly caller: Caller;
+  readonly now: number;
+  readonly claim: IdempotencyClaim;
+}
+
+export type Started =
+  | { readonly state: "started"; readonly execution: Execution }
+  | { readonly state: "denied"; readonly decision: Decision; readonly facts: RunFacts; readonly units: number | null };
+
+export async function startRun(parts: RunParts, call: RunCall, wanted: StartExecution): Promise<Started> {
+  const [checked, installed] = await Promise.all([
+    parts.entitlements.check(wanted.package),
+    parts.readInstall(wanted.package),
+  ]);
+  if (checked.state === "unavailable") throw unavailable();
+  const facts: RunFacts = {
+    package: wanted.package,
+    entitlement: checked.entitlement,
+    install: installed === null ? null : { channel: installed.install.channel, version: installed.install.version },
+    privacy: null,
+  };
+  const decision = parts.decide(facts);
+  if (!decision.allow || installed === null) return { state: "denied", decision, facts, units: null };
+
+  const { install, wall_ms: wallMs } = installed;
+  const reserved = await parts.ledger.reserve(call.caller.principal_id, {
+    intent: hex(await claimDigest(call.claim)),
+    payload_sha256: await sha256Hex(utf8(canonicalJson([wanted, install.artifact_sha256, install.units]))),
+    execution_id: newId("execution", call.now, parts.random(10)),
+    units: install.units,
+  });
+  if (reserved.state === "conflict") {
+    throw new Problem(
+      "idempotency_conflict",
+      "Another run was reserved under this key: the body, or the installed release, differs.",
+    );
+  }
+  if (reserved.state === "exceeded") {
+    const spent = { ...facts, privacy: { remaining_units: reserved.remaining_units, units: reserved.units } };
+    return { state: "denied", decision: parts.decide(spent), facts: spent, units: reserved.units };
+  }
+
+  const execution = startedExecution({
+    id: reserved.execution_id,
+    install,
+    wallMs,
+    inputSha256: wanted.input_sha256,
+    now: call.now,
+  });
+  const inserted = await parts.insert({
+    execution,
+    principal_id: call.caller.principal_id,
+    entitlement_version: checked.version,
+    event: event(parts, call, "mc.execution.started", startedEvent(execution, checked.version, parts.policy_sha256)),
+    claim: call.claim,
+    now: call.now,
+    admit_until_ms: reserved.admit_until_ms,
+  });
+  if (!inserted) throw unavailable();
+  return { state: "started", execution };
+}
+
+/** Ends a run of the caller's tenant, once. Throws `not_found` and `execution_not_running`. */
+export async function finishRun(
+  parts: Pick<RunParts, "random" | "log" | "ledger" | "read" | "end">,
+  call: RunCall,
+  executionId: string,
+  ending: FinishExecution,
+): Promise<Execution> {
+  const running = await parts.read(executionId);
+  if (running === null) throw new Problem("not_found", "There is no such execution.");
+  if (running.status !== "running") throw notRunning(running);
+  const ended = endedExecution(running, ending, call.now);
+  const done = await parts.end({
+    ended,
+    event: event(parts, call, "mc.execution.finished", finishedEvent(ended)),
+    claim: call.claim,
+    now: call.now,
+  });
+  if (!done) throw notRunning((await parts.read(executionId)) ?? running);
+  try {
+    await parts.ledger.settle(executionId);
+  } catch (error) {
+    // The run has ended and is committed; the ledger's alarm settles what this call could not.
+    parts.log("warn", "settle was lost, the lease will settle it", {
+      execution_id: executionId,
+      error: error instanceof Error ? error.name : typeof error,
+    });
+  }
+  return ended;
+}
+
+function event<T extends "mc.execution.started" | "mc.execution.finished">(
+  parts: Pick<RunParts, "random">,
+  call: RunCall,
+  type: T,
+  attributes: AuditEvent<T>["attributes"],
+): AuditEvent<T> {
+  const { tenant_id, principal_id } = call.caller;
+  return newEvent(
+    { tenant_id, principal: principal_id, source: "api", now: call.now, random: parts.random },
+    type,
+    attributes,
+  );
+}
+
+const unavailable = (): Problem =>
+  new Problem("database_unavailable", "The run could not be recorded in time.", { retry_after_s: 1 });
+
+const notRunning = (execution: Execution): Problem =>
+  new Problem("execution_not_running", `The execution has ended already: ${execution.status}.`, {
+    status_now: execution.status,
+  });

@@ -1,0 +1,40 @@
+import { randomBytes } from "node:crypto";
+import { expect, test } from "vitest";
+import { parseEvent } from "../contract/events.ts";
+import { newEvent, outboxInsert, shardOf } from "./outbox.ts";
+
+const context = {
+  tenant_id: "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001",
+  principal: null,
+  source: "api",
+  now: Date.UTC(2026, 3, 13),
+  random: (count: number) => new Uint8Array(randomBytes(count)),
+} as const;
+
+test("a new event fits the catalogue and comes back from the wire as it was", () => {
+  const event = newEvent(context, "mc.privacy.budget_set", { limit_units: 5, leak_units_per_hour: 1 });
+  expect(parseEvent(JSON.parse(JSON.stringify(event)))).toEqual({ ok: true, event });
+});
+
+test("an event that does not fit the catalogue is refused before anything is sent", () => {
+  const event = newEvent(context, "mc.privacy.budget_set", { limit_units: -1, leak_units_per_hour: 1 });
+  expect(() => outboxInsert([event], 2)).toThrow(/limit_units/);
+  const free = newEvent(context, "mc.policy.decision", {
+    action: "execution.start",
+    outcome: "deny",
+    rule: "Jane Doe asked for it",
+    policy_sha256: "0".repeat(64),
+    input_sha256: "0".repeat(64),
+  });
+  expect(() => outboxInsert([free], 2)).toThrow(/at rule/);
+});
+
+test("tenants spread over the shards, each always to the same one", () => {
+  const counts = [0, 0, 0, 0];
+  for (let at = 0; at < 4_000; at += 1) {
+    const id = `7f0c2d9e-5a53-4d2f-9a0b-${at.toString(16).padStart(12, "0")}`;
+    expect(shardOf(id, 4)).toBe(shardOf(id, 4));
+    counts[shardOf(id, 4)]! += 1;
+  }
+  for (const count of counts) expect(count).toBeGreaterThan(700);
+});

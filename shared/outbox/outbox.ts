@@ -1,0 +1,68 @@
+// The outbox: audit events wait here, in the store that owns the state, written in the transaction of the change that
+// they tell of. Rooms make the events and put the statement into their batch; `drain.ts` carries them to the queue.
+
+import { sql, type SQL } from "drizzle-orm";
+import {
+  eventText,
+  type AuditEvent,
+  type EventAttributes,
+  type EventType,
+  type eventSources,
+} from "../contract/events.ts";
+import { newId } from "../contract/ids.ts";
+import type { Random } from "../contract/ports.ts";
+
+/** What a new event needs to know of its time and maker. */
+export interface EventContext {
+  readonly tenant_id: string;
+  readonly principal: string | null;
+  readonly source: (typeof eventSources)[number];
+  readonly now: number;
+  readonly random: Random;
+}
+
+export function newEvent<T extends EventType>(
+  context: EventContext,
+  type: T,
+  attributes: EventAttributes<T>,
+  sourceSeq: number | null = null,
+): AuditEvent<T> {
+  return {
+    id: newId("event", context.now, context.random(10)),
+    tenant_id: context.tenant_id,
+    type,
+    schema_version: 1,
+    source: context.source,
+    source_seq: sourceSeq,
+    occurred_at: new Date(context.now).toISOString(),
+    principal: context.principal,
+    attributes,
+  };
+}
+
+/** The queue and the drain that serve a tenant: FNV-1a of its id, modulo the number of shards. */
+export function shardOf(tenantId: string, shards: number): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < tenantId.length; at += 1) {
+    hash = Math.imul(hash ^ tenantId.charCodeAt(at), 0x01000193) >>> 0;
+  }
+  return hash % shards;
+}
+
+/**
+ * INSERT of the events' outbox rows, returning `event_id`. `where` guards it: `where exists (select from changed)`
+ * leaves no event where a guarded change did nothing. Throws before anything is sent where an event does not fit the
+ * catalogue.
+ */
+export function outboxInsert(events: readonly AuditEvent[], shards: number, where: SQL = sql``): SQL {
+  const rows = events.map((event) => ({
+    shard: shardOf(event.tenant_id, shards),
+    tenant_id: event.tenant_id,
+    event_id: event.id,
+    body: eventText(event),
+  }));
+  return sql`insert into outbox (shard, tenant_id, event_id, body)
+    select shard, tenant_id, event_id, body
+    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as e(shard int, tenant_id uuid, event_id text, body text)
+    ${where} returning event_id`;
+}

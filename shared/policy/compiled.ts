@@ -1,0 +1,17 @@
+// A compiled Rego policy as a `Policy`. The platform's side compiles the module (workerd: at deploy; Node: from the file)
+// and loads it with opa-wasm; this names the entry point. Called by workers' compose.ts and by tests.
+
+import type { Policy } from "./decide.ts";
+
+/** The rule that scripts/generate/policy.ts compiles: package mc.authz, rule `decision`. */
+export const policyEntrypoint = "mc/authz/decision";
+
+/** opa-wasm's LoadedPolicy. */
+export interface LoadedPolicy {
+  evaluate(input: unknown, entrypoint: string): unknown;
+}
+
+export const compiledPolicy = (loaded: LoadedPolicy, sourceSha256: string): Policy => ({
+  sha256: sourceSha256,
+  evaluate: (input) => loaded.evaluate(input, policyEntrypoint),
+});

@@ -1,0 +1,134 @@
+// From what Postgres counted to what the caller reads: gaps filled, totals added up, pages cut. Pure; called by engine.ts.
+
+import { base64, base64Bytes, utf8, utf8Text } from "../contract/bytes.ts";
+import type { PqlAnswer } from "../contract/http-pql.ts";
+import { bucketCount, type Plan } from "./plan.ts";
+import type { RowPosition } from "./templates.ts";
+
+/** A counted group; `rank` null is everything that no group of the answer has. */
+export interface Group {
+  readonly rank: number | null;
+  readonly name: string | null;
+  readonly cells: readonly (readonly [slot: number, count: number])[];
+}
+
+type GroupsAnswer = Extract<PqlAnswer, { kind: "groups" }>;
+type RowsAnswer = Extract<PqlAnswer, { kind: "rows" }>;
+
+const isoTime = (ms: number): string => new Date(ms).toISOString();
+const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
+
+/** Every bucket of the range is there, and every count is in exactly one group or in `other`. */
+export function groupsAnswer(plan: Exclude<Plan, { template: "rows" }>, groups: readonly Group[]): GroupsAnswer {
+  const bucketMs = plan.template === "top" ? null : plan.bucket_ms;
+  const slots = bucketMs === null ? 1 : bucketCount(plan.from, plan.to, bucketMs);
+  const series = (group: Group | undefined): number[] => {
+    const counts = Array.from({ length: slots }, () => 0);
+    for (const [slot, count] of group?.cells ?? []) counts[slot] = (counts[slot] ?? 0) + count;
+    return counts;
+  };
+  const named = groups.filter(({ rank }) => rank !== null).sort((left, right) => left.rank! - right.rank!);
+  const ranked = named.map((group) => ({ name: group.name, counts: series(group) }));
+  const other = series(groups.find(({ rank }) => rank === null));
+  const totals = ranked.map(({ name, counts }) => ({ name, total: sum(counts) }));
+  return {
+    kind: "groups",
+    covers: { from: isoTime(plan.from), to: isoTime(plan.to) },
+    field: plan.template === "buckets" ? null : plan.field.name,
+    bucket_ms: bucketMs,
+    groups: totals,
+    other: sum(other),
+    total: sum(totals.map(({ total }) => total)) + sum(other),
+    buckets:
+      bucketMs === null
+        ? null
+        : other.map((left, slot) => ({
+            start: isoTime(plan.from + slot * bucketMs),
+            partial: plan.from + (slot + 1) * bucketMs > plan.to,
+            counts: ranked.map(({ counts }) => counts[slot]!),
+            other: left,
+          })),
+  };
+}
+
+/** The columns of a row, in order. `attrs` is the RFC 8785 text of the event's attributes. */
+export const rowColumns = [
+  "logged_at",
+  "seq",
+  "occurred_at",
+  "event_id",
+  "type",
+  "source",
+  "principal",
+  "execution_id",
+  "package",
+  "version",
+  "channel",
+  "outcome",
+  "rule",
+  "action",
+  "units",
+  "duration_ms",
+  "attrs",
+] as const;
+const integerColumns: ReadonlySet<string> = new Set(["seq", "units", "duration_ms"]);
+
+/** `found` holds one row more than a page where there is a next page. */
+export function rowsAnswer(
+  plan: Extract<Plan, { template: "rows" }>,
+  found: readonly Readonly<Record<string, unknown>>[],
+  pageRows: number,
+  queryDigest: string,
+): RowsAnswer {
+  const rows = found.slice(0, pageRows).map((row) => {
+    const pairs = rowColumns.map((name): [string, string | number | null] => {
+      const value = row[name] as string | null;
+      return [name, value !== null && integerColumns.has(name) ? Number(value) : value];
+    });
+    return Object.fromEntries(pairs);
+  });
+  const last = found.length > pageRows ? rows.at(-1) : undefined;
+  return {
+    kind: "rows",
+    covers: { from: isoTime(plan.from), to: isoTime(plan.to) },
+    columns: [...rowColumns],
+    rows,
+    next_cursor:
+      last === undefined
+        ? null
+        : cursorText({
+            query_digest: queryDigest,
+            to: plan.to,
+            before: { logged_at: Date.parse(String(last["logged_at"])), seq: Number(last["seq"]) },
+          }),
+  };
+}
+
+/** Where a next page begins: the question it belongs to, the instant that the question was first asked, the last row. */
+export interface Cursor {
+  readonly query_digest: string;
+  readonly to: number;
+  readonly before: RowPosition;
+}
+
+const cursorText = ({ query_digest, to, before }: Cursor): string =>
+  base64(utf8(JSON.stringify([query_digest, to, before.logged_at, before.seq])));
+
+/** Null for what is not a cursor of ours. Whatever it holds, row security and the query's own range bound its reach. */
+export function parseCursor(text: string): Cursor | null {
+  let parts: unknown;
+  try {
+    parts = JSON.parse(utf8Text(base64Bytes(text)));
+  } catch {
+    return null;
+  }
+  if (!Array.isArray(parts) || parts.length !== 4) return null;
+  const [digest, ...numbers] = parts as readonly unknown[];
+  const [to, loggedAt, seq] = numbers;
+  if (typeof digest !== "string" || !isCount(to) || !isCount(loggedAt) || !isCount(seq)) return null;
+  return { query_digest: digest, to, before: { logged_at: loggedAt, seq } };
+}
+
+/** Up to the last instant of the year 9999, which is also far beyond any `seq`. */
+const isCount = (value: unknown): value is number =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= 253_402_300_799_999;

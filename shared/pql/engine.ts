@@ -1,0 +1,48 @@
+// The one way to ask: text → tree → plan → one round trip → answer. Called by POST /api/pql.
+
+import { sha256Hex, utf8 } from "../contract/bytes.ts";
+import type { PqlAnswer } from "../contract/http-pql.ts";
+import { Problem } from "../contract/problems.ts";
+import type { Database } from "../tenancy/database.ts";
+import { groupsAnswer, parseCursor, rowsAnswer, type Cursor } from "./answer.ts";
+import { parsePql } from "./parse.ts";
+import { planQuery } from "./plan.ts";
+import { askLimits, readGroups, readRows, type AskLimits } from "./store.ts";
+
+export interface Question {
+  readonly tenant_id: string;
+  /** Milliseconds since 1970: the end of every range. */
+  readonly now: number;
+  readonly query: string;
+  readonly cursor?: string | undefined;
+}
+
+/**
+ * Throws PqlError for a query that cannot be run, before anything is read; Problem `invalid_request` for a cursor that
+ * is not this query's, `too_many_rows` for an answer beyond the limits. `database` connects as maestro_app.
+ */
+export async function askPql(database: Database, question: Question, ask: AskLimits = askLimits): Promise<PqlAnswer> {
+  const query = parsePql(question.query);
+  const digest = (await sha256Hex(utf8(question.query))).slice(0, 32);
+  const cursor = question.cursor === undefined ? null : cursorOf(question.cursor, digest, question.now);
+  // Each page is of the range that the first one had, so that nothing shifts between pages.
+  const plan = planQuery(query, question.query, cursor?.to ?? question.now);
+  if (plan.template === "rows") {
+    const rows = await readRows(database, question.tenant_id, plan, cursor?.before ?? null, ask);
+    return rowsAnswer(plan, rows, ask.page_rows, digest);
+  }
+  if (cursor !== null) throw badCursor("BUCKET BY and TOP give one answer, not pages");
+  return groupsAnswer(plan, await readGroups(database, question.tenant_id, plan, ask));
+}
+
+function cursorOf(text: string, digest: string, now: number): Cursor {
+  const cursor = parseCursor(text);
+  if (cursor === null || cursor.to > now) throw badCursor("send `next_cursor` of the page before, as it was");
+  if (cursor.query_digest !== digest) throw badCursor("it belongs to another query; send that query's text unchanged");
+  return cursor;
+}
+
+const badCursor = (message: string): Problem =>
+  new Problem("invalid_request", `The cursor cannot be used here: ${message}.`, {
+    errors: [{ path: "#/cursor", message }],
+  });

@@ -1,0 +1,161 @@
+// All of PQL's traffic with Postgres: the audit worker writes the log's rows here, POST /api/pql asks them.
+
+import { sql, type SQL } from "drizzle-orm";
+import type { EventColumns } from "../contract/events.ts";
+import { Problem } from "../contract/problems.ts";
+import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
+import type { Group } from "./answer.ts";
+import { limits } from "./limits.ts";
+import type { Plan } from "./plan.ts";
+import { statementOf, type Bounds, type RowPosition } from "./templates.ts";
+
+/** The most rows of one `writeEventRows`: what one segment holds. */
+export const eventRowsMax = 10_000;
+/** The most text of one INSERT; a larger call is written in several, each a whole prefix in `seq` order. */
+const insertTextMax = 2 * 1024 * 1024;
+
+/**
+ * Writes the log's rows in `seq` order, each once: a row whose (tenant_id, seq) stands is left as it is. Resolves to how
+ * many were new; they are durable then. Where it throws, a prefix of `rows` may stand: call it again with the same rows.
+ * `database` connects as maestro_audit.
+ */
+export async function writeEventRows(database: Database, rows: readonly EventColumns[]): Promise<number> {
+  if (rows.length > eventRowsMax) throw new RangeError(`${rows.length} rows in one call: at most ${eventRowsMax}`);
+  let written = 0;
+  for (const part of insertParts([...rows].sort((left, right) => left.seq - right.seq))) {
+    const [inserted] = await inBatch(database, [insertRows(part)]);
+    written += Number(inserted?.[0]?.["written"] ?? 0);
+  }
+  return written;
+}
+
+function* insertParts(rows: readonly EventColumns[]): Generator<readonly EventColumns[]> {
+  let part: EventColumns[] = [];
+  let size = 0;
+  for (const row of rows) {
+    if (part.length > 0 && size + row.attrs.length > insertTextMax) {
+      yield part;
+      part = [];
+      size = 0;
+    }
+    part.push(row);
+    size += row.attrs.length;
+  }
+  if (part.length > 0) yield part;
+}
+
+/** One array a column: 18 parameters, however many rows. */
+function insertRows(rows: readonly EventColumns[]): SQL {
+  const column = (pick: (row: EventColumns) => string | number | null): SQL => sql`${sql.param(rows.map(pick))}`;
+  return sql`with inserted as (insert into audit_events
+    (tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version, channel,
+      outcome, rule, action, units, duration_ms, attrs)
+    select tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version,
+      channel, outcome, rule, action, units, duration_ms, attrs
+    from unnest(
+      ${column((row) => row.tenant_id)}::uuid[],
+      ${column((row) => row.seq)}::bigint[],
+      ${column((row) => row.logged_at)}::timestamptz[],
+      ${column((row) => row.occurred_at)}::timestamptz[],
+      ${column((row) => row.event_id)}::text[],
+      ${column((row) => row.type)}::text[],
+      ${column((row) => row.source)}::text[],
+      ${column((row) => row.principal)}::text[],
+      ${column((row) => row.execution_id)}::text[],
+      ${column((row) => row.package)}::text[],
+      ${column((row) => row.version)}::text[],
+      ${column((row) => row.channel)}::text[],
+      ${column((row) => row.outcome)}::text[],
+      ${column((row) => row.rule)}::text[],
+      ${column((row) => row.action)}::text[],
+      ${column((row) => row.units)}::bigint[],
+      ${column((row) => row.duration_ms)}::bigint[],
+      ${column((row) => row.attrs)}::text[]
+    ) with ordinality as given
+      (tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version, channel,
+        outcome, rule, action, units, duration_ms, attrs, position)
+    order by position
+    on conflict (tenant_id, seq) do nothing
+    returning seq) select count(*)::int as written from inserted`;
+}
+
+/** What a question may cost. Tests make it small. */
+export interface AskLimits {
+  readonly page_rows: number;
+  readonly counted_rows_max: number;
+  readonly statement_timeout_ms: number;
+}
+export const askLimits: AskLimits = {
+  page_rows: limits.pageRows,
+  counted_rows_max: limits.countedRowsMax,
+  statement_timeout_ms: limits.statementTimeoutMs,
+};
+
+/** Newest first, one more than a page when there are more. `database` connects as maestro_app, in all of these. */
+export const readRows = (
+  database: Database,
+  tenantId: string,
+  plan: Extract<Plan, { template: "rows" }>,
+  before: RowPosition | null,
+  ask: AskLimits = askLimits,
+): Promise<Row[]> => runPlan(database, tenantId, plan, before, ask);
+
+/** The groups of a series, `rank` from 1 or null for what is left over; each with its filled slots. */
+export async function readGroups(
+  database: Database,
+  tenantId: string,
+  plan: Exclude<Plan, { template: "rows" }>,
+  ask: AskLimits = askLimits,
+): Promise<Group[]> {
+  const rows = await runPlan(database, tenantId, plan, null, ask);
+  const groups = rows.map((row): Group => ({
+    rank: row["rank"] === null ? null : Number(row["rank"]),
+    name: row["name"] as string | null,
+    cells: JSON.parse(String(row["cells"])) as [slot: number, count: number][],
+  }));
+  const counted = groups.reduce((sum, { cells }) => cells.reduce((part, [, count]) => part + count, sum), 0);
+  if (counted > ask.counted_rows_max) {
+    throw new Problem("too_many_rows", `The query would count over ${ask.counted_rows_max} rows.`, {
+      rows_max: ask.counted_rows_max,
+    });
+  }
+  return groups;
+}
+
+/** One round trip: the tenant, the guards, the question. */
+async function runPlan(
+  database: Database,
+  tenantId: string,
+  plan: Plan,
+  before: RowPosition | null,
+  ask: AskLimits,
+): Promise<Row[]> {
+  const bounds: Bounds = { ...ask, tenant: sql`${tenantId}::uuid`, before };
+  try {
+    const [, rows] = await asTenant(database, tenantId, [guards(ask.statement_timeout_ms), statementOf(plan, bounds)]);
+    return rows ?? [];
+  } catch (error) {
+    if (!isCanceled(error)) throw error;
+    throw new Problem("too_many_rows", `The query took longer than ${ask.statement_timeout_ms} ms.`, {
+      time_max_ms: ask.statement_timeout_ms,
+    });
+  }
+}
+
+/** SQLSTATE 57014: the statement ran into its timeout. Drivers wrap it in causes. */
+function isCanceled(error: unknown): boolean {
+  let at: unknown = error;
+  for (let depth = 0; depth < 8 && at instanceof Error; depth += 1) {
+    if ((at as { readonly code?: unknown }).code === "57014") return true;
+    at = at.cause;
+  }
+  return false;
+}
+
+/**
+ * For this transaction: a bound on time and on memory; no compiling, which costs more than a short query; and no
+ * sequential scan of everyone's rows where an index gives the tenant's own, however the statistics look.
+ */
+export const guards = (timeoutMs: number): SQL => sql`select
+  set_config('statement_timeout', ${String(timeoutMs)}, true), set_config('work_mem', '16MB', true),
+  set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true)`;

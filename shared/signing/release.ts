@@ -1,0 +1,106 @@
+// What a release is, and when it may be accepted: the publisher's signed statement, held against the artifact. Pure;
+// called by the publish and install routes, by the signer worker and by the CLI.
+
+import { hex, sha256, base64Bytes, toBytes } from "../contract/bytes.ts";
+import type { SignedBundle } from "../contract/events.ts";
+import { releasePredicate, releasePredicateType, type PackageManifest } from "../contract/http-market.ts";
+import { verifyBundle } from "./bundle.ts";
+import { importVerifyKey } from "./keys.ts";
+import type { Statement } from "./statement.ts";
+
+/** The in-toto predicate of the marketplace's countersignature. */
+export const countersignatureType = "https://maestro-conductor.dev/attestations/release-countersignature/v1";
+
+export interface SignedRelease {
+  readonly manifest: PackageManifest;
+  readonly artifact_sha256: string;
+  readonly artifact_bytes: number;
+  readonly publisher_kid: string;
+}
+
+export type CheckedRelease =
+  | { readonly ok: true; readonly release: SignedRelease }
+  | { readonly ok: false; readonly reason: string };
+
+/** The publisher's statement, verified with the SPKI (DER in base64) of the key that it names. */
+export async function checkPublisherBundle(bundle: SignedBundle, publisherSpki: string): Promise<CheckedRelease> {
+  const spki = base64Bytes(publisherSpki);
+  const kid = hex(await sha256(spki));
+  const verified = await verifyBundle(bundle, async (wanted) =>
+    wanted === kid ? await importVerifyKey(spki, "P-256") : null,
+  );
+  if (!verified.ok) return { ok: false, reason: `the publisher's signature: ${verified.reason}` };
+  const { statement } = verified;
+  if (statement.predicateType !== releasePredicateType) {
+    return { ok: false, reason: `the statement's predicate type is not ${releasePredicateType}` };
+  }
+  const subject = onlySubject(statement);
+  const predicate = releasePredicate.safeParse(statement.predicate);
+  if (subject === null) return { ok: false, reason: "the statement names other than one subject" };
+  if (!predicate.success) {
+    const issue = predicate.error.issues[0];
+    return {
+      ok: false,
+      reason: `the signed manifest: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "unreadable"}`,
+    };
+  }
+  const { manifest, artifact_bytes } = predicate.data;
+  if (subject.name !== `${manifest.name}@${manifest.version}`) {
+    return { ok: false, reason: `the statement's subject is not ${manifest.name}@${manifest.version}` };
+  }
+  return {
+    ok: true,
+    release: { manifest, artifact_bytes, artifact_sha256: subject.digest.sha256, publisher_kid: verified.kid },
+  };
+}
+
+export type Countersigned = {
+  readonly publisher_kid: string;
+  readonly publisher_statement_sha256: string;
+};
+
+/** The statement that the marketplace signs over a release that it has checked. */
+export async function countersignature(bundle: SignedBundle, release: SignedRelease) {
+  const predicate: Countersigned = {
+    publisher_kid: release.publisher_kid,
+    publisher_statement_sha256: hex(await sha256(base64Bytes(bundle.dsseEnvelope.payload))),
+  };
+  return {
+    subject: [
+      { name: `${release.manifest.name}@${release.manifest.version}`, digest: { sha256: release.artifact_sha256 } },
+    ],
+    predicateType: countersignatureType,
+    predicate,
+  };
+}
+
+/** Both signatures over one release, and that they speak of the same artifact. `marketplaceKeys`: kid → SPKI in base64. */
+export async function checkRelease(
+  bundles: { readonly publisher: SignedBundle; readonly marketplace: SignedBundle; readonly publisherSpki: string },
+  marketplaceKeys: ReadonlyMap<string, string>,
+): Promise<CheckedRelease> {
+  const checked = await checkPublisherBundle(bundles.publisher, bundles.publisherSpki);
+  if (!checked.ok) return checked;
+  const verified = await verifyBundle(bundles.marketplace, async (kid) => {
+    const spki = marketplaceKeys.get(kid);
+    return spki === undefined ? null : await importVerifyKey(toBytes(base64Bytes(spki)), "P-256");
+  });
+  if (!verified.ok) return { ok: false, reason: `the marketplace's countersignature: ${verified.reason}` };
+  const expected = await countersignature(bundles.publisher, checked.release);
+  const subject = onlySubject(verified.statement);
+  const predicate = verified.statement.predicate as Partial<Countersigned> | null;
+  if (
+    verified.statement.predicateType !== countersignatureType ||
+    subject?.name !== expected.subject[0]?.name ||
+    subject?.digest.sha256 !== checked.release.artifact_sha256 ||
+    predicate?.publisher_kid !== checked.release.publisher_kid ||
+    predicate.publisher_statement_sha256 !== expected.predicate.publisher_statement_sha256
+  ) {
+    return { ok: false, reason: "the marketplace's countersignature is over another release" };
+  }
+  return checked;
+}
+
+function onlySubject(statement: Statement): Statement["subject"][number] | null {
+  return statement.subject.length === 1 ? (statement.subject[0] ?? null) : null;
+}

@@ -1,0 +1,61 @@
+// The way to Postgres: drizzle over Neon's HTTP, one round trip and one transaction a batch, row security set first.
+// Every store.ts goes through `asTenant`; only authentication, the drain and the audit writer use a bare batch, each
+// with a role of its own.
+
+import { sql, type SQL } from "drizzle-orm";
+import type { NeonHttpDatabase } from "drizzle-orm/neon-http";
+
+export type Database = NeonHttpDatabase;
+export type Row = Record<string, unknown>;
+
+/**
+ * Runs `statements` in one transaction with `app.tenant` set to `tenantId`, and answers each one's rows.
+ * Throws what the driver throws: see `isUnavailable` and `isUniqueViolation`. Where the connection broke, the commit
+ * is unknown: reload before answering.
+ */
+export async function asTenant(database: Database, tenantId: string, statements: readonly SQL[]): Promise<Row[][]> {
+  const [, ...rows] = await inBatch(database, [sql`select set_config('app.tenant', ${tenantId}, true)`, ...statements]);
+  return rows;
+}
+
+/** Runs `statements` in one transaction, without a tenant. */
+export async function inBatch(database: Database, statements: readonly SQL[]): Promise<Row[][]> {
+  const [first, ...rest] = statements.map((statement) => database.execute<Row>(statement));
+  if (first === undefined) return [];
+  const results = await database.batch([first, ...rest]);
+  return results.map((result) => result.rows);
+}
+
+interface ErrorLike {
+  readonly message?: unknown;
+  readonly code?: unknown;
+  readonly cause?: unknown;
+}
+
+function* causes(error: unknown): Generator<ErrorLike> {
+  for (let at = error, depth = 0; at !== null && typeof at === "object" && depth < 8; depth += 1) {
+    yield at;
+    at = (at as ErrorLike).cause;
+  }
+}
+
+/** True where a row of the same key stood there already (SQLSTATE 23505). Nothing of the transaction was kept. */
+export function isUniqueViolation(error: unknown): boolean {
+  for (const { code } of causes(error)) if (code === "23505") return true;
+  return false;
+}
+
+/** True where Postgres could not be reached, was starting or stopping, or cut the connection. The commit is unknown. */
+export function isUnavailable(error: unknown): boolean {
+  for (const { code, message } of causes(error)) {
+    // SQLSTATE class 08 connection exception, 53 insufficient resources, 57P0x shutdown and crash.
+    if (typeof code === "string" && /^(?:08\d{3}|53\d{3}|57P0[1-5])$/.test(code)) return true;
+    if (
+      typeof message === "string" &&
+      /error connecting to database|fetch failed|ECONNREFUSED|ECONNRESET|Network connection lost/i.test(message)
+    ) {
+      return true;
+    }
+  }
+  return false;
+}

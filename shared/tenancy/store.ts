@@ -1,0 +1,153 @@
+// All SQL of tenancy: who holds a credential (as maestro_auth), and a tenant's API keys (as maestro_app). Called by
+// authentication and by routes/tenancy.
+
+import { sql, type SQL } from "drizzle-orm";
+import type { ApiKey } from "../contract/http-tenancy.ts";
+import { asTenant, inBatch, type Database, type Row } from "./database.ts";
+import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "./idempotency.ts";
+
+export interface Holder {
+  readonly tenant_id: string;
+  readonly tenant: string;
+  readonly principal_id: string;
+  readonly kind: string;
+  readonly role: string;
+  readonly disabled: boolean;
+}
+
+/** `last_used_at` is written at most once in so many milliseconds. */
+const lastUsedEveryMs = 60_000;
+
+const iso = (time: number): string => new Date(time).toISOString();
+
+/** The principal behind a key's digest, usable or not; a key that is usable is noted as used, to the minute. */
+export async function keyHolder(
+  database: Database,
+  secretSha256: string,
+  now: number,
+): Promise<(Holder & { readonly revoked: boolean; readonly expired: boolean }) | null> {
+  const [rows] = await inBatch(database, [
+    sql`with found as (
+          select k.id, k.last_used_at, k.revoked_at is not null as revoked,
+            coalesce(k.expires_at <= ${iso(now)}::timestamptz, false) as expired, ${holderColumns}
+          from api_keys k
+          join principals p on p.tenant_id = k.tenant_id and p.id = k.principal_id
+          join tenants t on t.id = k.tenant_id
+          where k.secret_sha256 = ${secretSha256}
+        ), used as (
+          update api_keys set last_used_at = ${iso(now)}::timestamptz
+          where id in (
+            select id from found where not revoked and not expired and not disabled
+              and coalesce(last_used_at <= ${iso(now - lastUsedEveryMs)}::timestamptz, true)
+          )
+        )
+        select revoked, expired, tenant_id, tenant, principal_id, kind, role, disabled from found`,
+  ]);
+  const row = rows?.[0];
+  return row === undefined
+    ? null
+    : { ...holder(row), revoked: row["revoked"] === true, expired: row["expired"] === true };
+}
+
+/** The principal that an issuer's subject is tied to, or null. */
+export async function tokenHolder(database: Database, issuer: string, subject: string): Promise<Holder | null> {
+  const [rows] = await inBatch(database, [
+    sql`select ${holderColumns}
+        from principal_identities i
+        join principals p on p.tenant_id = i.tenant_id and p.id = i.principal_id
+        join tenants t on t.id = i.tenant_id
+        where i.issuer = ${issuer} and i.subject = ${subject}`,
+  ]);
+  const row = rows?.[0];
+  return row === undefined ? null : holder(row);
+}
+
+const holderColumns = sql`t.id as tenant_id, t.slug as tenant, p.id as principal_id, p.kind, p.role,
+  p.disabled_at is not null as disabled`;
+
+const holder = (row: Row): Holder => ({
+  tenant_id: String(row["tenant_id"]),
+  tenant: String(row["tenant"]),
+  principal_id: String(row["principal_id"]),
+  kind: String(row["kind"]),
+  role: String(row["role"]),
+  disabled: row["disabled"] === true,
+});
+
+/** Throws where Postgres does not answer. */
+export async function pingDatabase(database: Database): Promise<void> {
+  await inBatch(database, [sql`select 1`]);
+}
+
+/** A statement of the outbox that a guard can be put on: `outboxInsert(events, shards, where)` of shared/outbox. */
+export type Outbox = (where: SQL) => SQL;
+
+/** At most so many keys are listed, newest first. */
+export const keysListed = 1_000;
+
+export async function listKeys(database: Database, tenantId: string): Promise<ApiKey[]> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select k.id, k.principal_id, p.role, k.prefix, ${time(sql`k.created_at`)} as created_at,
+          ${time(sql`k.expires_at`)} as expires_at, ${time(sql`date_trunc('minute', k.last_used_at)`)} as last_used_at,
+          ${time(sql`k.revoked_at`)} as revoked_at
+        from api_keys k join principals p on p.tenant_id = k.tenant_id and p.id = k.principal_id
+        where k.tenant_id = ${tenantId}
+        order by k.created_at desc, k.id desc limit ${keysListed}`,
+  ]);
+  return (rows ?? []).map((row) => ({
+    id: String(row["id"]),
+    principal_id: String(row["principal_id"]),
+    role: row["role"] as ApiKey["role"],
+    prefix: String(row["prefix"]),
+    created_at: String(row["created_at"]),
+    expires_at: row["expires_at"] as string | null,
+    last_used_at: row["last_used_at"] as string | null,
+    revoked_at: row["revoked_at"] as string | null,
+  }));
+}
+
+/** A timestamptz as the contract writes it: RFC 3339, UTC, milliseconds. */
+const time = (column: SQL): SQL => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+
+/** Principal, key, event and remembered answer, together or not at all. */
+export async function insertKey(
+  database: Database,
+  tenantId: string,
+  now: number,
+  key: ApiKey & { readonly secret_sha256: string },
+  outbox: Outbox,
+  remember: { readonly claim: IdempotencyClaim; readonly response: unknown } | null,
+): Promise<void> {
+  await asTenant(database, tenantId, [
+    ...forgetExpired(remember?.claim ?? null, now),
+    sql`insert into principals (id, tenant_id, kind, role, created_at)
+        values (${key.principal_id}, ${tenantId}, 'service', ${key.role}, ${key.created_at})`,
+    sql`insert into api_keys (id, tenant_id, principal_id, prefix, secret_sha256, created_at, expires_at)
+        values (${key.id}, ${tenantId}, ${key.principal_id}, ${key.prefix}, ${key.secret_sha256}, ${key.created_at},
+          ${key.expires_at})`,
+    outbox(sql``),
+    ...(remember === null ? [] : [rememberAnswer(remember.claim, now, { status: 201, response: remember.response })]),
+  ]);
+}
+
+/** False where the tenant has no such key. A key that was revoked before stays as it is, and leaves no second event. */
+export async function revokeKey(
+  database: Database,
+  tenantId: string,
+  now: number,
+  keyId: string,
+  outbox: Outbox,
+  claim: IdempotencyClaim | null,
+): Promise<boolean> {
+  const known = sql`from api_keys where tenant_id = ${tenantId} and id = ${keyId}`;
+  const results = await asTenant(database, tenantId, [
+    ...forgetExpired(claim, now),
+    sql`with changed as (
+          update api_keys set revoked_at = ${iso(now)}
+          where tenant_id = ${tenantId} and id = ${keyId} and revoked_at is null returning id
+        ) ${outbox(sql`where exists (select from changed)`)}`,
+    ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 204, response: null }, known)]),
+    sql`select id ${known}`,
+  ]);
+  return results.at(-1)?.length === 1;
+}

@@ -1,0 +1,162 @@
+// `maestro pql`, `disclosure` and `audit verify` against the real stack: what a run leaves behind, read back, verified
+// offline, and found out when it is changed.
+
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { beforeAll, describe, expect, test } from "vitest";
+import type { Role } from "../../shared/contract/names.ts";
+import { maestro, testFolder, testHost, type TestHost } from "../../cli/testing/host.ts";
+import type { SeededTenant } from "../../scripts/stack/seed.ts";
+import { useStack } from "../support/stack.ts";
+
+const stack = useStack();
+const packageName = "cli-evidence/echo";
+
+let tenant: SeededTenant;
+let executionId: string;
+
+const hostOf = (role: Role, home?: string): TestHost => {
+  const env = { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: tenant.keys[role] };
+  return home === undefined ? testHost({ env }) : testHost({ env, home });
+};
+
+async function ok(host: TestHost, ...argv: string[]): Promise<Record<string, unknown>> {
+  const { code, json, err } = await maestro(host, ...argv, "--json");
+  expect({ code, err: code === 0 ? "" : err }).toEqual({ code: 0, err: "" });
+  return json();
+}
+
+beforeAll(async () => {
+  tenant = await stack.seedTenant("cli-evidence");
+  const home = resolve(stack.folder, "cli-evidence");
+  mkdirSync(join(home, "package"), { recursive: true });
+  const manifest = {
+    name: packageName,
+    version: "1.0.0",
+    channel: "stable",
+    entry_point: "main.mjs",
+    permissions: { read_input: true },
+    privacy_units: 1,
+    limits: { wall_ms: 20_000, output_bytes: 10_000, unpacked_bytes: 10_000 },
+  };
+  writeFileSync(join(home, "package", "maestro.json"), JSON.stringify(manifest));
+  writeFileSync(join(home, "package", "main.mjs"), 'process.stdout.write("done");');
+  writeFileSync(join(home, "input"), "x");
+  const admin = hostOf("admin", home);
+  await ok(admin, "market", "keygen");
+  await ok(admin, "market", "publish", "package");
+  await ok(admin, "market", "entitle", packageName);
+  await ok(admin, "market", "install", packageName);
+  await ok(admin, "budget", "set", "--limit", "100", "--leak-per-hour", "0");
+  const run = await ok(admin, "run", packageName, "input", "--out", "out");
+  executionId = String((run["execution"] as Record<string, unknown>)["id"]);
+});
+
+test("a question finds the run among the tenant's events, and a wrong one is pointed at", async () => {
+  const auditor = hostOf("auditor");
+  const total = async (): Promise<number> =>
+    Number((await ok(auditor, "pql", "FIND executions BUCKET BY 5m TOP 3 BY package SINCE 1h"))["total"]);
+  while ((await total()) < 1) await delay(200); // the log reaches PQL a second or two after the run
+  const { out } = await maestro(auditor, "pql", "FIND executions BUCKET BY 5m TOP 3 BY package SINCE 1h");
+  expect(out).toContain(packageName);
+  const wrong = await maestro(auditor, "pql", "FIND executions\nWHERE nonsense ==== 1");
+  expect(wrong.code).toBe(2);
+  expect(wrong.err).toMatch(/^ {2}WHERE nonsense ==== 1\n +\^\n/);
+});
+
+describe("a disclosure pack", () => {
+  test("is fetched by its link, resumed from a part, and verified without a network", async () => {
+    const auditor = hostOf("auditor");
+    const got = await ok(auditor, "disclosure", "get", executionId, "--out", "pack.zip");
+    const whole = readFileSync(join(auditor.home, "pack.zip"));
+    expect(got).toMatchObject({ execution_id: executionId, bytes: whole.length });
+
+    rmSync(join(auditor.home, "pack.zip"));
+    writeFileSync(join(auditor.home, "pack.zip.part"), whole.subarray(0, 1_000));
+    await ok(auditor, "disclosure", "get", executionId, "--out", "pack.zip");
+    expect(readFileSync(join(auditor.home, "pack.zip")).equals(whole)).toBe(true);
+    expect(existsSync(join(auditor.home, "pack.zip.part"))).toBe(false);
+
+    const { code, json } = await maestro(auditor, "disclosure", "verify", "pack.zip", "--json");
+    expect(code).toBe(0);
+    expect(json()).toMatchObject({ verdict: "verified", facts: { execution_id: executionId, outcome: "succeeded" } });
+
+    await ok(auditor, "audit", "keys", "--out", "keys.json");
+    const stranger = testHost({ home: testFolder() });
+    cpSync(join(auditor.home, "pack.zip"), join(stranger.home, "pack.zip"));
+    cpSync(join(auditor.home, "keys.json"), join(stranger.home, "keys.json"));
+    expect((await maestro(stranger, "disclosure", "verify", "pack.zip", "--keys", "keys.json")).code).toBe(0);
+
+    const changed = Buffer.from(whole);
+    const at = changed.indexOf('"mc.execution.finished"');
+    expect(at).toBeGreaterThan(0);
+    changed[at + 4] = changed[at + 4]! ^ 1;
+    writeFileSync(join(auditor.home, "changed.zip"), changed);
+    expect((await maestro(auditor, "disclosure", "verify", "changed.zip")).code).toBe(7);
+    writeFileSync(join(auditor.home, "no.zip"), "no zip at all");
+    expect((await maestro(auditor, "disclosure", "verify", "no.zip")).code).toBe(7);
+  });
+
+  test("is not there for another tenant, nor for a role that may not have it", async () => {
+    const other = await stack.seedTenant("cli-evidence-other");
+    const stranger = testHost({ env: { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: other.keys.admin } });
+    expect((await maestro(stranger, "disclosure", "get", executionId)).code).toBe(4);
+    expect((await maestro(hostOf("viewer"), "disclosure", "link", executionId)).code).toBe(3);
+    expect((await maestro(hostOf("auditor"), "disclosure", "get", "../../etc/passwd")).code).toBe(2);
+  });
+});
+
+describe("maestro audit verify", () => {
+  test("verifies over the API, remembers the head, and verifies a copy in a folder", async () => {
+    const auditor = hostOf("auditor");
+    const first = await ok(auditor, "audit", "verify", "--out", "copy");
+    expect(first).toMatchObject({ verdict: "VERIFIED-TO", tenant_id: tenant.tenant_id, remembered: null });
+    expect(Number(first["size"])).toBeGreaterThan(5);
+    expect(await ok(auditor, "audit", "verify")).toMatchObject({ verdict: "VERIFIED", remembered: first["head"] });
+    expect(await ok(auditor, "audit", "verify", "--dir", "copy")).toMatchObject({ size: first["size"] });
+    const text = await maestro(auditor, "audit", "verify");
+    expect(text.out).toMatch(/^VERIFIED all \d+ rows/);
+  });
+
+  test("is exit code 7 for a changed segment, a missing one, and a tail that was cut off", async () => {
+    const auditor = hostOf("auditor");
+    await ok(auditor, "audit", "verify", "--out", "copy");
+    const segments = join("seg");
+    const folderOf = (name: string): string => join(auditor.home, name, tenant.tenant_id, segments);
+    const spoiled = async (name: string, spoil: (folder: string, files: string[]) => void) => {
+      cpSync(join(auditor.home, "copy"), join(auditor.home, name), { recursive: true });
+      spoil(folderOf(name), readdirSync(folderOf(name)).toSorted());
+      const { code, json } = await maestro(auditor, "audit", "verify", "--dir", name, "--json");
+      return [code, json()["verdict"]];
+    };
+    expect(
+      await spoiled("changed", (folder, [file = ""]) => {
+        const bytes = readFileSync(join(folder, file));
+        bytes[100] = bytes[100]! ^ 1;
+        writeFileSync(join(folder, file), bytes);
+      }),
+    ).toEqual([7, "TAMPERED"]);
+    expect(await spoiled("missing", (folder, [file = ""]) => rmSync(join(folder, file)))).toEqual([7, "GAP"]);
+    const cut = await spoiled("cut", (folder, files) => {
+      const last = files.at(-1)!;
+      rmSync(join(folder, last));
+      rmSync(join(folder, "..", "manifest", last.replace(".parquet", ".json")));
+      rmSync(join(folder, "..", "checkpoint"), { force: true });
+    });
+    expect(cut).toEqual([7, "GAP"]);
+  });
+
+  test("is denied to a role that may not read the log", async () => {
+    expect((await maestro(hostOf("viewer"), "audit", "verify")).code).toBe(3);
+  });
+});
+
+test("maestro login --local gets a token from the stack's own issuer", async () => {
+  const host = testHost();
+  expect(await ok(host, "login", "--local", "--state", stack.folder, "--role", "auditor")).toMatchObject({
+    role: "auditor",
+    credential: "token",
+  });
+  expect(await ok(host, "whoami")).toMatchObject({ kind: "person" });
+});

@@ -1,0 +1,188 @@
+// MC-PQL-1922: no full scans, bounded plans. Each template, as the API's own role, over the rows of many tenants.
+
+import { sql, type SQL } from "drizzle-orm";
+import pg from "pg";
+import { beforeAll, expect, test } from "vitest";
+import { askPql } from "../../shared/pql/engine.ts";
+import { parsePql } from "../../shared/pql/parse.ts";
+import { planQuery, type Plan, type TemplateName } from "../../shared/pql/plan.ts";
+import { askLimits, guards } from "../../shared/pql/store.ts";
+import { statementOf, templates } from "../../shared/pql/templates.ts";
+import { asTenant } from "../../shared/tenancy/database.ts";
+import { useStack } from "../support/stack.ts";
+import { connect, tenantNumber } from "./pql-support.ts";
+
+const stack = useStack();
+const app = connect(stack, "app");
+const now = Date.UTC(2026, 3, 13);
+const rowCount = 100_000;
+/** Tenant n of 16 has twice as many rows as tenant n + 1, so that the first one has half of the table. */
+const tenantOf = (number: number): string => tenantNumber(0xe000 + number);
+const [largest, median] = [tenantOf(1), tenantOf(5)];
+
+beforeAll(async () => {
+  const owner = new pg.Client({ connectionString: stack.databaseUrls.owner });
+  await owner.connect();
+  try {
+    await owner.query(
+      `insert into audit_events
+         (tenant_id, seq, logged_at, occurred_at, event_id, type, source, package, outcome, rule, execution_id, attrs)
+       select ('00000000-0000-4000-8000-' || lpad(to_hex(x'e000'::int + tenant), 12, '0'))::uuid, row_number() over
+           (partition by tenant order by row) - 1, at, at, 'evt_' || lpad(row::text, 26, '0'),
+         (array['mc.policy.decision', 'mc.policy.decision', 'mc.execution.finished', 'mc.execution.started'])[1 + row % 4],
+         'api', 'tools/p' || (row * 7919 % 40), (array['allow', 'allow', 'deny'])[1 + row % 3], 'ok',
+         'exe_' || lpad((row / 8)::text, 26, '0'), '{"policy_sha256":"00","exit_code":0}'
+       from (
+         select row, least(16, 1 + floor(-ln(((row * 7919 % 99991) + 1) / 99992.0) / ln(2))::int) as tenant,
+           timestamptz '2026-04-13Z' - make_interval(secs => 30 * 86400.0 * ($1 - row) / $1) as at
+         from generate_series(0, $1 - 1) as row
+       ) as rows
+       on conflict do nothing`,
+      [rowCount],
+    );
+    await owner.query("vacuum (analyze) audit_events");
+  } finally {
+    await owner.end();
+  }
+}, 120_000);
+
+const planOf = (query: string): Plan => planQuery(parsePql(query), query, now);
+const boundsOf = (tenant: string): Parameters<typeof statementOf>[1] => ({
+  ...askLimits,
+  tenant: sql`${tenant}::uuid`,
+  before: null,
+});
+
+interface PlanNode {
+  readonly "Node Type": string;
+  readonly "Index Cond"?: string;
+  readonly "Index Name"?: string;
+  readonly "Relation Name"?: string;
+  readonly Plans?: readonly PlanNode[];
+}
+const nodesOf = (node: PlanNode): PlanNode[] => [node, ...(node.Plans ?? []).flatMap(nodesOf)];
+
+async function explain(tenant: string, statement: SQL, before: readonly SQL[]): Promise<PlanNode[]> {
+  const answers = await asTenant(app, tenant, [...before, sql`explain (format json) ${statement}`]);
+  const [answer] = answers.at(-1)!;
+  const json = answer!["QUERY PLAN"];
+  const [{ Plan: root }] = (typeof json === "string" ? JSON.parse(json) : json) as [{ Plan: PlanNode }];
+  return nodesOf(root);
+}
+
+const conditions = [
+  "",
+  'WHERE outcome = "deny"',
+  'WHERE NOT (package LIKE "tools/p1%" OR units > 5)',
+  'WHERE attrs.policy_sha256 = "00" AND EXISTS package',
+  'WHERE package IN ("tools/p1", "tools/p2") OR occurred_at < 2026-04-01',
+] as const;
+
+/** Every template has its line here: `satisfies` makes a missing one an error of types, the first test one of the run. */
+const questions = {
+  rows: (where, since) => [
+    `FIND decisions ${where} SINCE ${since}`,
+    `FIND events ${where} SINCE ${since}`,
+    `FIND decisions ${where} SINCE ${since}`,
+  ],
+  buckets: (where, since) => [
+    `FIND decisions ${where} BUCKET BY 1h SINCE ${since}`,
+    `FIND events ${where} BUCKET BY 1h SINCE ${since}`,
+  ],
+  top: (where, since) => [
+    `FIND decisions ${where} TOP 10 BY package SINCE ${since}`,
+    `FIND events ${where} TOP 3 BY outcome SINCE ${since}`,
+  ],
+  top_buckets: (where, since) => [
+    `FIND decisions ${where} BUCKET BY 1h TOP 10 BY package SINCE ${since}`,
+    `FIND events ${where} BUCKET BY 1d TOP 100 BY attrs.policy_sha256 SINCE ${since}`,
+  ],
+} as const satisfies Record<TemplateName, (where: string, since: string) => readonly string[]>;
+
+test("every template is asserted here", () => {
+  expect(Object.keys(questions).sort()).toEqual(Object.keys(templates).sort());
+});
+
+const sequential = (nodes: readonly PlanNode[]): readonly PlanNode[] =>
+  nodes.filter((node) => node["Node Type"] === "Seq Scan" && node["Relation Name"] === "audit_events");
+
+test.each(Object.entries(questions))(
+  "%s reads the tenant's and the range's own stretch of an index",
+  async (name, of) => {
+    for (const query of conditions.flatMap((where) => of(where, "3d"))) {
+      const plan = planOf(query);
+      expect(plan.template).toBe(name);
+      for (const tenant of [largest, median]) {
+        const nodes = await explain(tenant, statementOf(plan, boundsOf(tenant)), [
+          guards(askLimits.statement_timeout_ms),
+        ]);
+        expect([query, sequential(nodes)]).toEqual([query, []]);
+        const scans = nodes.filter((node) => node["Index Cond"] !== undefined);
+        expect([query, scans.map((scan) => scan["Index Name"])]).toEqual([query, ["audit_events_by_time"]]);
+        expect(scans[0]!["Index Cond"]).toMatch(/tenant_id = .*type = .*logged_at >= .*logged_at < /);
+      }
+    }
+  },
+);
+
+test.each(Object.entries(questions))(
+  "%s over all that the largest tenant has is no full scan either",
+  async (_, of) => {
+    for (const query of conditions.flatMap((where) => of(where, "90d"))) {
+      const nodes = await explain(largest, statementOf(planOf(query), boundsOf(largest)), [guards(1_000)]);
+      expect([query, sequential(nodes)]).toEqual([query, []]);
+      const scans = nodes.filter((node) => node["Index Name"] !== undefined);
+      expect(scans.length).toBeGreaterThan(0);
+      for (const scan of scans)
+        expect([query, scan["Index Cond"]]).toEqual([query, expect.stringContaining("tenant_id = ")]);
+    }
+  },
+);
+
+test("the planner chooses the index by itself for the usual questions: nothing needs to be forbidden to it", async () => {
+  for (const query of [
+    "FIND decisions SINCE 1d",
+    'FIND decisions WHERE outcome = "deny" BUCKET BY 5m TOP 10 BY package SINCE 1d',
+    "FIND decisions TOP 10 BY package SINCE 7d",
+    "FIND events BUCKET BY 1h SINCE 1d",
+  ]) {
+    const nodes = await explain(median, statementOf(planOf(query), boundsOf(median)), []);
+    expect([query, nodes.map((node) => node["Node Type"]).filter((type) => type === "Seq Scan")]).toEqual([query, []]);
+  }
+});
+
+test("counting by the usual fields visits no row, only the index", async () => {
+  for (const field of ["package", "outcome", "rule", "channel", "action", "type"]) {
+    const plan = planOf(`FIND decisions WHERE outcome = "deny" BUCKET BY 1h TOP 10 BY ${field} SINCE 7d`);
+    const nodes = await explain(largest, statementOf(plan, boundsOf(largest)), [guards(1_000)]);
+    expect(nodes.map((node) => node["Node Type"])).toContain("Index Only Scan");
+  }
+});
+
+test("one run's events come from the index by run, however long the range", async () => {
+  const plan = planOf('FIND events WHERE execution_id = "exe_00000000000000000000000042" SINCE 400d');
+  const nodes = await explain(largest, statementOf(plan, boundsOf(largest)), [guards(1_000)]);
+  expect(nodes.map((node) => node["Index Name"])).toContain("audit_events_by_execution");
+});
+
+test("a question that counts over the row cap is refused, and one at the cap is answered", async () => {
+  const question = { tenant_id: median, now, query: "FIND decisions TOP 1 BY package SINCE 30d" };
+  const answer = await askPql(app, question);
+  if (answer.kind !== "groups") throw new Error("TOP gives groups");
+  expect(answer.total).toBeGreaterThan(1_000);
+  await expect(askPql(app, question, { ...askLimits, counted_rows_max: answer.total - 1 })).rejects.toMatchObject({
+    code: "too_many_rows",
+    status: 422,
+  });
+  expect(await askPql(app, question, { ...askLimits, counted_rows_max: answer.total })).toEqual(answer);
+});
+
+test("a question that takes too long is ended by the database, and the next one is not touched by that", async () => {
+  const query = 'FIND events WHERE attrs.policy_sha256 LIKE "%0%" TOP 50 BY execution_id SINCE 30d';
+  const question = { tenant_id: largest, now, query };
+  await expect(askPql(app, question, { ...askLimits, statement_timeout_ms: 1 })).rejects.toMatchObject({
+    code: "too_many_rows",
+    members: { time_max_ms: 1 },
+  });
+  expect((await askPql(app, question)).kind).toBe("groups");
+});

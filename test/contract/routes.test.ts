@@ -1,0 +1,108 @@
+// Every route of the API, found in the router itself: none can be reached without a decision, but for the open ones
+// that are pinned here.
+
+import { beforeAll, describe, expect, test } from "vitest";
+import type { SeededTenant } from "../../scripts/stack/seed.ts";
+import { actions } from "../../shared/policy/actions.ts";
+import { localApi, loadApp, type LocalApi } from "../support/api.ts";
+import { useStack } from "../support/stack.ts";
+
+const stack = useStack();
+const app = await loadApp();
+const decidedRoutes = app.entries.filter(({ action }) => action !== null);
+
+/** Adding a line here makes a route public: say in the review why it may be. */
+const openRoutes = [
+  "GET /api/audit/keys",
+  "GET /api/disclosures/{token}",
+  "GET /docs",
+  "GET /healthz",
+  "GET /openapi.json",
+];
+
+const name = ({ route }: { route: { method: string; path: string } }): string =>
+  `${route.method.toUpperCase()} ${route.path}`;
+
+/** A path of this route that its patterns take. */
+const examplePath = (path: string): string =>
+  path
+    .replace("/keys/{id}", "/keys/key_01k9x6f6c8a0b1c2d3e4f5g6h7")
+    .replace("/executions/{id}", "/executions/exe_01k9x6f6c8a0b1c2d3e4f5g6h7")
+    .replace("{sha256}", "0".repeat(64))
+    .replace("{range}", "00000000000000000000-00000000000000000001")
+    .replace("{+path}", "0/000");
+
+let api: LocalApi;
+let tenant: SeededTenant;
+
+beforeAll(async () => {
+  tenant = await stack.seedTenant("door-routes");
+  api = await localApi(stack);
+});
+
+test("the open routes are these, and no others", () => {
+  expect(
+    app.entries
+      .filter(({ action }) => action === null)
+      .map(name)
+      .sort(),
+  ).toEqual(openRoutes);
+});
+
+test("the router holds the door's routes and nothing else", () => {
+  const fromDoor = new Map(app.entries.map((entry) => [name(entry), entry]));
+  const handled = app.hono.routes.filter(({ method }) => method !== "ALL");
+  expect(handled).toHaveLength(fromDoor.size);
+  // `ALL` is the wrapper of every request, and one answer of 405 a path.
+  expect(app.hono.routes.filter(({ method }) => method === "ALL")).toHaveLength(
+    1 + new Set(app.entries.map(({ route }) => route.path)).size,
+  );
+});
+
+test("every action of the policy has a route, and every route's action is one of the policy's", () => {
+  expect(new Set(decidedRoutes.map(({ action }) => action))).toEqual(new Set(actions));
+});
+
+/** A question changes nothing. */
+const withoutKey = ["POST /api/pql"];
+
+test("every POST that changes something needs an Idempotency-Key; PUT and DELETE take one", () => {
+  const byMethod = { get: "none", post: "required", put: "optional", delete: "optional" };
+  for (const entry of app.entries) {
+    const rule = withoutKey.includes(name(entry)) ? "none" : byMethod[entry.route.method as keyof typeof byMethod];
+    expect([name(entry), entry.idempotency]).toEqual([name(entry), rule]);
+  }
+});
+
+describe.each(decidedRoutes.map((entry) => [name(entry), entry] as const))("%s", (_, { route, action }) => {
+  const call = (headers: Record<string, string>): Promise<Response> =>
+    api.fetch(examplePath(route.path), { method: route.method.toUpperCase(), headers });
+
+  test("answers 401 without credentials, and decides nothing for nobody", async () => {
+    const before = api.decided.length;
+    const response = await call({});
+    expect(response.status).toBe(401);
+    expect(response.headers.get("www-authenticate")).toBe('Bearer realm="maestro"');
+    expect(await response.json()).toMatchObject({ code: "unauthenticated" });
+    expect(api.decided).toHaveLength(before);
+  });
+
+  test("is decided first, and a deny of the policy keeps it shut even for an admin", async () => {
+    const shut = await localApi(stack, { policy: { sha256: "0".repeat(64), evaluate: () => [] } });
+    const response = await shut.fetch(examplePath(route.path), {
+      method: route.method.toUpperCase(),
+      headers: { authorization: `Bearer ${tenant.keys.admin}` },
+    });
+    expect(response.status).toBe(403);
+    expect(await response.json()).toMatchObject({ code: "denied", rule: "policy_error" });
+  });
+
+  test("asks the policy for its own action, with the caller as the database knows it", async () => {
+    const before = api.decided.length;
+    await call({ authorization: `Bearer ${tenant.keys.viewer}` });
+    expect(api.decided[before]).toEqual({
+      action,
+      caller: { tenant_id: tenant.tenant_id, principal_id: tenant.principals.viewer, role: "viewer", kind: "person" },
+    });
+  });
+});

@@ -1,0 +1,361 @@
+// The log's core under faults: docs/audit/RECOVERY.md, row by row. Every effect is stopped before and after it happens,
+// then the log is opened again on what was durable, and must come out as if nothing had been.
+
+import { beforeAll, describe, expect, test } from "vitest";
+import { hashLeaf } from "../../shared/audit/leaf.ts";
+import { readSegment } from "../../shared/audit/segment.ts";
+import { tilePath } from "../../shared/audit/tiles.ts";
+import { verifyLog, type LogVerdict } from "../../shared/audit/verify.ts";
+import { hex } from "../../shared/contract/bytes.ts";
+import { canonicalJson, eventColumns, type LoggedEvent } from "../../shared/contract/events.ts";
+import { gzip, sha256 } from "../../workers/audit/hashing.ts";
+import { eventAt, seeded, tenantId } from "./audit-events.ts";
+import { Crash, Faults, newKeys, rangeOfName, Schedule, textsOf, World, type TestKeys } from "./audit-world.ts";
+
+const deep = process.env["MAESTRO_DEEP"] === "1";
+let keys: TestKeys;
+beforeAll(async () => {
+  keys = await newKeys();
+});
+
+const verify = (world: World): Promise<LogVerdict> =>
+  verifyLog(world.reader(), { tenantId, keys: world.published, sha256, gzip, remembered: null });
+
+async function loggedEvents(world: World): Promise<LoggedEvent[]> {
+  const events: LoggedEvent[] = [];
+  for (const name of world.segmentRanges()) {
+    const read = await readSegment(
+      world.objects.get(`${world.prefix}seg/${name}.parquet`)!,
+      tenantId,
+      rangeOfName(name),
+      gzip,
+    );
+    if (!read.ok) throw new Error(read.reason);
+    for (const { salt, body, seq } of read.rows) {
+      world.leafHashes.set(seq, hashLeaf(sha256, salt, body));
+      events.push(JSON.parse(body) as LoggedEvent);
+    }
+  }
+  return events;
+}
+
+/** What must hold once the log is at rest, whatever happened on the way. */
+async function expectWhole(world: World, texts: readonly string[]): Promise<LoggedEvent[]> {
+  const verdict = await verify(world);
+  expect(verdict).toMatchObject({ verdict: "VERIFIED-TO", first_bad: null });
+  const events = await loggedEvents(world);
+  expect(events.map(({ seq }) => seq)).toEqual(events.map((_, at) => at));
+  const own = events.filter(({ source }) => source === "audit");
+  expect(own.map(({ source_seq: count }) => count)).toEqual(own.map((_, at) => at + 1));
+  const ids = texts.map((text) => (JSON.parse(text) as { id: string }).id);
+  const others = events.filter(({ source }) => source !== "audit").map(({ id }) => id);
+  expect(others.toSorted()).toEqual(ids.toSorted());
+  const finished = events.filter(({ type }) => type === "mc.execution.finished").length;
+  expect(own.filter(({ type }) => type === "mc.receipt.signed")).toHaveLength(finished);
+  const hashes = events.map(({ seq }) => world.leafHashes.get(seq)!);
+  for (let index = 0; (index + 1) * 256 <= events.length; index += 1) {
+    const tile = world.objects.get(`${world.prefix}tile/${tilePath({ level: 0, index, width: 256 })}`);
+    expect(hex(tile!)).toBe(
+      hashes
+        .slice(index * 256, (index + 1) * 256)
+        .map((hash) => hex(hash))
+        .join(""),
+    );
+  }
+  expect(world.rows.size).toBe(events.length);
+  for (const event of events) expect(world.rows.get(event.seq)).toBe(canonicalJson(eventColumns(event)));
+  expect(verdict.size).toBe(events.length);
+  return events;
+}
+
+/** A life of the log: appends by two consumers, seals by age, by urgency and on demand, a clock that goes back. */
+async function live(world: World, texts: readonly string[], acknowledged: { upTo: number }): Promise<void> {
+  const deliver = (from: number, to: number): void => {
+    // A crash before the acknowledgement: everything from there comes again.
+    if (to <= acknowledged.upTo) return;
+    world.log.append(tenantId, texts.slice(from, to));
+    acknowledged.upTo = to;
+  };
+  deliver(0, 5);
+  world.now += 1_500;
+  await world.log.runDue();
+  deliver(5, 150);
+  world.now -= 60_000;
+  deliver(150, 300);
+  await Promise.all([world.log.sealNow(), world.log.index(), world.log.sealNow()]);
+  deliver(300, texts.length);
+  await world.settle();
+}
+
+describe("a crash at each await", () => {
+  test("MC-AUD-1911: leaves no gap, no double, and one segment, manifest and receipt for each row", async () => {
+    // Two runs, and enough decisions around them to fill a tile.
+    const next = seeded(11);
+    const decisions = Array.from({ length: 290 }, (_, at) => canonicalJson(eventAt(300 + at * 3, next)));
+    const texts = [...textsOf(6, next), ...decisions];
+    let stops = 0;
+    for (let stopAt = 1; ; stopAt += 1) {
+      const world = new World(keys, stopAt, new Faults(stopAt));
+      const acknowledged = { upTo: 0 };
+      let isStopped = false;
+      try {
+        await live(world, texts, acknowledged);
+      } catch (error) {
+        if (!(error instanceof Crash) && !world.faults.isStopped) throw error;
+        isStopped = true;
+      }
+      if (world.faults.isStopped) {
+        stops += 1;
+        isStopped = true;
+        world.reopen();
+        await live(world, texts, acknowledged);
+      }
+      await expectWhole(world, texts);
+      if (!isStopped) break;
+    }
+    expect(stops).toBeGreaterThan(30);
+  });
+
+  test("the head that was published before the crash is continued after it, never replaced", async () => {
+    const texts = textsOf(40, seeded(3));
+    for (let stopAt = 1; stopAt < 60; stopAt += 1) {
+      const world = new World(keys, 5, new Faults(stopAt));
+      const run = async (): Promise<void> => {
+        world.log.append(tenantId, texts);
+        await world.log.sealNow();
+      };
+      await run().catch((error: unknown) => {
+        if (!(error instanceof Crash)) throw error;
+      });
+      const before = new Map(world.objects);
+      world.reopen();
+      await run();
+      await world.settle();
+      for (const [key, bytes] of before) expect(world.objects.get(key)).toEqual(bytes);
+      await expectWhole(world, texts);
+    }
+  });
+});
+
+describe("messages that come twice, late, out of order and merged", () => {
+  /** Runs one seed; answers what happened, step by step. */
+  async function live(seed: number): Promise<{ world: World; texts: string[]; steps: string[] }> {
+    const next = seeded(seed);
+    const pick = (count: number): number => Math.floor(next() * count);
+    const texts = textsOf(240, next);
+    const world = new World(keys, seed);
+    const schedule = new Schedule();
+    const steps: string[] = [];
+    const begin = (): void => {
+      const faults = new Faults(next() < 0.5 ? 20 + pick(200) : Infinity);
+      faults.fails = () => (next() < 0.1 ? "before" : next() < 0.1 ? "after" : null);
+      faults.gate = schedule.gate;
+      world.reopen(faults);
+      running.clear();
+    };
+    const running = new Set<string>();
+    const begun = async (name: "seal" | "index", work: () => Promise<void>): Promise<void> => {
+      if (running.has(name)) return;
+      running.add(name);
+      const { faults } = world;
+      await schedule.start(async () => {
+        try {
+          await work();
+        } catch (error) {
+          if (!faults.isStopped) throw error;
+        }
+        if (world.faults === faults) running.delete(name);
+      });
+    };
+    begin();
+    // Each message is delivered at least once; some of them again, some after others, by one of two consumers.
+    const messages = Array.from({ length: 48 }, (_, at) => texts.slice(at * 5, at * 5 + 5));
+    const queues = [messages.filter((_, at) => at % 2 === 0), messages.filter((_, at) => at % 2 === 1)];
+    const deliver = (queue: string[][]): void => {
+      const at = pick(Math.min(4, queue.length));
+      const message = queue[at]!;
+      try {
+        world.log.append(tenantId, next() < 0.3 ? [...message, ...message] : message);
+        // Sometimes the acknowledgement is lost: it stays in the queue.
+        if (next() > 0.15) queue.splice(at, 1);
+      } catch (error) {
+        if (!(error instanceof Crash)) throw error;
+      }
+    };
+    while (queues.some((queue) => queue.length > 0)) {
+      const step = pick(6);
+      steps.push(`${step} ${schedule.waiting} ${world.faults.steps} ${world.objects.size} ${world.rows.size}`);
+      world.now += pick(400) - 20;
+      const queue = queues[step];
+      if (queue !== undefined && queue.length > 0) deliver(queue);
+      else if (step === 2) await begun("seal", () => world.log.runDue());
+      else if (step === 3) await begun("index", () => world.log.index());
+      else if (schedule.waiting > 0) await schedule.release(pick(schedule.waiting));
+      if (world.faults.isStopped) begin();
+    }
+    while (schedule.waiting > 0) await schedule.release(0);
+    return { world, texts, steps };
+  }
+
+  const seeds = Array.from({ length: deep ? 400 : 24 }, (_, at) => at + 1);
+  let sealsMeanwhile = 0;
+  let writesMeanwhile = 0;
+  test.each(seeds)(
+    "have their effect once, with a failing bucket, a failing database and crashes (seed %i)",
+    async (seed) => {
+      const { world, texts } = await live(seed);
+      sealsMeanwhile += world.segmentRanges().length;
+      writesMeanwhile += world.writes;
+      world.reopen();
+      await world.settle();
+      const events = await expectWhole(world, texts);
+      expect(events.length).toBeGreaterThan(texts.length);
+    },
+  );
+
+  test("were met by seals and by writes to Postgres that were under way, else the seeds above show nothing", () => {
+    expect(sealsMeanwhile).toBeGreaterThan(seeds.length * 3);
+    expect(writesMeanwhile).toBeGreaterThan(seeds.length * 3);
+  });
+
+  test("replay: the same seed takes the same steps", async () => {
+    const [first, second] = [await live(5), await live(5)];
+    expect(second.steps).toEqual(first.steps);
+    expect(first.steps.length).toBeGreaterThan(100);
+  });
+
+  test("an append of more than 4,000 events is taken in slices", async () => {
+    const next = seeded(7);
+    const texts = Array.from({ length: 9_001 }, (_, at) => at * 3).map((index) => canonicalJson(eventAt(index, next)));
+    const world = new World(keys, 8);
+    expect(world.log.append(tenantId, texts)).toEqual({ appended: 9_001, duplicates: 0, conflicts: 0 });
+    expect(world.log.append(tenantId, texts)).toEqual({ appended: 0, duplicates: 9_001, conflicts: 0 });
+    await world.settle();
+    await expectWhole(world, texts);
+  });
+});
+
+describe("sealing", () => {
+  test("waits a second for company, and a quarter of one behind an urgent event", () => {
+    const world = new World(keys, 1);
+    const texts = textsOf(3, seeded(1));
+    world.log.append(tenantId, texts.slice(0, 1));
+    expect(world.log.nextDue()).toBe(world.now + 1_000);
+    world.now += 100;
+    world.log.append(tenantId, texts.slice(1, 2));
+    expect(world.log.nextDue()).toBe(world.now + 900);
+    world.log.append(tenantId, texts.slice(2));
+    // The receipt is due at once; once it stands, the seal is.
+    expect(world.log.nextDue()).toBe(world.now);
+  });
+
+  test("takes at most 10,000 rows at a time, each with the root at its own end", async () => {
+    const next = seeded(2);
+    const texts = Array.from({ length: 12_000 }, (_, at) => canonicalJson(eventAt(at * 3, next)));
+    const world = new World(keys, 2);
+    world.log.append(tenantId, texts);
+    expect(world.log.nextDue()).toBe(world.now);
+    await world.settle();
+    expect(world.log.ranges(null, 10).map((name) => rangeOfName(name))).toEqual([
+      { from: 0, to: 10_000 },
+      { from: 10_000, to: 12_000 },
+    ]);
+    await expectWhole(world, texts);
+  });
+
+  test("goes on while Postgres is down, and the rows follow in order when it is back", async () => {
+    const texts = textsOf(30, seeded(4));
+    const world = new World(keys, 4);
+    world.faults.fails = (name) => (name === "rows.write" ? "before" : null);
+    world.log.append(tenantId, texts.slice(0, 15));
+    world.now += 2_000;
+    await world.log.runDue();
+    await world.log.index();
+    expect(world.log.checkpoint()).not.toBeNull();
+    expect(world.rows.size).toBe(0);
+    expect(world.log.nextDue()).toBeGreaterThan(world.now);
+    world.log.append(tenantId, texts.slice(15));
+    world.faults.fails = () => null;
+    await world.settle();
+    await expectWhole(world, texts);
+  });
+
+  test("stands still and says so where another object lies under its key, and overwrites nothing", async () => {
+    const world = new World(keys, 5);
+    world.log.append(tenantId, textsOf(1, seeded(5)));
+    const key = `${world.prefix}seg/${"0".repeat(20)}-${"1".padStart(20, "0")}.parquet`;
+    const foreign = new Uint8Array([1, 2, 3]);
+    world.objects.set(key, foreign);
+    await expect(world.log.sealNow()).rejects.toThrow("holds");
+    expect(world.objects.get(key)).toBe(foreign);
+    expect(world.log.checkpoint()).toBeNull();
+    expect([...world.objects.keys()]).toEqual([key]);
+  });
+
+  test("takes a segment with the same rows in other bytes, as a crash before an upgrade of zlib leaves it", async () => {
+    const world = new World(keys, 6);
+    const texts = textsOf(4, seeded(6));
+    world.log.append(tenantId, texts);
+    world.faults.fails = (name) => (name === "bucket.put" ? "after" : null);
+    await expect(world.log.sealNow()).rejects.toThrow("answer lost");
+    const other = world.parts();
+    const { TenantLog } = await import("../../shared/audit/log.ts");
+    world.faults.fails = () => null;
+    world.log = new TenantLog({
+      ...other,
+      gzip: { ...gzip, deflate: (bytes) => Uint8Array.from(gzip.deflate(bytes), (byte, at) => (at === 9 ? 3 : byte)) },
+    });
+    await world.settle();
+    expect(world.logged.some(({ message }) => message.includes("other bytes"))).toBe(true);
+    await expectWhole(world, texts);
+  });
+});
+
+describe("what does not belong", () => {
+  test("the same id with another content is kept aside and told once, in the log and to whoever is on call", async () => {
+    const next = seeded(9);
+    const world = new World(keys, 9);
+    const event = eventAt(0, next);
+    const forged = canonicalJson({ ...event, occurred_at: "2026-04-13T17:00:00.000Z" });
+    world.log.append(tenantId, [canonicalJson(event)]);
+    expect(world.log.append(tenantId, [forged])).toEqual({ appended: 0, duplicates: 0, conflicts: 1 });
+    expect(world.log.append(tenantId, [forged])).toEqual({ appended: 0, duplicates: 0, conflicts: 1 });
+    await world.settle();
+    const events = await expectWhole(world, [canonicalJson(event)]);
+    expect(events[1]).toMatchObject({
+      type: "mc.log.gap",
+      attributes: { rule: "conflicting_event", first_event_id: event.id, event_count: 1 },
+    });
+    expect(events).toHaveLength(2);
+    expect(world.logged.filter(({ level }) => level === "error")).toHaveLength(1);
+  });
+
+  test("another tenant's event, or one of the log's own types, is refused, and nothing of its batch is kept", () => {
+    const next = seeded(10);
+    const world = new World(keys, 10);
+    const good = canonicalJson(eventAt(0, next));
+    const foreign = canonicalJson(eventAt(1, next, "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0002"));
+    const own = canonicalJson({ ...eventAt(0, next), type: "mc.log.gap" });
+    expect(() => world.log.append(tenantId, [good, foreign])).toThrow("another tenant");
+    expect(() => world.log.append(tenantId, [good, own])).toThrow("own");
+    expect(world.log.nextDue()).toBeNull();
+  });
+
+  test("a loss is told once, and not at all where the events are in the log after all", async () => {
+    const next = seeded(12);
+    const world = new World(keys, 12);
+    const texts = textsOf(2, next);
+    const ids = texts.map((text) => (JSON.parse(text) as { id: string }).id);
+    world.log.append(tenantId, texts);
+    const report = { rule: "dead_letter" as const, event_count: 2, message_sha256: "e".repeat(64) };
+    world.log.recordGap(tenantId, { ...report, event_ids: ids });
+    const lost = ["evt_0000000000000000000000000z", ids[0]!];
+    world.log.recordGap(tenantId, { ...report, event_ids: lost });
+    world.log.recordGap(tenantId, { ...report, event_ids: lost });
+    await world.settle();
+    const events = await expectWhole(world, texts);
+    expect(events.filter(({ type }) => type === "mc.log.gap").map(({ attributes }) => attributes)).toEqual([
+      { rule: "dead_letter", event_count: 1, first_event_id: lost[0], message_sha256: report.message_sha256 },
+    ]);
+  });
+});

@@ -1,0 +1,93 @@
+// The API's app in this process, on the stack's real Postgres and the committed policy, so that a test can see inside:
+// every route, every decision, every log line. What it cannot reach from here (objects, other workers) throws.
+
+import { randomBytes } from "node:crypto";
+import { neon, neonConfig } from "@neondatabase/serverless";
+import { drizzle } from "drizzle-orm/neon-http";
+import { createRemoteJWKSet } from "jose";
+import type { Log } from "../../shared/contract/ports.ts";
+import type { Policy } from "../../shared/policy/decide.ts";
+import type { Database } from "../../shared/tenancy/database.ts";
+import { loadCommittedPolicy } from "./policy.ts";
+import type { StackHandle } from "./stack.ts";
+
+/** `App` of workers/api/app.ts, as far as tests use it. */
+export interface ApiApp {
+  fetch(request: Request, bindings: { parts: Record<string, unknown> }): Promise<Response>;
+  readonly hono: { readonly routes: readonly { readonly method: string; readonly path: string }[] };
+  readonly entries: readonly {
+    readonly route: { readonly method: string; readonly path: string };
+    readonly action: string | null;
+    readonly idempotency: "required" | "optional" | "none";
+  }[];
+}
+
+export interface LocalApi {
+  readonly app: ApiApp;
+  readonly policy: Policy;
+  readonly database: Database;
+  readonly logged: { level: string; message: string; fields: Readonly<Record<string, unknown>> }[];
+  /** Inputs that were decided, in order. */
+  readonly decided: unknown[];
+  fetch(path: string, init?: RequestInit): Promise<Response>;
+}
+
+/** Types of a worker and of Node do not mix in one program, so the compiler is not led from here into workers/. */
+export async function loadApp(): Promise<ApiApp> {
+  const module = new URL("../../workers/api/app.ts", import.meta.url).href;
+  const { createApp } = (await import(module)) as { createApp: () => ApiApp };
+  return createApp();
+}
+
+export function databaseAs(
+  stack: Pick<StackHandle, "neonEndpoint" | "databaseUrls">,
+  role: keyof StackHandle["databaseUrls"],
+): Database {
+  neonConfig.fetchEndpoint = stack.neonEndpoint;
+  return drizzle({ client: neon(stack.databaseUrls[role]) });
+}
+
+export async function localApi(stack: StackHandle, parts: Record<string, unknown> = {}): Promise<LocalApi> {
+  const app = await loadApp();
+  const policy = await loadCommittedPolicy();
+  const decided: unknown[] = [];
+  const logged: LocalApi["logged"] = [];
+  const log: Log = (level, message, fields = {}) => void logged.push({ level, message, fields });
+  const outOfReach = (): never => {
+    throw new Error("out of reach in this process");
+  };
+  const database = databaseAs(stack, "app");
+  const all = {
+    clock: () => Date.now(),
+    random: (byteCount: number) => new Uint8Array(randomBytes(byteCount)),
+    log,
+    database,
+    authDatabase: databaseAs(stack, "auth"),
+    policy: {
+      sha256: policy.sha256,
+      evaluate(input: unknown) {
+        decided.push(input);
+        return policy.evaluate(input);
+      },
+    },
+    issuer: {
+      issuer: stack.issuerUrl,
+      audience: stack.audience,
+      keys: createRemoteJWKSet(new URL(`${stack.issuerUrl}/jwks.json`)),
+    },
+    ledger: outOfReach,
+    entitlements: outOfReach,
+    nudgeDrain: () => {},
+    shards: 2,
+    publicUrl: stack.apiUrl,
+    ...parts,
+  };
+  return {
+    app,
+    policy,
+    database,
+    logged,
+    decided,
+    fetch: async (path, init) => app.fetch(new Request(`${stack.apiUrl}${path}`, init), { parts: all }),
+  };
+}

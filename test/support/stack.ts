@@ -1,0 +1,61 @@
+// The contract tests' hold on the one real stack: addresses and controls. `const stack = useStack()` in a test file.
+
+import { inject } from "vitest";
+import type { Stack } from "../../scripts/stack/index.ts";
+import type { TokenRequest } from "../../scripts/stack/issuer.ts";
+import type { SeededTenant } from "../../scripts/stack/seed.ts";
+import type { ControlName } from "./global-setup.ts";
+
+/** What travels from the global setup to the test files. */
+export interface StackFacts extends Pick<
+  Stack,
+  "folder" | "apiUrl" | "issuerUrl" | "audience" | "neonEndpoint" | "databaseUrls" | "logPaths"
+> {
+  readonly controlUrl: string;
+}
+
+declare module "vitest" {
+  interface ProvidedContext {
+    stack: StackFacts;
+  }
+}
+
+export type BucketName = "artifacts" | "audit";
+
+export interface StackHandle extends Omit<StackFacts, "controlUrl"> {
+  /** The stack is shared by all files, which run one after the other: start what you stop, in a `finally`. */
+  readonly postgres: { stop(): Promise<void>; start(): Promise<void> };
+  /** Seeds a tenant, or answers the same one again. Give each test file slugs of its own. */
+  seedTenant(slug: string): Promise<SeededTenant>;
+  issueToken(request: TokenRequest): Promise<string>;
+  /** The issuer signs with a new key from now on; answers its `kid`. */
+  rotateIssuerKey(): Promise<string>;
+  /** Runs every worker's scheduled handlers once. */
+  runScheduled(): Promise<void>;
+  /** Keys in the bucket with this prefix, in byte order, the first 1,000. */
+  listObjects(bucket: BucketName, prefix: string): Promise<string[]>;
+  readObject(bucket: BucketName, key: string): Promise<Uint8Array<ArrayBuffer> | null>;
+}
+
+export function useStack(): StackHandle {
+  const { controlUrl, ...facts } = inject("stack");
+  async function control<T>(name: ControlName, ...args: readonly unknown[]): Promise<T> {
+    const response = await fetch(`${controlUrl}/${name}`, { method: "POST", body: JSON.stringify(args) });
+    const answer = (await response.json()) as { value: T } | { error: string };
+    if ("error" in answer) throw new Error(`${name}: ${answer.error}`);
+    return answer.value;
+  }
+  return {
+    ...facts,
+    postgres: { stop: () => control("stopPostgres"), start: () => control("startPostgres") },
+    seedTenant: (slug) => control("seedTenant", slug),
+    issueToken: (request) => control("issueToken", request),
+    rotateIssuerKey: () => control("rotateIssuerKey"),
+    runScheduled: () => control("runScheduled"),
+    listObjects: (bucket, prefix) => control("listObjects", bucket, prefix),
+    async readObject(bucket, key) {
+      const text = await control<string | null>("readObject", bucket, key);
+      return text === null ? null : new Uint8Array(Buffer.from(text, "base64"));
+    },
+  };
+}

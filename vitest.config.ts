@@ -1,0 +1,115 @@
+// The four kinds of tests: `vitest run --project unit shared/audit` runs the part you name.
+//   unit        beside their sources, on Node
+//   simulation  test/simulation, on Node: seeded, node:sqlite, injected faults
+//   workerd     test/workerd, inside workerd
+//   contract    test/contract, on Node, against one real stack that globalSetup brings up once
+//   interop     test/interop, on Node, with foreign programs: `npm run test:interop` only
+
+import { generateKeyPairSync } from "node:crypto";
+import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+import { unstable_getMiniflareWorkerOptions } from "wrangler";
+
+const outside = ["**/node_modules/**", "**/.maestro/**", "**/.wrangler/**"];
+const deep = process.env["MAESTRO_DEEP"] === "1";
+
+/** What a wrangler.toml binds, by kind and name. */
+type Bindings = Record<"durableObjects" | "r2Buckets" | "queueProducers" | "bindings", Record<string, never>>;
+const read = (path: string) => unstable_getMiniflareWorkerOptions(path).workerOptions as unknown as Bindings;
+const [api, audit] = [read("./wrangler.toml"), read("./workers/audit/wrangler.toml")];
+function signingKey(kind: "P-256" | "Ed25519"): string {
+  const { privateKey } =
+    kind === "P-256" ? generateKeyPairSync("ec", { namedCurve: kind }) : generateKeyPairSync("ed25519");
+  return JSON.stringify({ ...privateKey.export({ format: "jwk" }), not_before: "2026-01-01T00:00:00.000Z" });
+}
+
+const interop = {
+  test: {
+    name: "interop",
+    environment: "node" as const,
+    include: ["test/interop/**/*.test.ts"],
+    exclude: outside,
+    testTimeout: 600_000,
+  },
+};
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          environment: "node",
+          include: ["{shared,durable-objects,workers,cli,policy,scripts}/**/*.test.ts"],
+          exclude: outside,
+          testTimeout: deep ? 600_000 : 60_000,
+        },
+      },
+      {
+        test: {
+          name: "simulation",
+          environment: "node",
+          include: ["test/simulation/**/*.test.ts"],
+          exclude: outside,
+          testTimeout: deep ? 1_800_000 : 60_000,
+        },
+      },
+      {
+        plugins: [
+          cloudflareTest({
+            main: "./test/workerd/worker.ts",
+            remoteBindings: false,
+            miniflare: {
+              cf: false,
+              compatibilityDate: "2026-10-23",
+              modulesRules: [{ type: "CompiledWasm", include: ["**/*.wasm"] }],
+              durableObjects: {
+                ...api.durableObjects,
+                ...audit.durableObjects,
+                DRAIN_PROBE: { className: "DrainProbe", useSQLite: true },
+              },
+              r2Buckets: { ...api.r2Buckets, ...audit.r2Buckets },
+              queueProducers: { ...api.queueProducers, ...audit.queueProducers },
+              // No PostgreSQL here: what needs one is tested in test/contract, and these tests see an outage.
+              bindings: {
+                ...api.bindings,
+                ...audit.bindings,
+                DATABASE_URL_APP: "postgresql://maestro_app:none@127.0.0.1:9/none",
+                DATABASE_URL_AUTH: "postgresql://maestro_auth:none@127.0.0.1:9/none",
+                DATABASE_URL_DRAIN: "postgresql://maestro_drain:none@127.0.0.1:9/none",
+                DATABASE_URL_AUDIT: "postgresql://maestro_audit:none@127.0.0.1:9/none",
+                NEON_FETCH_ENDPOINT: "http://127.0.0.1:9/sql",
+                LOG_ORIGIN: "maestro.local/log",
+                PUBLIC_URL: "http://127.0.0.1:8787",
+                CHECKPOINT_KEY: signingKey("Ed25519"),
+                STATEMENT_KEY: signingKey("P-256"),
+                LINK_KEY: signingKey("P-256"),
+                RELEASE_KEY: signingKey("P-256"),
+              },
+            },
+          }),
+        ],
+        test: {
+          name: "workerd",
+          include: ["test/workerd/**/*.test.ts"],
+          exclude: outside,
+          testTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: "contract",
+          environment: "node",
+          include: ["test/contract/**/*.test.ts"],
+          exclude: outside,
+          globalSetup: ["./test/support/global-setup.ts"],
+          // One stack for all: a file that stops PostgreSQL must not meet another.
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      ...(process.env["MAESTRO_INTEROP"] === "1" ? [interop] : []),
+    ],
+  },
+});

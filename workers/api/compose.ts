@@ -1,0 +1,155 @@
+// Makes the API's parts out of what the platform binds: the only reader of Env. Called by index.ts, once an isolate.
+
+import { waitUntil } from "cloudflare:workers";
+import { neon, neonConfig } from "@neondatabase/serverless";
+import { loadPolicy } from "@open-policy-agent/opa-wasm";
+import { drizzle } from "drizzle-orm/neon-http";
+import { createRemoteJWKSet, customFetch } from "jose";
+import policyBuild from "../../policy/generated/authz.json";
+import policyModule from "../../policy/generated/authz.wasm";
+import type { EntitlementsParts } from "../../durable-objects/entitlements.ts";
+import type { OutboxDrainParts } from "../../durable-objects/outbox-drain.ts";
+import type { PrivacyLedgerParts } from "../../durable-objects/privacy-ledger.ts";
+import type { Log, Random } from "../../shared/contract/ports.ts";
+import { leaseQuestion } from "../../shared/executions/store.ts";
+import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
+import type { DrainPort } from "../../shared/outbox/drain.ts";
+import { shardOf } from "../../shared/outbox/outbox.ts";
+import { postgresOutbox } from "../../shared/outbox/store.ts";
+import { compiledPolicy } from "../../shared/policy/compiled.ts";
+import type { LedgerPort } from "../../shared/privacy/ledger.ts";
+import type { Database } from "../../shared/tenancy/database.ts";
+import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
+import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
+import type { Env } from "./env.ts";
+import { errorFacts } from "./middleware/problem.ts";
+import type { Parts } from "./parts.ts";
+
+/**
+ * An unknown `kid` makes us fetch the issuer's keys again, but not twice within this time: made-up ones cost the issuer
+ * 12 fetches a minute and isolate at most, and a new key is taken after so long at the latest.
+ */
+const keysCooldownMs = 5_000;
+const keysAgeMaxMs = 600_000;
+const keysTimeoutMs = 3_000;
+const keysPauseMs = 2_000;
+
+/** Longer than the roles' statement_timeout: what takes this long will not answer any more. */
+const databaseTimeoutMs = 12_000;
+
+const clock = (): number => Date.now();
+const random: Random = (byteCount) => crypto.getRandomValues(new Uint8Array(byteCount));
+
+/** One JSON object a line: what Workers Logs and `npm start` read. */
+const log: Log = (level, message, fields = {}) => {
+  console[level](JSON.stringify({ level, message, time: new Date(clock()).toISOString(), ...fields }));
+};
+
+const policy = compiledPolicy(await loadPolicy(policyModule), policyBuild.source_sha256);
+
+const perIsolate = new WeakMap<object, Parts>();
+
+export function partsOf(env: Env): Parts {
+  const made = perIsolate.get(env) ?? makeParts(env);
+  perIsolate.set(env, made);
+  return made;
+}
+
+function makeParts(env: Env): Parts {
+  const shards = shardsOf(env);
+  return {
+    clock,
+    random,
+    log,
+    database: databaseAt(env, env.DATABASE_URL_APP),
+    authDatabase: databaseAt(env, env.DATABASE_URL_AUTH),
+    policy,
+    issuer: issuerOf(env),
+    // The stubs have the methods of the objects' classes; RPC's own types do not carry unions of results over.
+    ledger: (tenantId) => env.PRIVACY_LEDGER.getByName(tenantId) as unknown as LedgerPort,
+    entitlements: (tenantId) => env.ENTITLEMENTS.getByName(tenantId) as unknown as EntitlementsPort,
+    audit: env.AUDIT as unknown as Parts["audit"],
+    signer: env.SIGNER as unknown as Parts["signer"],
+    artifacts: env.ARTIFACTS,
+    nudgeDrain: (tenantId) => {
+      const drain = drainAt(env, shardOf(tenantId, shards));
+      waitUntil(drain.nudge().catch((error: unknown) => log("warn", "drain not nudged", errorFacts(error))));
+    },
+    shards,
+    publicUrl: env.PUBLIC_URL,
+  };
+}
+
+export const entitlementsParts = (env: Env): EntitlementsParts => {
+  const { database, shards } = partsOf(env);
+  return { database, shards, clock, random };
+};
+
+export const outboxDrainParts = (env: Env): OutboxDrainParts => ({
+  port: (shard) => postgresOutbox(databaseAt(env, env.DATABASE_URL_DRAIN), shard, sendTo(env, shard)),
+  clock,
+  log,
+});
+
+export const privacyLedgerParts = (env: Env): PrivacyLedgerParts => {
+  const { database, shards } = partsOf(env);
+  return {
+    clock,
+    random,
+    log,
+    send: (tenantId) => sendTo(env, shardOf(tenantId, shards)),
+    question: (tenantId) => leaseQuestion(database, tenantId, shards),
+  };
+};
+
+/** The cron's work: every drain has its alarm, even where one was lost, and old answers are forgotten. */
+export async function sweep(env: Env): Promise<void> {
+  await forgetAllExpired(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
+    log("error", "expired answers not forgotten", errorFacts(error));
+  });
+  const drains = Array.from({ length: shardsOf(env) }, (_, shard) => drainAt(env, shard).sweep());
+  for (const result of await Promise.allSettled(drains)) {
+    if (result.status === "rejected") log("error", "drain not swept", errorFacts(result.reason));
+  }
+}
+
+const shardsOf = (env: Env): number => {
+  const shards = Number(env.AUDIT_SHARDS);
+  if (!Number.isInteger(shards) || shards < 1) throw new Error("AUDIT_SHARDS is not a positive whole number");
+  return shards;
+};
+
+const drainAt = (env: Env, shard: number): { nudge(): Promise<void>; sweep(): Promise<void> } =>
+  env.OUTBOX_DRAIN.getByName(String(shard)) as unknown as { nudge(): Promise<void>; sweep(): Promise<void> };
+
+function sendTo(env: Env, shard: number): DrainPort["send"] {
+  const queue = (env as unknown as Readonly<Record<string, Queue | undefined>>)[`AUDIT_QUEUE_${shard}`];
+  if (queue === undefined) throw new Error(`no queue is bound for shard ${shard}`);
+  return async (messages) => {
+    await queue.sendBatch(messages.map((body) => ({ body, contentType: "text" as const })));
+  };
+}
+
+function databaseAt(env: Env, url: string): Database {
+  if (env.NEON_FETCH_ENDPOINT !== "") neonConfig.fetchEndpoint = env.NEON_FETCH_ENDPOINT;
+  neonConfig.fetchFunction = (input: string, init: RequestInit): Promise<Response> =>
+    fetch(input, { ...init, signal: AbortSignal.timeout(databaseTimeoutMs) });
+  return drizzle({ client: neon(url) });
+}
+
+function issuerOf(env: Env): TokenIssuer {
+  const issuer = { issuer: env.OIDC_ISSUER, audience: env.OIDC_AUDIENCE };
+  // Without an issuer no token gets as far as its keys (shared/tenancy/token.ts).
+  const url = new URL(env.OIDC_JWKS_URL === "" ? "https://issuer.invalid/" : env.OIDC_JWKS_URL);
+  const keys = createRemoteJWKSet(url, {
+    cooldownDuration: keysCooldownMs,
+    cacheMaxAge: keysAgeMaxMs,
+    timeoutDuration: keysTimeoutMs,
+    [customFetch]: pausedAfterFailure(
+      (address: string, options: RequestInit) => fetch(address, options),
+      clock,
+      keysPauseMs,
+    ),
+  });
+  return { ...issuer, keys };
+}

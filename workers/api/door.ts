@@ -1,0 +1,224 @@
+// The door: the only way to add a route to the API. A route names its action and cannot run before the policy allowed
+// it; a route without an action is declared `open`, and a test pins the list of those. Route modules call it from
+// `register(door)`; app.ts makes it.
+
+import type { RouteConfig, z } from "@hono/zod-openapi";
+import type { StatusCode } from "hono/utils/http-status";
+import type { ProblemCode } from "../../shared/contract/problems.ts";
+import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
+import { decisionInput, type Action, type FactsOf } from "../../shared/policy/actions.ts";
+import { decide, type Decision } from "../../shared/policy/decide.ts";
+import { authenticate } from "../../shared/tenancy/authenticate.ts";
+import type { Caller } from "../../shared/tenancy/caller.ts";
+import { answerOnce, type IdempotencyClaim } from "../../shared/tenancy/idempotency.ts";
+import { boundedStream, checkContentType, jsonBytesMax, parseJson, readBody } from "./middleware/body.ts";
+import type { AppContext } from "./middleware/context.ts";
+import { denied } from "./middleware/deny.ts";
+import { idempotencyKey, type IdempotencyRule } from "./middleware/idempotency.ts";
+import { parseBody, parseParams, parseQuery, schemasOf } from "./middleware/input.ts";
+import type { Parts } from "./parts.ts";
+
+type PartOf<R, K extends "params" | "query"> = R extends { request: { [P in K]: infer S extends z.ZodType } }
+  ? z.output<S>
+  : Record<string, never>;
+type JsonOf<R> = R extends {
+  request: { body: { content: { "application/json": { schema: infer S extends z.ZodType } } } };
+}
+  ? z.output<S>
+  : undefined;
+
+/** Parsed by the route's schemas. */
+export interface Input<R> {
+  readonly params: PartOf<R, "params">;
+  readonly query: PartOf<R, "query">;
+  readonly json: JsonOf<R>;
+}
+
+type BodyOf<Response> = Response extends { content: { "application/json": { schema: infer S extends z.ZodType } } }
+  ? z.input<S>
+  : Uint8Array | ReadableStream | string | null;
+
+/**
+ * An answer, of a status that the route declares. JSON where the declared content is `application/json`; bytes, a
+ * stream or a text go out as they are, under the `content-type` that `headers` names.
+ */
+export type AnswerOf<R extends RouteConfig> = {
+  [S in keyof R["responses"]]: {
+    // The intersection keeps a handler's `status: 200` a literal while R is inferred.
+    readonly status: S & StatusCode;
+    readonly body: BodyOf<R["responses"][S]>;
+    readonly headers?: Readonly<Record<string, string>>;
+  };
+}[keyof R["responses"]];
+
+export interface OpenCall<R = RouteConfig> {
+  /** The request's one reading of the clock. */
+  readonly now: number;
+  readonly request_id: string;
+  readonly parts: Parts;
+  readonly input: Input<R>;
+  readonly request: Request;
+}
+
+export interface Call<R = RouteConfig, A extends Action = Action> extends OpenCall<R> {
+  readonly caller: Caller;
+  readonly action: A;
+  /** Put `rememberAnswer(claim, …)` into the batch of the change; null where no key was sent. */
+  readonly claim: IdempotencyClaim | null;
+  /** The body of a `stream` route; it fails with `too_large` beyond the route's bound. Null on every other route. */
+  readonly stream: ReadableStream<Uint8Array> | null;
+  /** The whole decision, with the facts of the case. On a deny: `await denied(call, decision, { facts, … })`. */
+  decide(facts: FactsOf<A>): Decision;
+}
+
+export interface RouteSpec<R extends RouteConfig, A extends Action> {
+  readonly route: R;
+  readonly action: A;
+  readonly idempotency: IdempotencyRule;
+  /** What it may answer beside the problems that every route of its kind has. */
+  readonly problems?: readonly ProblemCode[];
+  /** The body is not JSON, but bytes that the handler streams, at most so many. */
+  readonly stream?: {
+    readonly bytesMax: number;
+    /** Headers that stand for the body where two requests with one Idempotency-Key are compared. */
+    readonly fingerprintHeaders: readonly string[];
+  };
+  /** Headers that follow from an answer's body (ETag, Location): given on the first answer and on each replay. */
+  readonly headersOf?: (body: unknown) => Readonly<Record<string, string>>;
+  readonly handler: (call: Call<R, A>) => Promise<AnswerOf<R>>;
+}
+
+export interface OpenSpec<R extends RouteConfig> {
+  readonly route: R;
+  readonly problems?: readonly ProblemCode[];
+  readonly handler: (call: OpenCall<R>) => Promise<AnswerOf<R>>;
+}
+
+export interface Door {
+  route<R extends RouteConfig, A extends Action>(spec: RouteSpec<R, A>): void;
+  open<R extends RouteConfig>(spec: OpenSpec<R>): void;
+}
+
+/** An answer of any route. */
+export interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** A declared route, its types laid aside. `action` null: open. */
+export interface Entry {
+  readonly route: RouteConfig;
+  readonly action: Action | null;
+  readonly idempotency: IdempotencyRule;
+  readonly problems: readonly ProblemCode[];
+  readonly answer: (c: AppContext) => Promise<Response>;
+}
+
+export class RouteTable implements Door {
+  readonly entries: Entry[] = [];
+
+  route<R extends RouteConfig, A extends Action>(spec: RouteSpec<R, A>): void {
+    const { route, action, idempotency, problems = [] } = spec;
+    const answer = (c: AppContext): Promise<Response> => answerDecided(c, spec);
+    this.entries.push({ route, action, idempotency, problems, answer });
+  }
+
+  open<R extends RouteConfig>(spec: OpenSpec<R>): void {
+    const { route, problems = [] } = spec;
+    const schemas = schemasOf(route);
+    const answer = async (c: AppContext): Promise<Response> => {
+      const input = {
+        params: parseParams(schemas.params, pathNames(route), c.req.param()),
+        query: parseQuery(schemas.query, c.req.url),
+        json: undefined,
+      } as Input<R>;
+      const { now, request_id } = c.var.visit;
+      return toResponse(await spec.handler({ now, request_id, parts: c.env.parts, input, request: c.req.raw }));
+    };
+    this.entries.push({ route, action: null, idempotency: "none", problems, answer });
+  }
+}
+
+/** Who is it → may this role do it → is the request well made → was it answered before → the handler. */
+async function answerDecided<R extends RouteConfig, A extends Action>(
+  c: AppContext,
+  spec: RouteSpec<R, A>,
+): Promise<Response> {
+  const { parts } = c.env;
+  const { visit } = c.var;
+  const request = c.req.raw;
+  const caller = await authenticate(
+    { database: parts.authDatabase, issuer: parts.issuer, now: visit.now },
+    request.headers.get("authorization"),
+  );
+  visit.tenant_id = caller.tenant_id;
+  visit.principal_id = caller.principal_id;
+
+  const { action } = spec;
+  const base = { now: visit.now, request_id: visit.request_id, parts, caller, action, request };
+  const decision = decide(parts.policy, decisionInput(action, caller));
+  if (!decision.allow) return denied(base, decision);
+
+  const key = idempotencyKey(spec.idempotency, request.headers.get("idempotency-key"));
+  const schemas = schemasOf(spec.route);
+  const params = parseParams(schemas.params, pathNames(spec.route), c.req.param());
+  const query = parseQuery(schemas.query, request.url);
+  if (schemas.contentTypes.length > 0) checkContentType(request, schemas.contentTypes);
+  let json: unknown;
+  let stream: ReadableStream<Uint8Array> | null = null;
+  let bodyDigest = "";
+  if (spec.stream !== undefined) {
+    stream = boundedStream(request, spec.stream.bytesMax);
+    bodyDigest = await sha256Hex(
+      utf8(JSON.stringify(spec.stream.fingerprintHeaders.map((name) => request.headers.get(name)))),
+    );
+  } else {
+    const bytes = schemas.json === null ? new Uint8Array(0) : await readBody(request, jsonBytesMax);
+    if (schemas.json !== null) json = parseBody(schemas.json, parseJson(bytes));
+    bodyDigest = await sha256Hex(bytes);
+  }
+  const claim: IdempotencyClaim | null =
+    key === null
+      ? null
+      : {
+          tenant_id: caller.tenant_id,
+          principal_id: caller.principal_id,
+          route: `${spec.route.method.toUpperCase()} ${filledPath(spec.route.path, params)}`,
+          key,
+          body_sha256: bodyDigest,
+        };
+  const call: Call<R, A> = {
+    ...base,
+    claim,
+    stream,
+    input: { params, query, json } as Input<R>,
+    decide: (facts) => decide(parts.policy, decisionInput(action, caller, facts)),
+  };
+  const { answer, replayed } = await answerOnce(parts.database, claim, visit.now, () => spec.handler(call));
+  visit.replayed = replayed;
+  const response = toResponse(answer);
+  for (const [name, value] of Object.entries(spec.headersOf?.(answer.body) ?? {})) response.headers.set(name, value);
+  if (replayed) response.headers.set("idempotency-replayed", "true");
+  return response;
+}
+
+/** `{id}` and `{+path}` of a route's path. Hono has more where a segment has a colon (see `routingPath`). */
+const pathNames = (route: RouteConfig): string[] => [...route.path.matchAll(/\{\+?(\w+)\}/g)].map((match) => match[1]!);
+
+const filledPath = (path: string, params: unknown): string =>
+  path.replace(/\{\+?(\w+)\}/g, (_, name: string) => String((params as Record<string, unknown>)[name]));
+
+function toResponse(answer: Answer): Response {
+  const { status, body } = answer;
+  const headers = new Headers(answer.headers);
+  if (body === null || body === undefined) return new Response(null, { status, headers });
+  if (
+    headers.has("content-type") &&
+    (typeof body === "string" || body instanceof Uint8Array || body instanceof ReadableStream)
+  ) {
+    return new Response(body as BodyInit, { status, headers });
+  }
+  headers.set("content-type", "application/json");
+  return new Response(JSON.stringify(body), { status, headers });
+}

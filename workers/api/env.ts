@@ -1,0 +1,26 @@
+// What the platform binds to the API worker (root wrangler.toml). compose.ts alone reads it; index.ts passes it on.
+
+export interface Env {
+  /** Postgres as `maestro_app`: row security holds, nothing is owned. A secret in production. */
+  readonly DATABASE_URL_APP: string;
+  /** Postgres as `maestro_auth`: reads who is who, writes `last_used_at`. */
+  readonly DATABASE_URL_AUTH: string;
+  /** Postgres as `maestro_drain`: reads and deletes the outbox. */
+  readonly DATABASE_URL_DRAIN: string;
+  /** Where Neon's HTTP driver sends its queries; "" in production, where the driver works it out by itself. */
+  readonly NEON_FETCH_ENDPOINT: string;
+  readonly OIDC_ISSUER: string;
+  readonly OIDC_AUDIENCE: string;
+  readonly OIDC_JWKS_URL: string;
+  /** How many audit queues there are, as decimal digits. */
+  readonly AUDIT_SHARDS: string;
+  readonly PUBLIC_URL: string;
+
+  readonly ENTITLEMENTS: DurableObjectNamespace;
+  readonly PRIVACY_LEDGER: DurableObjectNamespace;
+  readonly OUTBOX_DRAIN: DurableObjectNamespace;
+  readonly AUDIT: Fetcher;
+  readonly SIGNER: Fetcher;
+  readonly ARTIFACTS: R2Bucket;
+  // And AUDIT_QUEUE_0 … AUDIT_QUEUE_<AUDIT_SHARDS - 1>, the producers of the audit queues: compose.ts finds them by number.
+}

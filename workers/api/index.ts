@@ -1,0 +1,19 @@
+// The API worker's entry: requests, the cron, and the classes of its Durable Objects.
+
+import { entitlementsObject } from "../../durable-objects/entitlements.ts";
+import { outboxDrainObject } from "../../durable-objects/outbox-drain.ts";
+import { privacyLedgerObject } from "../../durable-objects/privacy-ledger.ts";
+import { createApp } from "./app.ts";
+import { entitlementsParts, outboxDrainParts, partsOf, privacyLedgerParts, sweep } from "./compose.ts";
+import type { Env } from "./env.ts";
+
+const app = createApp();
+
+export const Entitlements = entitlementsObject<Env>(entitlementsParts);
+export const OutboxDrain = outboxDrainObject<Env>(outboxDrainParts);
+export const PrivacyLedger = privacyLedgerObject<Env>(privacyLedgerParts);
+
+export default {
+  fetch: (request, env, context) => app.fetch(request, { parts: partsOf(env) }, context),
+  scheduled: (_controller, env) => sweep(env),
+} satisfies ExportedHandler<Env>;

@@ -1,0 +1,11 @@
+// What the market's routes refuse alike.
+
+import { Problem } from "../../../shared/contract/problems.ts";
+
+export const noRelease = (): Problem => new Problem("not_found", "There is no such release.");
+export const noEntitlements = (): Problem =>
+  new Problem("database_unavailable", "Entitlements cannot be read or changed now.");
+
+/** A reason of a room, as the problem's sentence. */
+export const invalidRelease = (reason: string): Problem =>
+  new Problem("release_invalid", `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`);

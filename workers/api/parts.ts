@@ -1,0 +1,36 @@
+// The parts that the API's routes work with: made once an isolate by compose.ts, by hand in tests. A route reaches
+// the platform through these and nothing else.
+
+import type { AuditServiceApi } from "../../shared/audit/service.ts";
+import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
+import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
+import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
+import type { Policy } from "../../shared/policy/decide.ts";
+import type { LedgerPort } from "../../shared/privacy/ledger.ts";
+import type { Database } from "../../shared/tenancy/database.ts";
+import type { TokenIssuer } from "../../shared/tenancy/token.ts";
+import type { SignerServiceApi } from "../../shared/signing/service.ts";
+
+export interface Parts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** As maestro_app. */
+  readonly database: Database;
+  /** As maestro_auth: authentication only. */
+  readonly authDatabase: Database;
+  readonly policy: Policy;
+  /** Whose tokens are taken, and where its keys are. */
+  readonly issuer: TokenIssuer;
+  ledger(tenantId: string): LedgerPort;
+  entitlements(tenantId: string): EntitlementsPort;
+  readonly audit: AuditServiceApi & DisclosureServiceApi;
+  readonly signer: SignerServiceApi;
+  readonly artifacts: R2Bucket;
+  /** Wakes the tenant's drain after a commit, without waiting for it; a lost nudge costs a second. */
+  nudgeDrain(tenantId: string): void;
+  /** How many audit queues there are. */
+  readonly shards: number;
+  /** Origin of this API as callers see it, without a trailing slash. */
+  readonly publicUrl: string;
+}

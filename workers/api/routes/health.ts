@@ -1,0 +1,43 @@
+// /healthz: can this API reach its database and its audit log? Load balancers and `npm start` ask it; app.ts registers it.
+
+import { createRoute, z } from "@hono/zod-openapi";
+import { pingDatabase } from "../../../shared/tenancy/store.ts";
+import type { Door } from "../door.ts";
+import { errorFacts } from "../middleware/problem.ts";
+
+const state = z.enum(["ok", "unreachable"]);
+const health = z.strictObject({ status: z.enum(["ok", "degraded"]), database: state, audit: state }).openapi("Health");
+
+export function register(door: Door): void {
+  door.open({
+    route: createRoute({
+      method: "get",
+      path: "/healthz",
+      tags: ["service"],
+      summary: "Is it well",
+      description: "503 while the database or the audit log cannot be reached. Ask every few seconds, not more often.",
+      responses: {
+        200: { description: "All is well.", content: { "application/json": { schema: health } } },
+        503: { description: "Something cannot be reached.", content: { "application/json": { schema: health } } },
+      },
+    }),
+    handler: async ({ parts, request_id }) => {
+      const check = async (name: string, ask: () => Promise<unknown>): Promise<z.infer<typeof state>> => {
+        try {
+          await ask();
+          return "ok";
+        } catch (error) {
+          parts.log("error", `${name} unreachable`, { request_id, ...errorFacts(error) });
+          return "unreachable";
+        }
+      };
+      const [database, audit] = await Promise.all([
+        check("database", () => pingDatabase(parts.database)),
+        check("audit", () => parts.audit.keys()),
+      ]);
+      return database === "ok" && audit === "ok"
+        ? { status: 200, body: { status: "ok" as const, database, audit } }
+        : { status: 503, body: { status: "degraded" as const, database, audit } };
+    },
+  });
+}

@@ -1,0 +1,49 @@
+// /api/privacy: the tenant's budget.
+
+import { createRoute } from "@hono/zod-openapi";
+import { privacyBudget, privacyBudgetPut } from "../../../shared/contract/http-privacy.ts";
+import { asTenant } from "../../../shared/tenancy/database.ts";
+import { forgetExpired, rememberAnswer } from "../../../shared/tenancy/idempotency.ts";
+import type { Door } from "../door.ts";
+
+const answer = {
+  description: "Limit, leak and what is left",
+  content: { "application/json": { schema: privacyBudget } },
+};
+
+export function register(door: Door): void {
+  door.route({
+    route: createRoute({
+      method: "get",
+      path: "/api/privacy/budget",
+      summary: "Get the tenant's privacy budget",
+      responses: { 200: answer },
+    }),
+    action: "budget.read",
+    idempotency: "none",
+    handler: async (call) => ({ status: 200, body: await call.parts.ledger(call.caller.tenant_id).balance() }),
+  });
+
+  door.route({
+    route: createRoute({
+      method: "put",
+      path: "/api/privacy/budget",
+      summary: "Set limit and leak; what was spent stays spent",
+      request: { body: { content: { "application/json": { schema: privacyBudgetPut } }, required: true } },
+      responses: { 200: answer },
+    }),
+    action: "budget.write",
+    idempotency: "optional",
+    handler: async (call) => {
+      const { limit_units: limit, leak_units_per_hour: leak } = call.input.json;
+      const { caller, claim, now, parts } = call;
+      const body = await parts.ledger(caller.tenant_id).configure(caller.principal_id, limit, leak);
+      if (claim !== null) {
+        // The ledger and Postgres share no transaction; a crash in between sets the same numbers again.
+        const answer = rememberAnswer(claim, now, { status: 200, response: body });
+        await asTenant(parts.database, caller.tenant_id, [...forgetExpired(claim, now), answer]);
+      }
+      return { status: 200, body };
+    },
+  });
+}

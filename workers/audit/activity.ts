@@ -1,0 +1,64 @@
+// Which logs may have work left: noted in Postgres (`audit_activity`) before events are appended, struck out by the cron
+// once the log's object has nothing left to do. A second net under the objects' alarms, so its failures stop nothing.
+// A note per tenant and minute, not per event; an idle tenant has no row.
+
+import { sql } from "drizzle-orm";
+import type { Clock, Log } from "../../shared/contract/ports.ts";
+import { inBatch, type Database } from "../../shared/tenancy/database.ts";
+
+const noteEveryMs = 60_000;
+const notedTenantsMax = 10_000;
+/** Alarms come within a second; whoever is noted for longer than this is looked after. */
+const sweepAfterMs = 60_000;
+const sweepTenantsMax = 500;
+
+export interface Activity {
+  /** Resolves in any case: a failure is logged. */
+  note(tenantIds: readonly string[]): Promise<void>;
+  /** Calls `sweep` for each tenant whose note is old; where it says that nothing is left, the note goes. */
+  sweep(sweep: (tenantId: string) => Promise<boolean>): Promise<void>;
+}
+
+export function postgresActivity(database: Database, clock: Clock, log: Log): Activity {
+  const noted = new Map<string, number>();
+  const failed = (what: string, error: unknown): void =>
+    log("warn", what, { error: error instanceof Error ? error.name : typeof error });
+  return {
+    async note(tenantIds) {
+      const now = clock();
+      const due = tenantIds.filter((tenantId) => (noted.get(tenantId) ?? 0) <= now - noteEveryMs);
+      if (due.length === 0) return;
+      if (noted.size > notedTenantsMax) noted.clear();
+      for (const tenantId of due) noted.set(tenantId, now);
+      try {
+        await inBatch(database, [
+          sql`insert into audit_activity (tenant_id, active_at)
+              select tenant_id, ${new Date(now).toISOString()}::timestamptz from unnest(${sql.param(due)}::uuid[]) as given (tenant_id)
+              on conflict (tenant_id) do update set active_at = excluded.active_at`,
+        ]);
+      } catch (error) {
+        // Not tried again for these tenants within the minute: an outage is one line a minute, not one a batch.
+        failed("active logs could not be noted", error);
+      }
+    },
+    async sweep(sweep) {
+      const before = new Date(clock() - sweepAfterMs).toISOString();
+      try {
+        const [rows] = await inBatch(database, [
+          sql`select tenant_id from audit_activity where active_at < ${before}::timestamptz order by active_at limit ${sweepTenantsMax}`,
+        ]);
+        const idle: string[] = [];
+        for (const row of rows ?? []) {
+          const tenantId = String(row["tenant_id"]);
+          if (await sweep(tenantId)) idle.push(tenantId);
+        }
+        if (idle.length === 0) return;
+        await inBatch(database, [
+          sql`delete from audit_activity where tenant_id = any(${sql.param(idle)}::uuid[]) and active_at < ${before}::timestamptz`,
+        ]);
+      } catch (error) {
+        failed("active logs could not be swept", error);
+      }
+    },
+  };
+}

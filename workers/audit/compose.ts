@@ -1,0 +1,185 @@
+// Makes the audit worker's parts out of what the platform binds: the only reader of Env. The keys that sign checkpoints,
+// manifests, receipts, packs and links are imported here and nowhere else.
+
+import { neon, neonConfig } from "@neondatabase/serverless";
+import { drizzle } from "drizzle-orm/neon-http";
+import type { AuditLogParts } from "../../durable-objects/audit-log.ts";
+import type { DisclosureGrantsParts } from "../../durable-objects/disclosure-grants.ts";
+import type { LogSigners } from "../../shared/audit/seal.ts";
+import type { AuditLogApi } from "../../shared/audit/service.ts";
+import { base64, utf8 } from "../../shared/contract/bytes.ts";
+import { canonicalJson } from "../../shared/contract/events.ts";
+import type { PublishedKey, PublishedKeys } from "../../shared/contract/http-audit.ts";
+import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts";
+import type { GrantsPort } from "../../shared/disclosure/grants.ts";
+import { writeEventRows } from "../../shared/pql/store.ts";
+import { importSigner, importVerifyKey, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
+import type { Database } from "../../shared/tenancy/database.ts";
+import { postgresActivity, type Activity } from "./activity.ts";
+import { r2Bucket } from "./bucket.ts";
+import type { ConsumerParts } from "./consumer.ts";
+import { rangesHolding, type DisclosureParts, type LinkKey } from "./disclosure.ts";
+import type { Env } from "./env.ts";
+import { gzip, sha256 } from "./hashing.ts";
+
+/** A query that takes longer has failed; the log's rows are written again later. */
+const databaseTimeoutMs = 20_000;
+
+const clock: Clock = () => Date.now();
+const random: Random = (byteCount) => crypto.getRandomValues(new Uint8Array(byteCount));
+
+/** One JSON object a line: what Workers Logs and `npm start` read. */
+const log: Log = (level, message, fields = {}) => {
+  console[level](JSON.stringify({ level, message, time: new Date(clock()).toISOString(), ...fields }));
+};
+
+export interface Parts {
+  readonly log: Log;
+  readonly bucket: Bucket;
+  readonly activity: Activity;
+  readonly consumer: ConsumerParts;
+  readonly auditLog: (tenantId: string) => AuditLogApi;
+  readonly keys: () => Promise<PublishedKeys>;
+  readonly disclosure: () => Promise<DisclosureParts>;
+}
+
+interface Keys extends LogSigners {
+  readonly link: Signer;
+}
+
+interface Made {
+  readonly parts: Parts;
+  readonly auditLogParts: AuditLogParts;
+}
+
+const perIsolate = new WeakMap<object, Made>();
+
+function madeOf(env: Env): Made {
+  const made = perIsolate.get(env) ?? make(env);
+  perIsolate.set(env, made);
+  return made;
+}
+
+export const partsOf = (env: Env): Parts => madeOf(env).parts;
+export const auditLogParts = (env: Env): AuditLogParts => madeOf(env).auditLogParts;
+
+/** The grants' events go straight to the tenant's log: both objects live in this script. */
+export const disclosureGrantsParts = (env: Env): DisclosureGrantsParts => ({
+  clock,
+  random,
+  log,
+  send: (tenantId) => async (messages) => {
+    for (const message of messages) {
+      await auditLogAt(env, tenantId).append((JSON.parse(message) as object[]).map((event) => canonicalJson(event)));
+    }
+  },
+});
+
+function make(env: Env): Made {
+  const database = databaseAt(env);
+  const bucket = r2Bucket(env.AUDIT_BUCKET);
+  const signers = once(() => importKeys(env));
+  const keys = once(async () => publishedKeys(env, await signers()));
+  const linkKey = once(async () => linkKeyOf(env, (await signers()).link));
+  const activity = postgresActivity(database, clock, log);
+  const auditLog = (tenantId: string): AuditLogApi => auditLogAt(env, tenantId);
+  const disclosure = async (): Promise<DisclosureParts> => ({
+    clock,
+    random,
+    bucket: env.AUDIT_BUCKET,
+    signer: (await signers()).statement,
+    linkKey: await linkKey(),
+    keys: await keys(),
+    sealNow: (tenantId) => auditLog(tenantId).sealNow(),
+    eventsOf: (tenantId, executionId) => auditLog(tenantId).eventsOf(executionId),
+    inclusionProof: (tenantId, seq) => auditLog(tenantId).inclusionProof(seq),
+    rangesOf: async (tenantId, seqs) => rangesHolding(await auditLog(tenantId).rangesOf([...seqs]), seqs),
+    grants: (tenantId) => env.DISCLOSURE_GRANTS.getByName(tenantId) as unknown as GrantsPort,
+  });
+  const keepAside = async (digest: string, text: string): Promise<void> => {
+    await bucket.putIfAbsent(`dead-letters/${digest}.json`, utf8(text), {
+      contentType: "application/json",
+      sha256: digest,
+    });
+  };
+  return {
+    parts: { log, bucket, activity, auditLog, keys, disclosure, consumer: { auditLog, activity, keepAside, log } },
+    auditLogParts: {
+      clock,
+      random,
+      log,
+      sha256,
+      gzip,
+      bucket,
+      signers,
+      originPrefix: env.LOG_ORIGIN,
+      rows: {
+        async write(rows) {
+          await writeEventRows(database, rows);
+        },
+      },
+    },
+  };
+}
+
+// The stub has the methods of the object's class; RPC's own types do not carry unions of results over.
+const auditLogAt = (env: Env, tenantId: string): AuditLogApi =>
+  env.AUDIT_LOG.getByName(tenantId) as unknown as AuditLogApi;
+
+function databaseAt(env: Env): Database {
+  if (env.NEON_FETCH_ENDPOINT !== "") neonConfig.fetchEndpoint = env.NEON_FETCH_ENDPOINT;
+  neonConfig.fetchFunction = (input: string, init: RequestInit): Promise<Response> =>
+    fetch(input, { ...init, signal: AbortSignal.timeout(databaseTimeoutMs) });
+  return drizzle({ client: neon(env.DATABASE_URL_AUDIT) });
+}
+
+/** A failed import is not remembered: the next call tries again. */
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
+}
+
+async function importKeys(env: Env): Promise<Keys> {
+  const [checkpoint, statement, link] = await Promise.all([
+    importSigner(env.CHECKPOINT_KEY, "Ed25519"),
+    importSigner(env.STATEMENT_KEY, "P-256"),
+    importSigner(env.LINK_KEY, "P-256"),
+  ]);
+  return { checkpoint, statement, link };
+}
+
+function publishedKeys(env: Env, keys: Keys): PublishedKeys {
+  const publish = (use: PublishedKey["use"], { kid, algorithm, spki }: Signer, jwkText: string): PublishedKey => ({
+    kid,
+    use,
+    algorithm: algorithm === "Ed25519" ? "Ed25519" : "ECDSA-P256-SHA256",
+    spki: base64(spki),
+    not_before: keyNotBefore(jwkText),
+  });
+  return {
+    origin_prefix: env.LOG_ORIGIN,
+    keys: [
+      publish("checkpoint", keys.checkpoint, env.CHECKPOINT_KEY),
+      publish("manifest", keys.statement, env.STATEMENT_KEY),
+      publish("receipt", keys.statement, env.STATEMENT_KEY),
+      publish("pack", keys.statement, env.STATEMENT_KEY),
+      publish("link", keys.link, env.LINK_KEY),
+    ],
+  };
+}
+
+/** The link key as WebCrypto keys: tokens are JWS, whose signatures are made by jose. */
+async function linkKeyOf(env: Env, { kid, spki }: Signer): Promise<LinkKey> {
+  const { kty, crv, x, y, d } = JSON.parse(env.LINK_KEY) as Record<"kty" | "crv" | "x" | "y" | "d", string>;
+  const algorithm = { name: "ECDSA", namedCurve: "P-256" };
+  const privateKey = await crypto.subtle.importKey("jwk", { kty, crv, x, y, d }, algorithm, false, ["sign"]);
+  const publicKey = await importVerifyKey(spki, "P-256");
+  if (publicKey === null) throw new Error("the link key has no public half");
+  return { kid, privateKey, publicKey };
+}

@@ -1,0 +1,19 @@
+// What the platform binds to the audit worker (workers/audit/wrangler.toml). compose.ts alone reads it.
+
+export interface Env {
+  /** Postgres as `maestro_audit`: writes `audit_events`, and notes which logs have work. A secret in production. */
+  readonly DATABASE_URL_AUDIT: string;
+  /** Where Neon's HTTP driver sends its queries; "" in production, where the driver works it out by itself. */
+  readonly NEON_FETCH_ENDPOINT: string;
+  /** A tenant's log has the origin `{LOG_ORIGIN}/{tenant_id}`. */
+  readonly LOG_ORIGIN: string;
+  readonly PUBLIC_URL: string;
+  /** Private JWKs as JSON text, each with `not_before`: Ed25519 for checkpoints, P-256 for statements, P-256 for links. */
+  readonly CHECKPOINT_KEY: string;
+  readonly STATEMENT_KEY: string;
+  readonly LINK_KEY: string;
+
+  readonly AUDIT_LOG: DurableObjectNamespace;
+  readonly DISCLOSURE_GRANTS: DurableObjectNamespace;
+  readonly AUDIT_BUCKET: R2Bucket;
+}

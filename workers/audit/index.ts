@@ -1,0 +1,36 @@
+// The audit worker's entry: the consumers of the audit queues and of their dead letters, the cron, the RPC for the API,
+// and the classes of its Durable Objects. It has no route of its own.
+
+import { auditLogObject } from "../../durable-objects/audit-log.ts";
+import { disclosureGrantsObject } from "../../durable-objects/disclosure-grants.ts";
+import { auditLogParts, disclosureGrantsParts, partsOf } from "./compose.ts";
+import { consume, consumeDead, deadQueue } from "./consumer.ts";
+import type { Env } from "./env.ts";
+
+export { AuditService } from "./service.ts";
+export const AuditLog = auditLogObject<Env>(auditLogParts);
+export const DisclosureGrants = disclosureGrantsObject<Env>(disclosureGrantsParts);
+
+export default {
+  fetch: () => new Response(null, { status: 404 }),
+
+  async queue(batch, env) {
+    const { consumer } = partsOf(env);
+    await (batch.queue === deadQueue ? consumeDead : consume)(batch.messages, consumer);
+  },
+
+  async scheduled(_controller, env) {
+    const { activity, auditLog, log } = partsOf(env);
+    await activity.sweep(async (tenantId) => {
+      try {
+        return await auditLog(tenantId).sweep();
+      } catch (error) {
+        log("error", "a log could not be swept", {
+          tenant_id: tenantId,
+          error: error instanceof Error ? error.name : typeof error,
+        });
+        return false;
+      }
+    });
+  },
+} satisfies ExportedHandler<Env>;

@@ -1,0 +1,11 @@
+// The two pieces of Node that workerd has and this worker uses; the Workers types do not declare them.
+
+declare module "node:crypto" {
+  export function createHash(algorithm: "sha256"): {
+    update(data: Uint8Array): { digest(): Uint8Array };
+  };
+}
+declare module "node:zlib" {
+  export function gzipSync(data: Uint8Array, options: { level: number }): Uint8Array;
+  export function gunzipSync(data: Uint8Array, options: { maxOutputLength: number }): Uint8Array;
+}

@@ -1,0 +1,76 @@
+// The audit worker's RPC for the API worker, over a service binding: reading a tenant's log, and disclosure. Who may ask
+// is decided by the API before it calls.
+
+import { WorkerEntrypoint } from "cloudflare:workers";
+import { manifestKey, parseRange, segmentKey, tileKey } from "../../shared/audit/layout.ts";
+import type { AuditServiceApi, InclusionProof, LeafRow, LogObjectKind } from "../../shared/audit/service.ts";
+import { parseTilePath, tileWidth } from "../../shared/audit/tiles.ts";
+import { eventText, type AuditEvent } from "../../shared/contract/events.ts";
+import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
+import type { DisclosureServiceApi, DownloadAnswer, LinkAnswer } from "../../shared/disclosure/service.ts";
+import { partsOf, type Parts } from "./compose.ts";
+import { disclosureDownload, disclosureLink } from "./disclosure.ts";
+import type { Env } from "./env.ts";
+
+export class AuditService extends WorkerEntrypoint<Env> implements AuditServiceApi, DisclosureServiceApi {
+  checkpoint(tenantId: string): Promise<string | null> {
+    return this.#parts.auditLog(tenantId).checkpoint();
+  }
+
+  manifests(tenantId: string, after: string | null, limit: number): Promise<string[]> {
+    return this.#parts.auditLog(tenantId).ranges(after, limit);
+  }
+
+  async object(tenantId: string, kind: LogObjectKind, name: string): Promise<Uint8Array | null> {
+    const { bucket, auditLog } = this.#parts;
+    if (kind === "tile") {
+      const tile = parseTilePath(name);
+      if (tile === null) return null;
+      // Full tiles are in the bucket for good; what is still growing only the log has.
+      const stored = tile.width === tileWidth ? await bucket.get(tileKey(tenantId, tile)) : null;
+      return stored ?? (await auditLog(tenantId).tile(tile.level, tile.index, tile.width));
+    }
+    const range = parseRange(name);
+    if (range === null) return null;
+    return await bucket.get(kind === "segment" ? segmentKey(tenantId, range) : manifestKey(tenantId, range));
+  }
+
+  keys(): Promise<PublishedKeys> {
+    return this.#parts.keys();
+  }
+
+  sealNow(tenantId: string): Promise<void> {
+    return this.#parts.auditLog(tenantId).sealNow();
+  }
+
+  async record(events: AuditEvent[]): Promise<void> {
+    const byTenant = new Map<string, string[]>();
+    for (const event of events) {
+      byTenant.set(event.tenant_id, [...(byTenant.get(event.tenant_id) ?? []), eventText(event)]);
+    }
+    for (const [tenantId, texts] of byTenant) await this.#parts.auditLog(tenantId).append(texts);
+  }
+
+  eventsOf(tenantId: string, executionId: string): Promise<LeafRow[]> {
+    return this.#parts.auditLog(tenantId).eventsOf(executionId);
+  }
+
+  inclusionProof(tenantId: string, seq: number): Promise<InclusionProof | null> {
+    return this.#parts.auditLog(tenantId).inclusionProof(seq);
+  }
+
+  async disclosureLink(tenantId: string, principalId: string, executionId: string): Promise<LinkAnswer> {
+    return await disclosureLink(await this.#parts.disclosure(), tenantId, principalId, executionId);
+  }
+
+  async disclosureDownload(
+    token: string,
+    range: { readonly from: number; readonly to: number | null } | null,
+  ): Promise<DownloadAnswer> {
+    return await disclosureDownload(await this.#parts.disclosure(), token, range);
+  }
+
+  get #parts(): Parts {
+    return partsOf(this.env);
+  }
+}
