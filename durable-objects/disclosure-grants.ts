@@ -4,7 +4,7 @@
 import { DurableObject } from "cloudflare:workers";
 import type { Log, Random } from "../shared/contract/ports.ts";
 import { Grants, type GrantsPort, type NewGrant } from "../shared/disclosure/grants.ts";
-import { drainOnce, type DrainPort } from "../shared/outbox/drain.ts";
+import { drainAll, type DrainPort } from "../shared/outbox/drain.ts";
 import { objectOutbox, outboxWaits } from "../shared/outbox/object-outbox.ts";
 import type { EventContext } from "../shared/outbox/outbox.ts";
 import { sqlOf } from "./sql.ts";
@@ -47,15 +47,8 @@ export function disclosureGrantsObject<Env>(compose: (env: Env) => DisclosureGra
       const sql = sqlOf(this.ctx.storage);
       if (!outboxWaits(sql)) return;
       await this.ctx.storage.setAlarm(this.#parts.clock() + retryMs);
-      const outbox = objectOutbox(sql, this.#parts.send(this.#tenantId));
-      try {
-        while ((await drainOnce(outbox)).full);
-      } catch (error) {
-        this.#parts.log("warn", "grant outbox drain failed, will try again", {
-          tenant_id: this.#tenantId,
-          error: error instanceof Error ? error.name : typeof error,
-        });
-      }
+      const { log, send } = this.#parts;
+      await drainAll(objectOutbox(sql, send(this.#tenantId)), log, { tenant_id: this.#tenantId });
     }
 
     #context(principal: string | null): EventContext {

@@ -3,7 +3,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import type { Log } from "../shared/contract/ports.ts";
-import { drainOnce, type DrainPort } from "../shared/outbox/drain.ts";
+import { drainOnce, errorName, type DrainPort } from "../shared/outbox/drain.ts";
 
 /** Between alarms while rows came within `activeMs`: the lag that a lost nudge costs. */
 const busyAlarmMs = 1_000;
@@ -76,5 +76,3 @@ export function outboxDrainObject<Env>(compose: (env: Env) => OutboxDrainParts) 
     }
   };
 }
-
-const errorName = (error: unknown): string => (error instanceof Error ? error.name : typeof error);

@@ -4,7 +4,7 @@
 import { DurableObject } from "cloudflare:workers";
 import type { Log, Random } from "../shared/contract/ports.ts";
 import { resolveLease, type LeaseQuestion } from "../shared/executions/lease.ts";
-import { drainOnce, type DrainPort } from "../shared/outbox/drain.ts";
+import { drainAll, errorName, type DrainPort } from "../shared/outbox/drain.ts";
 import { objectOutbox, outboxWaits } from "../shared/outbox/object-outbox.ts";
 import type { EventContext } from "../shared/outbox/outbox.ts";
 import { Ledger, type LedgerPort, type ReserveRequest } from "../shared/privacy/ledger.ts";
@@ -39,8 +39,8 @@ export function privacyLedgerObject<Env>(compose: (env: Env) => PrivacyLedgerPar
       return this.#ledger.balance(this.#parts.clock());
     }
 
-    async configure(principal: string, limitUnits: number, leakUnitsPerHour: number) {
-      return this.#thenWake(this.#ledger.configure(this.#context(principal), limitUnits, leakUnitsPerHour));
+    async configure(principal: string, limitUnits: number, leakUnitsPerHour: number, intent: string | null) {
+      return this.#thenWake(this.#ledger.configure(this.#context(principal), limitUnits, leakUnitsPerHour, intent));
     }
 
     async reserve(principal: string, request: ReserveRequest) {
@@ -54,22 +54,18 @@ export function privacyLedgerObject<Env>(compose: (env: Env) => PrivacyLedgerPar
     override async alarm(): Promise<void> {
       const now = this.#parts.clock();
       await this.ctx.storage.setAlarm(now + retryMs);
-      const question = this.#parts.question(this.#tenantId);
+      const { log, question, send } = this.#parts;
+      const fields = { tenant_id: this.#tenantId };
+      const drained = await drainAll(objectOutbox(sqlOf(this.ctx.storage), send(this.#tenantId)), log, fields);
       for (const due of this.#ledger.due(now, leasesPerAlarm)) {
-        await resolveLease(this.#ledger, question, this.#context(null), due);
+        try {
+          if (!(await resolveLease(this.#ledger, question(this.#tenantId), this.#context(null), due))) break;
+        } catch (error) {
+          // One run that cannot be resolved must not keep the others waiting; its lease was extended.
+          log("error", "a lease was not resolved, will ask again", { ...fields, error: errorName(error) });
+        }
       }
-      const outbox = objectOutbox(sqlOf(this.ctx.storage), this.#parts.send(this.#tenantId));
-      let outboxRetryMs = 0;
-      try {
-        while ((await drainOnce(outbox)).full);
-      } catch (error) {
-        outboxRetryMs = retryMs;
-        this.#parts.log("warn", "ledger outbox drain failed, will try again", {
-          tenant_id: this.#tenantId,
-          error: error instanceof Error ? error.name : typeof error,
-        });
-      }
-      await this.#schedule(outboxRetryMs);
+      await this.#schedule(drained ? 0 : retryMs);
     }
 
     /** The change is durable; what follows from it (events, leases) is the alarm's. */

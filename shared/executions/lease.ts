@@ -5,7 +5,7 @@
 //   running, overdue   the run expires (row and event together), then settled
 //   no answer          nothing is decided; asked again later
 
-import type { Ledger } from "../privacy/ledger.ts";
+import type { EndedLease, Ledger } from "../privacy/ledger.ts";
 import type { EventContext } from "../outbox/outbox.ts";
 import { isUnavailable } from "../tenancy/database.ts";
 
@@ -25,23 +25,27 @@ export interface LeaseQuestion {
   expire(context: EventContext, executionId: string): Promise<void>;
 }
 
+/** False: Postgres could not be asked, and asking about other leases now is of no use. Throws what is no outage. */
 export async function resolveLease(
   ledger: Ledger,
   question: LeaseQuestion,
   context: EventContext,
-  due: { readonly execution_id: string; readonly principal: string | null },
-): Promise<void> {
+  ended: EndedLease,
+): Promise<boolean> {
+  const { execution_id: id, principal } = ended;
   try {
-    const run = await question.ask(due.execution_id);
-    if (run.state === "missing") ledger.refund(context, due.execution_id, "lease_ended");
-    else if (run.state === "ended") ledger.settle(context, due.execution_id);
-    else if (context.now < run.deadline_ms + graceMs) ledger.extend(due.execution_id, run.deadline_ms + graceMs);
+    const run = await question.ask(id);
+    if (run.state === "missing") ledger.refund(context, ended, "lease_ended");
+    else if (run.state === "ended") ledger.settle(context, id);
+    else if (context.now < run.deadline_ms + graceMs) ledger.extend(id, run.deadline_ms + graceMs);
     else {
-      await question.expire({ ...context, principal: due.principal, source: "api" }, due.execution_id);
-      ledger.settle(context, due.execution_id);
+      await question.expire({ ...context, principal, source: "api" }, id);
+      ledger.settle(context, id);
     }
+    return true;
   } catch (error) {
-    ledger.extend(due.execution_id, context.now + askAgainMs);
-    if (!isUnavailable(error)) throw error;
+    ledger.extend(id, context.now + askAgainMs);
+    if (isUnavailable(error)) return false;
+    throw error;
   }
 }

@@ -19,6 +19,7 @@ import type { Install } from "../contract/http-market.ts";
 import type { Log, Random } from "../contract/ports.ts";
 import { Problem } from "../contract/problems.ts";
 import type { EntitlementsPort } from "../market/entitlements.ts";
+import { errorName } from "../outbox/drain.ts";
 import { newEvent } from "../outbox/outbox.ts";
 import type { LedgerPort } from "../privacy/ledger.ts";
 import type { ActionFacts } from "../policy/actions.ts";
@@ -131,7 +132,7 @@ export async function finishRun(
     // The run has ended and is committed; the ledger's alarm settles what this call could not.
     parts.log("warn", "settle was lost, the lease will settle it", {
       execution_id: executionId,
-      error: error instanceof Error ? error.name : typeof error,
+      error: errorName(error),
     });
   }
   return ended;

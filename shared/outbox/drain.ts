@@ -8,6 +8,7 @@
 //   after the delete          done
 
 import { utf8 } from "../contract/bytes.ts";
+import type { Log } from "../contract/ports.ts";
 
 /** Rows a select takes; a full one says that more may wait. */
 export const drainRowsMax = 1_000;
@@ -47,6 +48,20 @@ export async function drainOnce(port: DrainPort): Promise<Drained> {
   }
   return { events: rows.length, full: rows.length === drainRowsMax };
 }
+
+/** Passes until nothing waits. False: a pass failed, and was told to `log`; the rest waits for the next try. */
+export async function drainAll(port: DrainPort, log: Log, fields: Readonly<Record<string, string>>): Promise<boolean> {
+  try {
+    while ((await drainOnce(port)).full);
+    return true;
+  } catch (error) {
+    log("warn", "outbox drain failed, will try again", { ...fields, error: errorName(error) });
+    return false;
+  }
+}
+
+/** What of an error may be logged: messages can quote a payload. */
+export const errorName = (error: unknown): string => (error instanceof Error ? error.name : typeof error);
 
 interface SendCall {
   readonly messages: string[];

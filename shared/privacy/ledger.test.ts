@@ -22,10 +22,16 @@ const request = (n: number, units: number, intent = `intent-${n}`) => ({
   units,
 });
 
+/** As the alarm does it: with the lease as it is now. */
+function refund(ledger: Ledger, now: number, id: string) {
+  const [lease] = ledger.due(Number.MAX_SAFE_INTEGER, 1_000).filter(({ execution_id }) => execution_id === id);
+  return ledger.refund(at(now), lease ?? { execution_id: id, principal: null, lease_until_ms: 0 }, "lease_ended");
+}
+
 function open(limit = 100, leak = 0) {
   const sql = openSql(":memory:");
   const ledger = new Ledger(sql);
-  ledger.configure(at(start), limit, leak);
+  ledger.configure(at(start), limit, leak, null);
   const events = (): { type: string; source_seq: number; attributes: Record<string, unknown> }[] =>
     sql.exec<{ body: string }>("select body from outbox order by id").map(({ body }) => JSON.parse(body));
   return { ledger, sql, events };
@@ -63,10 +69,10 @@ describe("reserve, settle, refund", () => {
     ledger.reserve(at(start), request(1, 60));
     expect(ledger.settle(at(start), executionId(1))).toBe("settled");
     expect(ledger.settle(at(start), executionId(1))).toBe("settled");
-    expect(ledger.refund(at(start), executionId(1), "lease_ended")).toBe("settled");
+    expect(refund(ledger, start, executionId(1))).toBe("settled");
     expect(ledger.balance(start)).toMatchObject({ spent_units: 60, held_units: 0, remaining_units: 40 });
     ledger.reserve(at(start), request(2, 40));
-    expect(ledger.refund(at(start), executionId(2), "lease_ended")).toBe("refunded");
+    expect(refund(ledger, start, executionId(2))).toBe("refunded");
     expect(ledger.settle(at(start), executionId(2))).toBe("refunded");
     expect(ledger.balance(start).remaining_units).toBe(40);
     expect(ledger.settle(at(start), executionId(9))).toBe("unknown");
@@ -75,7 +81,7 @@ describe("reserve, settle, refund", () => {
   test("after a refund the same intent reserves anew, under a new execution id", () => {
     const { ledger } = open(100);
     ledger.reserve(at(start), request(1, 60, "same"));
-    ledger.refund(at(start), executionId(1), "lease_ended");
+    refund(ledger, start, executionId(1));
     expect(ledger.reserve(at(start), request(2, 60, "same"))).toMatchObject({ execution_id: executionId(2) });
   });
 
@@ -85,7 +91,7 @@ describe("reserve, settle, refund", () => {
     ledger.reserve(at(start), request(1, 10));
     ledger.settle(at(start), executionId(1));
     ledger.reserve(at(start), request(2, 10));
-    ledger.refund(at(start), executionId(2), "lease_ended");
+    refund(ledger, start, executionId(2));
     ledger.reserve(at(start), request(3, 0));
     ledger.settle(at(start), executionId(3));
     expect(events().map(({ type, source_seq }) => [type, source_seq])).toEqual([
@@ -161,7 +167,7 @@ test("whatever is asked in whatever order, held and spent never exceed the limit
           const reserved = ledger.reserve(at(now), request((made += 1), one.units, `i${one.intent}-${one.units}`));
           if (reserved.state === "reserved") ids[one.n] = reserved.execution_id;
         } else if (one.do === "settle") ledger.settle(at(now), ids[one.n] ?? executionId(999));
-        else ledger.refund(at(now), ids[one.n] ?? executionId(999), "lease_ended");
+        else refund(ledger, now, ids[one.n] ?? executionId(999));
         const { spent_units: spent, held_units: held, remaining_units: left } = ledger.balance(now);
         expect(spent + held).toBeLessThanOrEqual(100);
         expect(left).toBe(100 - spent - held);
@@ -180,4 +186,30 @@ test("a lease that has ended is due, an extended one is not, and the object know
   expect(ledger.due(start + leaseMs, 10).map(({ execution_id }) => execution_id)).toEqual([executionId(1)]);
   ledger.extend(executionId(1), start + hour);
   expect(ledger.due(start + leaseMs + 10, 10).map(({ execution_id }) => execution_id)).toEqual([executionId(2)]);
+});
+
+test("a reservation that a retry took up again is not refunded on the word of the lease before, nor shortened", () => {
+  const { ledger } = open(100);
+  ledger.reserve(at(start), request(1, 60, "same"));
+  const [ended] = ledger.due(start + leaseMs, 10);
+  // While Postgres is asked about the ended lease, the caller comes back with the same key.
+  const again = ledger.reserve(at(start + leaseMs + 50), request(2, 60, "same"));
+  expect(again).toMatchObject({
+    state: "reserved",
+    execution_id: executionId(1),
+    admit_until_ms: start + leaseMs + 50 + 30_000,
+  });
+  expect(ledger.refund(at(start + leaseMs + 100), ended!, "lease_ended")).toBe("held");
+  ledger.extend(executionId(1), start + leaseMs + 10_000);
+  expect(ledger.nextLease(start)).toBe(start + leaseMs + 50 + leaseMs);
+  expect(ledger.settle(at(start + leaseMs + 200), executionId(1))).toBe("settled");
+  expect(ledger.balance(start + leaseMs + 200).spent_units).toBe(60);
+});
+
+test("the same intent sets a budget once, however late it is told again", () => {
+  const { ledger, events } = open(100);
+  ledger.configure(at(start + 1), 50, 0, "first");
+  ledger.configure(at(start + 2), 70, 0, "second");
+  expect(ledger.configure(at(start + 3), 50, 0, "first").limit_units).toBe(70);
+  expect(events()).toHaveLength(3);
 });

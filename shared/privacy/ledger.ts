@@ -35,6 +35,7 @@ const schema = `
     state text not null check (state in ('held', 'settled', 'refunded')), principal text,
     lease_until_ms integer not null, created_ms integer not null, closed_ms integer
   );
+  create table if not exists configured (intent text primary key, created_ms integer not null);
   create index if not exists reservation_by_intent on reservation (intent);
   create index if not exists reservation_by_lease on reservation (lease_until_ms) where state = 'held';
   create index if not exists reservation_by_closed on reservation (closed_ms) where state <> 'held';
@@ -66,20 +67,22 @@ export type Reserved =
   | { readonly state: "exceeded"; readonly units: number; readonly remaining_units: number }
   | { readonly state: "conflict" };
 
-export type Closed = "settled" | "refunded" | "unknown";
+/** `held`: the lease is not the one that was seen to end; a retry has taken the reservation up again. */
+export type Closed = "settled" | "refunded" | "held" | "unknown";
+
+export interface EndedLease {
+  readonly execution_id: string;
+  readonly principal: string | null;
+  readonly lease_until_ms: number;
+}
 
 /** What callers of the ledger's object may ask. When a promise resolves, the change is durable. */
 export interface LedgerPort {
   balance(): Promise<Balance>;
-  configure(principal: string, limitUnits: number, leakUnitsPerHour: number): Promise<Balance>;
+  /** `intent`: hex digest of the Idempotency-Key's claim, or null. */
+  configure(principal: string, limitUnits: number, leakUnitsPerHour: number, intent: string | null): Promise<Balance>;
   reserve(principal: string, request: ReserveRequest): Promise<Reserved>;
   settle(executionId: string): Promise<Closed>;
-}
-
-interface Held extends Record<string, string | number | null> {
-  execution_id: string;
-  units: number;
-  principal: string | null;
 }
 
 export class Ledger {
@@ -90,9 +93,18 @@ export class Ledger {
     sql.exec(schema);
   }
 
-  /** Sets limit and leak; what was spent so far stays spent. No budget set means a limit of 0. */
-  configure(context: EventContext, limitUnits: number, leakUnitsPerHour: number): Balance {
+  /**
+   * Sets limit and leak; what was spent so far stays spent. No budget set means a limit of 0. The same intent sets once,
+   * so that a late retry does not undo what another set after it.
+   */
+  configure(context: EventContext, limitUnits: number, leakUnitsPerHour: number, intent: string | null): Balance {
     return this.#sql.transaction(() => {
+      this.#sql.exec("delete from configured where created_ms <= ?", context.now - intentWindowMs);
+      if (intent !== null) {
+        const known = this.#sql.exec("select intent from configured where intent = ?", intent);
+        if (known.length > 0) return this.balance(context.now);
+        this.#sql.exec("insert into configured values (?, ?)", intent, context.now);
+      }
       const spentParts = this.#leak(context.now);
       this.#sql.exec(
         `insert into budget values (1, ?, ?, ?, ?) on conflict (only) do update set
@@ -195,23 +207,32 @@ export class Ledger {
     return this.#close(context, executionId, "settled", null);
   }
 
-  /** The run never was: what was held is free again. `rule` says why, as a machine word. */
-  refund(context: EventContext, executionId: string, rule: string): Closed {
-    return this.#close(context, executionId, "refunded", rule);
+  /**
+   * The run never was: what was held is free again. Only where the lease is still the one that `ended` was seen to be:
+   * between the question to Postgres and its answer a retry may have taken the reservation up. `rule`: a machine word.
+   */
+  refund(context: EventContext, ended: EndedLease, rule: string): Closed {
+    const [row] = this.#sql.exec<{ lease_until_ms: number; state: string }>(
+      "select lease_until_ms, state from reservation where execution_id = ?",
+      ended.execution_id,
+    );
+    if (row?.state === "held" && row.lease_until_ms !== ended.lease_until_ms) return "held";
+    return this.#close(context, ended.execution_id, "refunded", rule);
   }
 
   /** Reservations whose lease has ended: ask Postgres what became of their runs. */
-  due(now: number, limit: number): { execution_id: string; principal: string | null }[] {
-    return this.#sql.exec<Held>(
-      "select execution_id, units, principal from reservation where state = 'held' and lease_until_ms <= ? order by lease_until_ms limit ?",
+  due(now: number, limit: number): EndedLease[] {
+    return this.#sql.exec<{ execution_id: string; principal: string | null; lease_until_ms: number }>(
+      "select execution_id, principal, lease_until_ms from reservation where state = 'held' and lease_until_ms <= ? order by lease_until_ms limit ?",
       now,
       limit,
     );
   }
 
+  /** Never shortens: a retry may have extended the lease meanwhile. */
   extend(executionId: string, leaseUntilMs: number): void {
     this.#sql.exec(
-      "update reservation set lease_until_ms = ? where execution_id = ? and state = 'held'",
+      "update reservation set lease_until_ms = max(lease_until_ms, ?) where execution_id = ? and state = 'held'",
       leaseUntilMs,
       executionId,
     );

@@ -63,7 +63,7 @@ function world() {
   const ledger = new Ledger(openSql(":memory:"));
   let now = Date.now();
   const context = () => ({ tenant_id: tenantId, principal: null, source: "privacy" as const, now, random });
-  ledger.configure(context(), limit, 0);
+  ledger.configure(context(), limit, 0, null);
   const port: LedgerPort = {
     balance: async () => ledger.balance(now),
     configure: async () => ledger.balance(now),

@@ -22,7 +22,7 @@ const waiting = (stub: DurableObjectStub): Promise<number> =>
 
 test("what was reserved and settled is there after the object was evicted", async () => {
   const ledger = open();
-  await ledger.configure(principal, 100, 0);
+  await ledger.configure(principal, 100, 0, null);
   await ledger.reserve(principal, request(1, 60));
   await ledger.reserve(principal, request(2, 30));
   await ledger.settle(executionId(1));
@@ -38,7 +38,7 @@ test("what was reserved and settled is there after the object was evicted", asyn
 
 test("fifty runs at once never hold more than the budget", async () => {
   const ledger = open();
-  await ledger.configure(principal, 100, 0);
+  await ledger.configure(principal, 100, 0, null);
   const answers = await Promise.all(Array.from({ length: 50 }, (_, n) => ledger.reserve(principal, request(n, 7))));
   expect(answers.filter(({ state }) => state === "reserved")).toHaveLength(14);
   expect(await ledger.balance()).toMatchObject({ held_units: 98, remaining_units: 2 });
@@ -46,7 +46,7 @@ test("fifty runs at once never hold more than the budget", async () => {
 
 test("its alarm hands its events to the queue, each once", async () => {
   const ledger = open();
-  await ledger.configure(principal, 100, 0);
+  await ledger.configure(principal, 100, 0, null);
   await ledger.reserve(principal, request(1, 60));
   await runDurableObjectAlarm(ledger);
   await expect.poll(() => waiting(ledger)).toBe(0);
@@ -54,7 +54,7 @@ test("its alarm hands its events to the queue, each once", async () => {
 
 test("a lease that ends while Postgres is down is neither refunded nor spent: it is asked again later", async () => {
   const ledger = open();
-  await ledger.configure(principal, 100, 0);
+  await ledger.configure(principal, 100, 0, null);
   await ledger.reserve(principal, request(1, 60));
   await runInDurableObject(ledger, async (_, state) => {
     state.storage.sql.exec("update reservation set lease_until_ms = ?", Date.now() - leaseMs);

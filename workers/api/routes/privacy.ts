@@ -1,9 +1,10 @@
 // /api/privacy: the tenant's budget.
 
 import { createRoute } from "@hono/zod-openapi";
+import { hex } from "../../../shared/contract/bytes.ts";
 import { privacyBudget, privacyBudgetPut } from "../../../shared/contract/http-privacy.ts";
 import { asTenant } from "../../../shared/tenancy/database.ts";
-import { forgetExpired, rememberAnswer } from "../../../shared/tenancy/idempotency.ts";
+import { claimDigest, forgetExpired, rememberAnswer } from "../../../shared/tenancy/idempotency.ts";
 import type { Door } from "../door.ts";
 
 const answer = {
@@ -37,9 +38,10 @@ export function register(door: Door): void {
     handler: async (call) => {
       const { limit_units: limit, leak_units_per_hour: leak } = call.input.json;
       const { caller, claim, now, parts } = call;
-      const body = await parts.ledger(caller.tenant_id).configure(caller.principal_id, limit, leak);
+      const intent = claim === null ? null : hex(await claimDigest(claim));
+      const body = await parts.ledger(caller.tenant_id).configure(caller.principal_id, limit, leak, intent);
       if (claim !== null) {
-        // The ledger and Postgres share no transaction; a crash in between sets the same numbers again.
+        // The ledger and Postgres share no transaction; after a crash in between, the ledger knows the intent.
         const answer = rememberAnswer(claim, now, { status: 200, response: body });
         await asTenant(parts.database, caller.tenant_id, [...forgetExpired(claim, now), answer]);
       }
