@@ -47,7 +47,7 @@ test("a refused, a cut and a hanging connection are an outage", async () => {
 });
 
 test("Postgres starting, stopping or full is an outage; a broken constraint is not", async () => {
-  for (const code of ["57P01", "57P03", "53300", "08006"]) {
+  for (const code of ["57P01", "57P03", "53300", "08006", "57014", "40001", "40P01", "55P03"]) {
     expect(isUnavailable(await errorFrom(problem(400, { message: "no", code }))), code).toBe(true);
   }
   const violation = await errorFrom(
@@ -56,6 +56,17 @@ test("Postgres starting, stopping or full is an outage; a broken constraint is n
   expect([isUnavailable(violation), isUniqueViolation(violation)]).toEqual([false, true]);
   const check = await errorFrom(problem(400, { message: "check", code: "23514", constraint: "things_check" }));
   expect([isUnavailable(check), isUniqueViolation(check)]).toEqual([false, false]);
+});
+
+test("a proxy that is overloaded or restarting, and an answer cut short, are an outage", async () => {
+  for (const status of [429, 500, 502, 503, 504]) {
+    expect(isUnavailable(await errorFrom(problem(status, { message: "try later" }))), String(status)).toBe(true);
+  }
+  const cut = await errorFrom((_request, response) => {
+    response.writeHead(200, { "content-length": "100" }).write('{"rows":');
+    setTimeout(() => response.destroy(), 20);
+  });
+  expect(isUnavailable(cut)).toBe(true);
 });
 
 test("an error of ours is neither", () => {

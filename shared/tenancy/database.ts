@@ -48,11 +48,14 @@ export function isUniqueViolation(error: unknown): boolean {
 /** True where Postgres could not be reached, was starting or stopping, or cut the connection. The commit is unknown. */
 export function isUnavailable(error: unknown): boolean {
   for (const { code, message } of causes(error)) {
-    // SQLSTATE class 08 connection exception, 53 insufficient resources, 57P0x shutdown and crash.
-    if (typeof code === "string" && /^(?:08\d{3}|53\d{3}|57P0[1-5])$/.test(code)) return true;
+    // SQLSTATE class 08 connection exception, 53 insufficient resources, 57P0x shutdown and crash, 57014 the role's
+    // statement_timeout, 40001 and 40P01 serialisation and deadlock, 55P03 lock not available: all worth another try.
+    if (typeof code === "string" && /^(?:08\d{3}|53\d{3}|57P0[1-5]|57014|40001|40P01|55P03)$/.test(code)) return true;
     if (
       typeof message === "string" &&
-      /error connecting to database|fetch failed|ECONNREFUSED|ECONNRESET|Network connection lost/i.test(message)
+      /error connecting to database|fetch failed|ECONNREFUSED|ECONNRESET|Network connection lost|terminated|HTTP status (?:429|5\d\d)|control plane request failed/i.test(
+        message,
+      )
     ) {
       return true;
     }

@@ -111,7 +111,9 @@ export async function answerOnce<A extends Answer>(
   try {
     return { answer: await work(), replayed: false };
   } catch (error) {
-    if (!lostToSameKey(error)) throw error;
+    // A conflict may be with the very change that this key made: then its answer is the answer.
+    const mayBeOwn = error instanceof Problem && (error.status === 409 || error.status === 412);
+    if (claim === null || !(mayBeOwn || lostToSameKey(error))) throw error;
     const winner = await recalled(database, claim, now);
     if (winner === null) throw error;
     return { answer: winner, replayed: true };
