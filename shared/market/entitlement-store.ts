@@ -13,6 +13,8 @@ export interface EntitlementWrite extends EntitlementPut {
   readonly from_version: number;
   readonly answer: EntitlementSet;
   readonly now: number;
+  /** Postgres' clock must be before this, or nothing is written. */
+  readonly admit_until_ms: number;
   readonly random: Random;
 }
 
@@ -40,7 +42,7 @@ export function entitlementStore(database: Database, tenantId: string, shards: n
       };
     },
 
-    async write({ upsert, principal_id, claim, from_version, answer, now, random }) {
+    async write({ upsert, principal_id, claim, from_version, answer, now, admit_until_ms, random }) {
       const at = new Date(now).toISOString();
       const context = { tenant_id: tenantId, principal: principal_id, source: "api", now, random } as const;
       const events = upsert.entitlements.map((row) =>
@@ -50,11 +52,13 @@ export function entitlementStore(database: Database, tenantId: string, shards: n
           outcome: row.allowed ? "granted" : "denied",
         }),
       );
+      const admitted = sql`clock_timestamp() < ${new Date(admit_until_ms).toISOString()}::timestamptz`;
       const bumped =
         from_version === 0
-          ? sql`insert into entitlement_versions values (${tenantId}, 1, ${at}) on conflict do nothing returning version`
+          ? sql`insert into entitlement_versions select ${tenantId}::uuid, 1, ${at}::timestamptz where ${admitted}
+                on conflict do nothing returning version`
           : sql`update entitlement_versions set version = version + 1, changed_at = ${at}
-                where tenant_id = ${tenantId} and version = ${from_version} returning version`;
+                where tenant_id = ${tenantId} and version = ${from_version} and ${admitted} returning version`;
       const remembered =
         claim === null
           ? sql``

@@ -3,9 +3,9 @@
 //
 // What stands where after a crash or a lost answer in `put`:
 //   before the batch        nothing changed; the cache still tells the truth
-//   in the batch            unknown: the cache is dropped before the batch starts, so the next check reloads
+//   in the batch            unknown, for as long as the batch may still commit: nothing is cached until it no longer can
 //   after the batch         committed with version, history, answer and events; the next check reloads
-// No row means no. Once a put has answered, no check sees the old answer: both go through the one queue.
+// No row means no. Once a put has answered, no check that starts later sees the old answer.
 
 import type { Channel } from "../contract/names.ts";
 import type { EntitlementSet, EntitlementUpsert } from "../contract/http-market.ts";
@@ -58,13 +58,27 @@ interface Cached {
 
 /** Attempts to win the compare-and-set against another writer (an object that was thought dead) before giving up. */
 const attemptsMax = 3;
+/** Changes that may wait for their turn; one more is told that the set is not available now. */
+const waitingMax = 64;
+/** Postgres' clock must be before `now + writeAdmitMs` for a write to count: a write that got stuck is none later. */
+export const writeAdmitMs = 10_000;
+/**
+ * After a write whose answer was lost, nothing is cached for this long: admission, the role's statement_timeout of 5 s, and
+ * as much again for two clocks that disagree.
+ */
+export const doubtMs = 30_000;
 
 export class EntitlementQueue implements EntitlementsPort {
   readonly #store: EntitlementStore;
   readonly #clock: () => number;
   readonly #random: Random;
   #cached: Cached | null = null;
+  /** One load serves every check that comes while it runs; a write that starts or ends makes the next check load anew. */
+  #loading: Promise<Cached> | null = null;
+  #doubtUntil = 0;
   #tail: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+  #outages = 0;
 
   constructor(store: EntitlementStore, clock: () => number, random: Random) {
     this.#store = store;
@@ -73,33 +87,29 @@ export class EntitlementQueue implements EntitlementsPort {
   }
 
   check(packageName: string): Promise<EntitlementCheck | Unavailable> {
-    return this.#inTurn(async () => {
-      const { version, rows } = await this.#load();
+    return orUnavailable(async () => {
+      const { version, rows } = await this.#read();
       return { state: "known", version, entitlement: rows.get(packageName) ?? null };
     });
   }
 
   list(): Promise<{ state: "known"; set: EntitlementSet } | Unavailable> {
-    return this.#inTurn(async () => ({ state: "known", set: setOf(await this.#load()) }));
+    return orUnavailable(async () => ({ state: "known", set: setOf(await this.#read()) }));
   }
 
   put(request: EntitlementPut): Promise<EntitlementPutResult> {
     return this.#inTurn(async () => {
       for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-        const before = await this.#load();
+        const before = await this.#read();
         if (request.if_version !== null && request.if_version !== before.version) {
           return { state: "version_conflict", version: before.version };
         }
         const after = changed(before, request.upsert);
-        this.#cached = null;
         const written = await this.#write(before, after, request);
         if (written === "lost_to_same_key") return { state: "lost_to_same_key" };
-        if (written === "changed") {
-          this.#cached = after;
-          return { state: "changed", set: setOf(after) };
-        }
+        if (written === "changed") return { state: "changed", set: setOf(after) };
       }
-      return { state: "version_conflict", version: (await this.#load()).version };
+      return { state: "version_conflict", version: (await this.#read()).version };
     });
   }
 
@@ -108,45 +118,92 @@ export class EntitlementQueue implements EntitlementsPort {
     after: Cached,
     request: EntitlementPut,
   ): Promise<"changed" | "stale" | "lost_to_same_key"> {
+    const now = this.#clock();
+    this.#forget();
+    let known = false;
     try {
       const done = await this.#store.write({
         ...request,
         from_version: before.version,
         answer: setOf(after),
-        now: this.#clock(),
+        now,
+        admit_until_ms: now + writeAdmitMs,
         random: this.#random,
       });
+      known = true;
+      this.#forget();
+      if (done && this.#clock() >= this.#doubtUntil) this.#cached = after;
       return done ? "changed" : "stale";
     } catch (error) {
-      if (lostToSameKey(error)) return "lost_to_same_key";
+      known = lostToSameKey(error);
+      if (known) return "lost_to_same_key";
       throw error;
-    }
-  }
-
-  async #load(): Promise<Cached> {
-    if (this.#cached === null) {
-      const set = await this.#store.read();
-      this.#cached = {
-        version: set.version,
-        rows: new Map(set.entitlements.map(({ package: name, channel, allowed }) => [name, { channel, allowed }])),
-      };
-    }
-    return this.#cached;
-  }
-
-  /** One at a time, in the order of the calls. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T | Unavailable> {
-    const turn = this.#tail.then(async () => {
-      try {
-        return await work();
-      } catch (error) {
-        if (isUnavailable(error)) return { state: "unavailable" as const };
-        throw error;
+    } finally {
+      if (!known) {
+        this.#doubtUntil = this.#clock() + doubtMs;
+        this.#forget();
       }
+    }
+  }
+
+  #forget(): void {
+    this.#cached = null;
+    this.#loading = null;
+  }
+
+  #read(): Promise<Cached> {
+    if (this.#cached !== null) return Promise.resolve(this.#cached);
+    if (this.#loading !== null) return this.#loading;
+    const loading = this.#loadRows();
+    this.#loading = loading;
+    // Only the load that is still the current one may fill the cache: a write in between has forgotten it.
+    const end = (loaded: Cached | null): void => {
+      if (this.#loading !== loading) return;
+      this.#loading = null;
+      if (this.#clock() >= this.#doubtUntil) this.#cached = loaded;
+    };
+    loading.then(end, () => end(null));
+    return loading;
+  }
+
+  async #loadRows(): Promise<Cached> {
+    const set = await this.#store.read();
+    return {
+      version: set.version,
+      rows: new Map(set.entitlements.map(({ package: name, channel, allowed }) => [name, { channel, allowed }])),
+    };
+  }
+
+  /** Changes one at a time, in the order of the calls. An outage answers all who waited through it, not each in turn. */
+  async #inTurn<T>(work: () => Promise<T>): Promise<T | Unavailable> {
+    if (this.#waiting >= waitingMax) return { state: "unavailable" };
+    this.#waiting += 1;
+    const outagesBefore = this.#outages;
+    const turn = this.#tail.then(async (): Promise<T | Unavailable> => {
+      if (this.#outages !== outagesBefore) return { state: "unavailable" };
+      const result = await orUnavailable(work);
+      if (isUnavailableAnswer(result)) this.#outages += 1;
+      return result;
     });
     // The caller gets the failure from `turn`; the queue itself must go on.
     this.#tail = turn.catch(() => undefined);
-    return turn;
+    try {
+      return await turn;
+    } finally {
+      this.#waiting -= 1;
+    }
+  }
+}
+
+const isUnavailableAnswer = (result: unknown): boolean =>
+  typeof result === "object" && result !== null && "state" in result && result.state === "unavailable";
+
+async function orUnavailable<T>(work: () => Promise<T>): Promise<T | Unavailable> {
+  try {
+    return await work();
+  } catch (error) {
+    if (isUnavailable(error)) return { state: "unavailable" };
+    throw error;
   }
 }
 
