@@ -84,8 +84,12 @@ const findProcess = (started: Start, word: string): number => {
 const whoami = async ({ apiUrl, key }: { apiUrl: string; key: string }): Promise<unknown> =>
   (await fetch(`${apiUrl}/api/whoami`, { headers: { authorization: `Bearer ${key}` } })).json();
 
-const postgresPid = (): number =>
-  Number(readFileSync(join(folder, "postgres/data/postmaster.pid"), "utf8").split("\n")[0]);
+/** PostgreSQL's data: beside the state, or elsewhere where its user cannot pass through to it (a 0700 folder above). */
+const dataFile = (name: string): string => {
+  const { folder: place } = JSON.parse(readFileSync(join(folder, "postgres.json"), "utf8")) as { folder: string };
+  return join(place, "data", name);
+};
+const postgresPid = (): number => Number(readFileSync(dataFile("postmaster.pid"), "utf8").split("\n")[0]);
 
 /** The start that is up, shared by the tests in turn: bringing one up for each would be most of their time. */
 let current: { started: Start; up: { apiUrl: string; key: string } } | null = null;
@@ -175,7 +179,7 @@ test("a busy port is named, with another one to take", async () => {
 });
 
 test("a broken data folder is named, with the way out, and --reset begins anew", async () => {
-  writeFileSync(join(folder, "postgres/data/global/pg_control"), "broken");
+  writeFileSync(dataFile("global/pg_control"), "broken");
   const started = start(...anyPorts);
   await expectEnd(started, 1);
   expect(started.output()).toMatch(/PostgreSQL cannot use its data folder .*\n→ .*npm start -- --reset/);
