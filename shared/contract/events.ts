@@ -93,6 +93,10 @@ export const eventTypes = {
       outcome: z.enum(["granted", "denied"]),
     }),
   },
+  "mc.publisher_key.added": {
+    urgent: false,
+    attributes: z.strictObject({ publisher_key_id: sha256Digest }),
+  },
   "mc.release.published": {
     urgent: false,
     attributes: z.strictObject({ package: packageName, version, channel, release_sha256: sha256Digest, units }),

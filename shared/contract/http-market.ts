@@ -60,6 +60,7 @@ export const publisherKey = z
     revoked_at: timestamp.nullable(),
   })
   .openapi("PublisherKey");
+export type PublisherKey = z.infer<typeof publisherKey>;
 
 export const release = z
   .strictObject({

@@ -55,7 +55,19 @@ export type Started =
   | { readonly state: "started"; readonly execution: Execution }
   | { readonly state: "denied"; readonly decision: Decision; readonly facts: RunFacts; readonly units: number | null };
 
+/** Entitlements may change between the check and the insert: so many times is decided anew. */
+const attemptsMax = 3;
+
 export async function startRun(parts: RunParts, call: RunCall, wanted: StartExecution): Promise<Started> {
+  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+    const started = await attemptStart(parts, call, wanted);
+    if (started !== null) return started;
+  }
+  throw unavailable();
+}
+
+/** Null: what was decided on had changed, or the lease had run out, by the time of the insert; there is no row. */
+async function attemptStart(parts: RunParts, call: RunCall, wanted: StartExecution): Promise<Started | null> {
   const [checked, installed] = await Promise.all([
     parts.entitlements.check(wanted.package),
     parts.readInstall(wanted.package),
@@ -104,8 +116,7 @@ export async function startRun(parts: RunParts, call: RunCall, wanted: StartExec
     now: call.now,
     admit_until_ms: reserved.admit_until_ms,
   });
-  if (!inserted) throw unavailable();
-  return { state: "started", execution };
+  return inserted ? { state: "started", execution } : null;
 }
 
 /** Ends a run of the caller's tenant, once. Throws `not_found` and `execution_not_running`. */

@@ -34,7 +34,10 @@ export interface InsertExecution {
   readonly admit_until_ms: number;
 }
 
-/** Row, event and answer, or (false) nothing, where the lease had run out. Throws `lostToSameKey` errors. */
+/**
+ * Row, event and answer, or (false) nothing: the lease had run out, or the entitlements are no longer those that were
+ * decided on. Throws `lostToSameKey` errors.
+ */
 export async function insertExecution(
   database: Database,
   tenantId: string,
@@ -43,13 +46,16 @@ export async function insertExecution(
 ): Promise<boolean> {
   const results = await asTenant(database, tenantId, [
     ...forgetExpired(given.claim, given.now),
-    sql`with changed as (
+    sql`with entitled as (
+          select from entitlement_versions
+          where tenant_id = ${tenantId} and version = ${given.entitlement_version} for share
+        ), changed as (
           insert into executions (tenant_id, id, package, version, channel, release_id, release_sha256, input_sha256,
             units, status, principal_id, entitlement_version, started_at, deadline_at)
           select ${tenantId}::uuid, ${run.id}, ${run.package}, ${run.version}, ${run.channel}, ${run.release_id},
             ${run.release_sha256}, ${run.input_sha256}, ${run.units}::int, 'running', ${given.principal_id},
             ${given.entitlement_version}::bigint, ${run.started_at}::timestamptz, ${run.deadline_at}::timestamptz
-          where clock_timestamp() < ${new Date(given.admit_until_ms).toISOString()}::timestamptz
+          from entitled where clock_timestamp() < ${new Date(given.admit_until_ms).toISOString()}::timestamptz
           returning id
         ), remembered as (
           ${rememberAnswer(given.claim, given.now, { status: 201, response: run }, sql`from changed`)}

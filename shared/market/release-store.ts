@@ -2,12 +2,19 @@
 
 import { sql } from "drizzle-orm";
 import type { AuditEvent } from "../contract/events.ts";
-import { install, release, type Install, type Release } from "../contract/http-market.ts";
-import { publisherKey } from "../contract/http-market.ts";
+import {
+  install,
+  publisherKey,
+  release,
+  type Install,
+  type PublisherKey,
+  type Release,
+} from "../contract/http-market.ts";
 import type { Channel } from "../contract/names.ts";
 import { outboxInsert } from "../outbox/outbox.ts";
 import { asTenant, type Database, type Row } from "../tenancy/database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy/idempotency.ts";
+import { versionOrder } from "./version-order.ts";
 
 const iso = (value: unknown): string => new Date(String(value)).toISOString();
 
@@ -17,22 +24,39 @@ const releaseColumns = sql`r.id, r.package, r.version, r.channel, r.artifact_sha
 const releaseOf = (row: Row): Release => release.parse({ ...row, published_at: iso(row["published_at"]) });
 const installOf = (row: Row): Install => install.parse({ ...row, changed_at: iso(row["changed_at"]) });
 
-export async function addPublisherKey(
+/** Key, event and answer in one transaction; false where the key stood there already, and nothing changed. */
+export async function insertPublisherKey(
   database: Database,
   tenantId: string,
-  key: { readonly key_id: string; readonly spki: string; readonly created_at: string },
+  shards: number,
+  key: PublisherKey,
+  event: AuditEvent,
   claim: IdempotencyClaim,
   now: number,
-) {
-  const [, rows] = await asTenant(database, tenantId, [
-    sql`insert into publisher_keys (tenant_id, key_id, spki, created_at)
-        values (${tenantId}, ${key.key_id}, ${key.spki}, ${key.created_at}) on conflict do nothing`,
-    sql`select key_id, spki, created_at, revoked_at from publisher_keys
-        where tenant_id = ${tenantId} and key_id = ${key.key_id}`,
+): Promise<boolean> {
+  const results = await asTenant(database, tenantId, [
     ...forgetExpired(claim, now),
-    rememberAnswer(claim, now, { status: 201, response: { ...key, revoked_at: null } }),
+    sql`with changed as (
+          insert into publisher_keys (tenant_id, key_id, spki, created_at)
+          values (${tenantId}, ${key.key_id}, ${key.spki}, ${key.created_at}) on conflict do nothing returning key_id
+        ), remembered as (${rememberAnswer(claim, now, { status: 201, response: key }, sql`from changed`)})
+        ${outboxInsert([event], shards, sql`where exists (select from changed)`)}`,
   ]);
-  return publisherKeyOf(rows![0]!);
+  return (results.at(-1) ?? []).length > 0;
+}
+
+/** For an answer that changed nothing: what the key was told stays told. */
+export async function remember(
+  database: Database,
+  tenantId: string,
+  claim: IdempotencyClaim,
+  now: number,
+  response: unknown,
+): Promise<void> {
+  await asTenant(database, tenantId, [
+    ...forgetExpired(claim, now),
+    rememberAnswer(claim, now, { status: 201, response }),
+  ]);
 }
 
 /** The tenant's own publisher key, revoked ones included, or null. */
@@ -64,7 +88,11 @@ export async function packageOwner(
   return own === true ? "self" : "other";
 }
 
-/** Package (if new), release, channel pointer, event and answer in one transaction. Throws unique violations. */
+/**
+ * Package (if new), release, channel pointer, event and answer in one transaction. The pointer moves up only: to a version
+ * of higher precedence than the one that it points to. Throws unique violations, and `isForbidden` errors where the
+ * package has become another tenant's.
+ */
 export async function insertRelease(
   database: Database,
   tenantId: string,
@@ -74,19 +102,21 @@ export async function insertRelease(
   claim: IdempotencyClaim,
   now: number,
 ): Promise<void> {
+  const order = versionOrder(row.version);
   await asTenant(database, tenantId, [
     ...forgetExpired(claim, now),
     sql`insert into packages (name, publisher_tenant_id, created_at)
         values (${row.package}, ${tenantId}, ${row.published_at}) on conflict (name) do nothing`,
     sql`insert into releases (id, package, publisher_tenant_id, version, channel, artifact_sha256, artifact_bytes, units,
-          manifest, publisher_bundle, marketplace_bundle, publisher_spki, published_at)
+          manifest, publisher_bundle, marketplace_bundle, publisher_spki, published_at, version_order)
         values (${row.id}, ${row.package}, ${tenantId}, ${row.version}, ${row.channel}, ${row.artifact_sha256},
           ${row.artifact_bytes}, ${row.units}, ${JSON.stringify(row.manifest)}::jsonb,
           ${JSON.stringify(row.publisher_bundle)}::jsonb, ${JSON.stringify(row.marketplace_bundle)}::jsonb,
-          ${row.publisher_key}, ${row.published_at})`,
+          ${row.publisher_key}, ${row.published_at}, ${order})`,
     sql`insert into channel_pointers (package, channel, release_id, moved_at)
         values (${row.package}, ${row.channel}, ${row.id}, ${row.published_at})
-        on conflict (package, channel) do update set release_id = excluded.release_id, moved_at = excluded.moved_at`,
+        on conflict (package, channel) do update set release_id = excluded.release_id, moved_at = excluded.moved_at
+          where (select version_order from releases r where r.id = channel_pointers.release_id) < ${order}`,
     outboxInsert([event], shards),
     rememberAnswer(claim, now, { status: 201, response: row }),
   ]);
@@ -141,29 +171,52 @@ export async function mayFetchArtifact(database: Database, tenantId: string, sha
   return rows?.[0]?.["may"] === true;
 }
 
-/** Install row, its history, event and answer in one transaction. */
+export interface PutInstall {
+  readonly row: Install;
+  /** The release that was installed when the change was decided, or null. */
+  readonly from_release_id: string | null;
+  /** Version of the entitlements that it was decided on. */
+  readonly entitlement_version: number;
+  readonly principal_id: string;
+  readonly event: AuditEvent;
+  readonly claim: IdempotencyClaim;
+  readonly now: number;
+}
+
+/**
+ * Install row, its history, event and answer in one transaction; false where the install or the entitlements are no longer
+ * what was decided on: nothing changed, decide again.
+ */
 export async function putInstall(
   database: Database,
   tenantId: string,
   shards: number,
-  row: Install,
-  principalId: string,
-  event: AuditEvent,
-  claim: IdempotencyClaim,
-  now: number,
-): Promise<void> {
-  await asTenant(database, tenantId, [
+  { row, claim, now, ...given }: PutInstall,
+): Promise<boolean> {
+  const write =
+    given.from_release_id === null
+      ? sql`on conflict do nothing`
+      : sql`on conflict (tenant_id, package) do update set release_id = excluded.release_id, version = excluded.version,
+              channel = excluded.channel, artifact_sha256 = excluded.artifact_sha256, units = excluded.units,
+              changed_at = excluded.changed_at
+            where installs.release_id = ${given.from_release_id}`;
+  const results = await asTenant(database, tenantId, [
     ...forgetExpired(claim, now),
-    sql`insert into installs (tenant_id, package, id, release_id, version, channel, artifact_sha256, units, changed_at)
-        values (${tenantId}, ${row.package}, ${row.id}, ${row.release_id}, ${row.version}, ${row.channel},
-          ${row.artifact_sha256}, ${row.units}, ${row.changed_at})
-        on conflict (tenant_id, package) do update set release_id = excluded.release_id, version = excluded.version,
-          channel = excluded.channel, artifact_sha256 = excluded.artifact_sha256, units = excluded.units,
-          changed_at = excluded.changed_at`,
-    sql`insert into install_history (tenant_id, package, release_id, version, channel, artifact_sha256, principal_id, changed_at)
-        values (${tenantId}, ${row.package}, ${row.release_id}, ${row.version}, ${row.channel}, ${row.artifact_sha256},
-          ${principalId}, ${row.changed_at})`,
-    outboxInsert([event], shards),
-    rememberAnswer(claim, now, { status: 201, response: row }),
+    sql`with entitled as (
+          select from entitlement_versions
+          where tenant_id = ${tenantId} and version = ${given.entitlement_version} for share
+        ), changed as (
+          insert into installs (tenant_id, package, id, release_id, version, channel, artifact_sha256, units, changed_at)
+          select ${tenantId}::uuid, ${row.package}, ${row.id}, ${row.release_id}, ${row.version}, ${row.channel},
+            ${row.artifact_sha256}, ${row.units}::int, ${row.changed_at}::timestamptz from entitled
+          ${write} returning id
+        ), told as (
+          insert into install_history
+            (tenant_id, package, release_id, version, channel, artifact_sha256, principal_id, changed_at)
+          select ${tenantId}::uuid, ${row.package}, ${row.release_id}, ${row.version}, ${row.channel},
+            ${row.artifact_sha256}, ${given.principal_id}, ${row.changed_at}::timestamptz from changed
+        ), remembered as (${rememberAnswer(claim, now, { status: 201, response: row }, sql`from changed`)})
+        ${outboxInsert([given.event], shards, sql`where exists (select from changed)`)}`,
   ]);
+  return (results.at(-1) ?? []).length > 0;
 }

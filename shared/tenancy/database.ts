@@ -45,6 +45,12 @@ export function isUniqueViolation(error: unknown): boolean {
   return false;
 }
 
+/** True where row security or a grant refused the statement (SQLSTATE 42501). Nothing of the transaction was kept. */
+export function isForbidden(error: unknown): boolean {
+  for (const { code } of causes(error)) if (code === "42501") return true;
+  return false;
+}
+
 /** True where Postgres could not be reached, was starting or stopping, or cut the connection. The commit is unknown. */
 export function isUnavailable(error: unknown): boolean {
   for (const { code, message } of causes(error)) {

@@ -69,6 +69,14 @@ describe("a run", () => {
     expect(answers.filter(({ status }) => status === 409)).toHaveLength(9);
   });
 
+  test("of ten finishes at once with one key, all are told the same ending", async () => {
+    const { id } = (await start()).json;
+    const key = { "idempotency-key": freshKey() };
+    const answers = await Promise.all(Array.from({ length: 10 }, () => finish(id, { outcome: "succeeded" }, key)));
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    expect(new Set(answers.map(({ json }) => json.finished_at)).size).toBe(1);
+  });
+
   test("another tenant's run looks like one that never was: to read, to finish, to disclose", async () => {
     const { id } = (await start()).json;
     const never = "exe_00000000000000000000000000";
@@ -103,8 +111,19 @@ describe("a run", () => {
         .toSorted()
         .toReversed(),
     );
-    const odd = await read("/api/executions?cursor=bm90IG91cnM=");
-    expect([odd.status, odd.json.code]).toEqual([400, "invalid_request"]);
+    const impossible = Buffer.from(JSON.stringify(["0000-01-01T00:00:00.000Z", "exe_00000000000000000000000000"]));
+    const odd = [
+      "cursor=bm90IG91cnM=",
+      `cursor=${impossible.toString("base64url")}`,
+      "limit=0",
+      "limit=0x10",
+      "limit=1e2",
+      "limit=201",
+    ];
+    for (const query of odd) {
+      const answer = await read(`/api/executions?${query}`);
+      expect([query, answer.status, answer.json.code]).toEqual([query, 400, "invalid_request"]);
+    }
   });
 });
 

@@ -1,5 +1,6 @@
 // The marketplace over HTTP: what may be published, entitled, installed and fetched, and by whom.
 
+import { gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import { base64, sha256Hex } from "../../shared/contract/bytes.ts";
@@ -143,6 +144,61 @@ describe("publishing", () => {
     expect((await api.fetch("/api/market/releases", { ...upload, headers })).status).toBeOneOf([400, 422]);
   });
 
+  test("a channel's pointer moves up only, whatever comes last or at once", async () => {
+    const pointed = async () =>
+      (await api.fetch("/api/market/releases?package=market/up", jsonCall(tenant.keys.viewer, "GET"))).json.version;
+    await publish("market/up", { version: "1.9.0" });
+    await publish("market/up", { version: "1.10.0" });
+    await publish("market/up", { version: "1.10.0-rc.1" });
+    expect(await pointed()).toBe("1.10.0");
+    await Promise.all(["1.10.3", "1.11.0", "1.10.2", "1.10.1"].map((version) => publish("market/up", { version })));
+    expect(await pointed()).toBe("1.11.0");
+  });
+
+  test("an archive that inflates without end is refused after its first blocks, and others are served meanwhile", async () => {
+    const bomb = new Uint8Array(gzipSync(new Uint8Array(48 * 1024 * 1024).fill(0x41)));
+    const manifest = manifestOf("market/bomb");
+    const bundle = await signRelease(signer, manifest, bomb);
+    const answer = await api.fetch("/api/market/releases", uploadOf(tenant.keys.publisher, bundle, bomb));
+    expect([answer.status, answer.json.code]).toEqual([422, "release_invalid"]);
+    expect(await stack.listObjects("artifacts", `artifact/${await sha256Hex(bomb)}`)).toEqual([]);
+  });
+
+  test("of two tenants that publish a new name at once one gets it, and the other is told whose it is", async () => {
+    for (let round = 0; round < 4; round += 1) {
+      const manifest = manifestOf(`market/raced-${round}`);
+      const artifact = await packageOf(manifest);
+      const bundle = await signRelease(signer, manifest, artifact);
+      const answers = await Promise.all(
+        [tenant, stranger].map(({ keys }) =>
+          api.fetch("/api/market/releases", uploadOf(keys.publisher, bundle, artifact)),
+        ),
+      );
+      expect(answers.map(({ status }) => status).toSorted((left, right) => left - right)).toEqual([201, 403]);
+      expect(answers.find(({ status }) => status === 403)?.json.rule).toBe("package_of_another_publisher");
+    }
+  });
+
+  test("a publisher key is registered once, told once, and answered as it stands", async () => {
+    const spki = base64((await newSigner()).spki);
+    const add = (headers: Record<string, string> = {}) =>
+      api.fetch("/api/market/publisher-keys", jsonCall(tenant.keys.publisher, "POST", { spki }, headers));
+    const key = { "idempotency-key": freshKey() };
+    const first = await add();
+    const second = await add(key);
+    const replayed = await add(key);
+    expect([second.json, replayed.json]).toEqual([first.json, first.json]);
+    const query = `FIND events WHERE type = "mc.publisher_key.added" AND attrs.publisher_key_id = "${first.json.key_id}" SINCE 1h`;
+    await expect
+      .poll(
+        async () => (await api.fetch("/api/pql", jsonCall(tenant.keys.admin, "POST", { query }))).json.rows.length,
+        {
+          timeout: 20_000,
+        },
+      )
+      .toBe(1);
+  });
+
   test("another publisher's package name is theirs", async () => {
     const { manifest } = await publish("market/owned");
     const next = { ...manifest, version: "2.0.0" };
@@ -275,6 +331,18 @@ describe("MC-MKT-1901: entitlements", () => {
     const rows = (await api.fetch("/api/market/entitlements", jsonCall(stranger.keys.admin, "GET"))).json.entitlements;
     expect(rows).toEqual([]);
   });
+});
+
+test("first installs at once are one install, told once", async () => {
+  await publish("market/at-once");
+  await entitle(tenant, [{ package: "market/at-once", channel: "stable", allowed: true }]);
+  const install = () =>
+    api.fetch("/api/market/installs", jsonCall(tenant.keys.operator, "POST", { package: "market/at-once" }));
+  const answers = await Promise.all([install(), install(), install()]);
+  const ids = answers.filter(({ status }) => status === 201).map(({ json }) => json.id);
+  expect(new Set(ids).size).toBe(1);
+  const installs = (await api.fetch("/api/market/installs", jsonCall(tenant.keys.viewer, "GET"))).json.installs;
+  expect(installs.find((row: { package: string }) => row.package === "market/at-once").id).toBe(ids[0]);
 });
 
 describe("artifacts", () => {

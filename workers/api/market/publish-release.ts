@@ -3,23 +3,24 @@
 //
 // What stands where after a crash, at each await:
 //   checks                     nothing
-//   artifact into the bucket   an artifact that no release names yet: never served, and the retry finds it there
+//   artifact into the bucket   whole, and its manifest the signed one, or not there; no release names it yet, so it is not
+//                              served, and the retry finds it there
 //   countersign                as before
 //   the batch                  package, release, channel pointer, event and answer, or none of them
 
 import { base64Bytes, utf8Text } from "../../../shared/contract/bytes.ts";
-import { canonicalJson, signedBundle, type SignedBundle } from "../../../shared/contract/events.ts";
+import { signedBundle, type SignedBundle } from "../../../shared/contract/events.ts";
 import { artifactBytesMax, type Release } from "../../../shared/contract/http-market.ts";
 import { newId } from "../../../shared/contract/ids.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import * as store from "../../../shared/market/release-store.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
 import { checkPublisherBundle } from "../../../shared/signing/release.ts";
-import { isUniqueViolation } from "../../../shared/tenancy/database.ts";
+import { isForbidden, isUniqueViolation } from "../../../shared/tenancy/database.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { denied } from "../middleware/deny.ts";
-import { artifactKey, readFirstManifest } from "./artifacts.ts";
+import { keepArtifact } from "./artifacts.ts";
 import { invalidRelease } from "./refusals.ts";
 
 export const bundleHeader = "maestro-release-bundle";
@@ -49,12 +50,8 @@ export async function publishRelease(call: Call<never, "release.publish">): Prom
   const decision = call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: manifest.name });
 
-  await keepArtifact(call, digest, bytes);
-  const inside = await readFirstManifest(parts.artifacts, digest);
-  if (!inside.ok) throw invalidRelease(inside.reason);
-  if (canonicalJson(inside.manifest) !== canonicalJson(manifest)) {
-    throw new Problem("release_invalid", "maestro.json in the artifact is not the manifest that was signed.");
-  }
+  if (call.stream === null) throw new Problem("release_invalid", "The request has no body.");
+  await keepArtifact(parts.artifacts, call.stream, checked.release);
   const countersigned = await parts.signer.countersign(bundle, key.spki);
   if (!countersigned.ok) throw invalidRelease(countersigned.reason);
 
@@ -82,6 +79,11 @@ export async function publishRelease(call: Call<never, "release.publish">): Prom
   try {
     await store.insertRelease(parts.database, caller.tenant_id, parts.shards, row, event, call.claim!, now);
   } catch (error) {
+    if (isForbidden(error)) {
+      // Another tenant published the first release of this name a moment ago.
+      const owned = { package: manifest.name, package_owner: "other" as const };
+      await denied(call, call.decide(owned), { facts: owned, package: manifest.name });
+    }
     if (!isUniqueViolation(error)) throw error;
     const existing = await store.readRelease(parts.database, caller.tenant_id, row.package, { version: row.version });
     // Null: it was the Idempotency-Key that stood there, which the door answers.
@@ -93,32 +95,6 @@ export async function publishRelease(call: Call<never, "release.publish">): Prom
   }
   parts.nudgeDrain(caller.tenant_id);
   return row;
-}
-
-/** Streams the body into the bucket under its digest; R2 refuses bytes that are not the digest's. */
-async function keepArtifact(call: Call<never, "release.publish">, digest: string, bytes: number): Promise<void> {
-  const { artifacts } = call.parts;
-  if (call.stream === null) throw new Problem("release_invalid", "The request has no body.");
-  if ((await artifacts.head(artifactKey(digest))) !== null) {
-    // Here already, and checked when it came. The body is not needed.
-    await call.stream.cancel();
-    return;
-  }
-  const fixed = new FixedLengthStream(bytes);
-  const piped = call.stream.pipeTo(fixed.writable);
-  try {
-    await Promise.all([
-      piped,
-      artifacts.put(artifactKey(digest), fixed.readable, {
-        sha256: digest,
-        onlyIf: new Headers({ "if-none-match": "*" }),
-        httpMetadata: { contentType: "application/gzip" },
-      }),
-    ]);
-  } catch (error) {
-    if (error instanceof Problem) throw error;
-    throw new Problem("release_invalid", "The body's size or SHA-256 is not the one that was signed.");
-  }
 }
 
 function parseBundle(header: string | null): SignedBundle {

@@ -10,6 +10,7 @@ import {
   startExecution,
   type Execution,
 } from "../../../shared/contract/http-executions.ts";
+import { timestamp } from "../../../shared/contract/names.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import { finishRun, startRun, type RunParts } from "../../../shared/executions/start.ts";
 import * as store from "../../../shared/executions/store.ts";
@@ -93,7 +94,10 @@ export function register(door: Door): void {
       summary: "Runs of this tenant, newest first",
       request: {
         query: z.strictObject({
-          limit: z.coerce.number().int().min(1).max(200).default(50),
+          limit: z
+            .string()
+            .regex(/^(?:[1-9]\d?|1\d\d|200)$/, "a whole number from 1 to 200")
+            .default("50"),
           cursor: z.string().max(200).optional().describe("`next_cursor` of the page before"),
         }),
       },
@@ -102,7 +106,8 @@ export function register(door: Door): void {
     action: "execution.read",
     idempotency: "none",
     handler: async (call) => {
-      const { limit, cursor } = call.input.query;
+      const { cursor } = call.input.query;
+      const limit = Number(call.input.query.limit);
       const before = cursor === undefined ? null : parseCursor(cursor);
       const page = await store.listExecutions(call.parts.database, call.caller.tenant_id, limit, before);
       const last = page.length === limit ? page.at(-1) : undefined;
@@ -127,7 +132,7 @@ function partsOf({ parts, caller }: Pick<Call, "parts" | "caller">): Omit<RunPar
   };
 }
 
-const cursorShape = z.tuple([z.iso.datetime(), executionId]);
+const cursorShape = z.tuple([timestamp, executionId]);
 const cursorOf = (run: Execution): string => base64(utf8(JSON.stringify([run.started_at, run.id])));
 
 function parseCursor(text: string): { started_at: string; id: string } {

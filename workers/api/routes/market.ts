@@ -12,13 +12,16 @@ import {
   publisherKey,
   publisherKeyRequest,
   release,
+  type PublisherKey,
 } from "../../../shared/contract/http-market.ts";
 import { channel, packageName, sha256Digest, version } from "../../../shared/contract/names.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import * as store from "../../../shared/market/release-store.ts";
 import { importVerifyKey } from "../../../shared/signing/keys.ts";
 import { LostToSameKey } from "../../../shared/tenancy/idempotency.ts";
-import type { Door } from "../door.ts";
+import { newEvent } from "../../../shared/outbox/outbox.ts";
+import type { Call, Door } from "../door.ts";
+import { eventContext } from "../event-context.ts";
 import { artifactKey } from "../market/artifacts.ts";
 import { installRelease } from "../market/install-release.ts";
 import { bundleHeader, bundleHeaderMax, publishRelease } from "../market/publish-release.ts";
@@ -45,10 +48,7 @@ export function register(door: Door): void {
           errors: [{ path: "spki", message: "SubjectPublicKeyInfo DER of a P-256 key, in base64" }],
         });
       }
-      const key = { key_id: hex(await sha256(der)), spki, created_at: new Date(call.now).toISOString() };
-      const { tenant_id: tenantId } = call.caller;
-      const kept = await store.addPublisherKey(call.parts.database, tenantId, key, call.claim!, call.now);
-      return { status: 201, body: kept };
+      return { status: 201, body: await registerKey(call, hex(await sha256(der)), spki) };
     },
   });
 
@@ -222,6 +222,27 @@ export function register(door: Door): void {
     problems: ["denied", "not_found", "release_invalid"],
     handler: async (call) => ({ status: 201, body: await installRelease(call, call.input.json) }),
   });
+}
+
+/** A key that is there already is answered as it is: registering it again changes nothing. */
+async function registerKey(
+  call: Pick<Call, "parts" | "caller" | "claim" | "now">,
+  keyId: string,
+  spki: string,
+): Promise<PublisherKey> {
+  const { parts, now } = call;
+  const { tenant_id: tenantId } = call.caller;
+  const claim = call.claim!;
+  const key = { key_id: keyId, spki, created_at: new Date(now).toISOString(), revoked_at: null };
+  const event = newEvent(eventContext(call), "mc.publisher_key.added", { publisher_key_id: keyId });
+  if (await store.insertPublisherKey(parts.database, tenantId, parts.shards, key, event, claim, now)) {
+    parts.nudgeDrain(tenantId);
+    return key;
+  }
+  const existing = await store.readPublisherKey(parts.database, tenantId, keyId);
+  if (existing === null) throw new Error("a publisher key is neither new nor there");
+  await store.remember(parts.database, tenantId, claim, now, existing);
+  return existing;
 }
 
 function spkiBytes(text: string): Uint8Array<ArrayBuffer> | null {
