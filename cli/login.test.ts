@@ -94,6 +94,7 @@ describe("maestro login --local", () => {
         subjects: { admin: "admin@demo.local", viewer: "viewer@demo.local" },
       }),
     );
+    server.on("GET /api/audit/keys", json({ origin_prefix: "maestro.local/log", keys: [] }));
     server.on("POST /token", (request, response) => {
       if (request.headers.authorization !== "Bearer the-local-secret")
         return problem(401, { code: "x" })(request, response);
@@ -111,6 +112,17 @@ describe("maestro login --local", () => {
     await maestro(host, "whoami");
     expect(server.seen.at(-1)!.headers.authorization).toBe("Bearer token-of-viewer@demo.local");
     expect(readFileSync(configOf(host.home), "utf8")).not.toContain("the-local-secret");
+  });
+
+  test("trusts the keys of the stack that is there now: after a reset it has new ones", async () => {
+    const { server, state, host } = await localStack();
+    const login = () => maestro(host, "login", "--local", "--state", state);
+    expect((await login()).code).toBe(0);
+    expect((await maestro(host, "audit", "keys")).code).toBe(0);
+    server.on("GET /api/audit/keys", json({ origin_prefix: "maestro.local/other", keys: [] }));
+    expect((await maestro(host, "audit", "keys")).code).toBe(7);
+    expect((await login()).code).toBe(0);
+    expect((await maestro(host, "audit", "keys")).code).toBe(0);
   });
 
   test("says what is missing: no stack, no such role, a broken file, an address elsewhere", async () => {

@@ -46,6 +46,7 @@ describe("maestro pql", () => {
     const { server, host } = await withAnswer({
       kind: "groups",
       covers,
+      complete_to: "2026-04-13T16:59:59.123Z",
       field: "package",
       bucket_ms: 60_000,
       groups: [
@@ -66,6 +67,7 @@ describe("maestro pql", () => {
       "(total)\t6",
     ]);
     expect(out).toContain(`${covers.from}\t3\t1\t2\tpartial`);
+    expect(out).toContain(`covers ${covers.from} to ${covers.to}, complete to 2026-04-13T16:59:59.123Z`);
     expect(server.seen[0]!.headers["idempotency-key"]).toBeUndefined();
   });
 
@@ -73,12 +75,17 @@ describe("maestro pql", () => {
     const { server, host } = await withAnswer({
       kind: "rows",
       covers,
+      complete_to: null,
       columns: ["b", "a"],
       rows: [{ a: 1, b: "x" }],
       next_cursor: "c1",
     });
     const { out, err } = await maestro(host, "pql", "-");
-    expect(out.split("\n").slice(0, 2)).toEqual(["b\ta", "x\t1"]);
+    expect(out.trim().split("\n")).toEqual([
+      "b\ta",
+      "x\t1",
+      `covers ${covers.from} to ${covers.to}, nothing logged yet`,
+    ]);
     expect(err).toContain("--cursor c1");
     expect(JSON.parse(server.seen[0]!.body.toString())).toEqual({ query: "FIND executions" });
   });

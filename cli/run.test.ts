@@ -97,9 +97,9 @@ describe("a run that fails", () => {
   test("by Ctrl-C is killed, finished as failed, and exit code 130", async () => {
     const server = await market({ source: "setInterval(() => {}, 1000)" });
     const host = hostOf(server);
-    server.on("GET /api/audit/keys", (_request, response) => {
+    server.on("GET /api/market/releases", (_request, response) => {
       response.writeHead(200, { "content-type": "application/json" });
-      response.end(JSON.stringify(server.keys));
+      response.end(JSON.stringify(server.release));
       setTimeout(() => host.interrupt(), 800);
     });
     const { code } = await runIt(host);
@@ -164,7 +164,7 @@ describe("a deny", () => {
     expect(err).toContain("maestro market entitle tools/sample");
     expect(err).toContain("request: req_test");
     expect(json()["error"]).toMatchObject({ rule: "entitlement_missing", exit: "denied", exit_code: 3 });
-    expect(server.seen.map(({ path }) => path)).toEqual(["/api/executions"]);
+    expect(server.seen.map(({ path }) => path)).toEqual(["/api/audit/keys", "/api/executions"]);
     expect(server.finishes).toEqual([]);
   });
 });

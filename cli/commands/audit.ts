@@ -7,6 +7,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import type { Command } from "commander";
 import { z } from "zod";
 import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
+import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import { originOf } from "../../shared/audit/checkpoint.ts";
 import type { Gzip } from "../../shared/audit/segment.ts";
 import { verifyLog, type LogReader, type LogVerdict, type RememberedHead } from "../../shared/audit/verify.ts";
@@ -17,19 +18,25 @@ import { folderOf, writePrivate } from "../folders.ts";
 import { apiLog, folderLog, mirrored, tenantIn } from "../log-readers.ts";
 import { printable } from "../output.ts";
 import type { Session } from "../session.ts";
-import { fetchKeys, fileNameOf, offlineKeys } from "../trusted-keys.ts";
+import { acceptKeys, fileNameOf, offlineKeys, trustedKeys } from "../trusted-keys.ts";
 
 export function auditCommands(program: Command, act: Act): void {
   const audit = group(program, "audit", "the tenant's audit log");
   leaf(audit, "keys", {
-    summary: "fetch and remember the keys that sign log, receipts and packs",
-    examples: ["maestro audit keys", "maestro audit keys --out keys.json"],
+    summary: "show the keys that sign log, receipts, packs and releases",
+    more:
+      "The first set that an API publishes is trusted and remembered; `run`, `audit verify` and `disclosure get` do the same. " +
+      "Another set is refused from then on (exit code 7), until --accept takes its place. Before that, compare the kids with " +
+      "the announcement of the rotation, which must have reached you by another way than this API.",
+    examples: ["maestro audit keys", "maestro audit keys --out keys.json", "maestro audit keys --accept"],
   })
+    .option("--accept", "trust what the API publishes now, instead of what is remembered")
     .option("--out <file>", "also write the key set there")
     .action(act(showKeys));
   leaf(audit, "verify", {
     summary: "recompute the whole log: rows, tree, signatures; exit code 7 where it does not verify",
     more:
+      "Verifies with the keys that are trusted since the first use of this API (maestro audit keys --help).\n\n" +
       "VERIFIED     all of it, and it continues the head that was remembered from the last time\n" +
       "VERIFIED-TO  all of it up to a row; no head was remembered, so that later rows would not be missed\n" +
       "GAP          something signed is not there\n" +
@@ -48,18 +55,31 @@ export function auditCommands(program: Command, act: Act): void {
     .action(act(verify));
 }
 
-async function showKeys(session: Session, options: { out?: string }): Promise<void> {
-  const published = await fetchKeys(session);
+async function showKeys(session: Session, options: { accept?: boolean; out?: string }): Promise<void> {
+  const { accepted, replaced } =
+    options.accept === true ? await acceptKeys(session) : { accepted: await trustedKeys(session), replaced: null };
   if (options.out !== undefined) {
-    await writePrivate(resolve(session.host.cwd, options.out), `${JSON.stringify(published, null, 2)}\n`);
+    await writePrivate(resolve(session.host.cwd, options.out), `${JSON.stringify(accepted, null, 2)}\n`);
   }
-  session.out.result(published, () =>
-    session.out.table(
-      ["use", "algorithm", "kid", "since"],
-      published.keys.map((key) => [key.use, key.algorithm, key.kid, key.not_before]),
-    ),
+  session.out.result(options.accept === true ? { ...accepted, replaced } : accepted, () =>
+    replaced === null ? keyTable(session, accepted) : replacement(session, replaced, accepted),
   );
 }
+
+const keyTable = (session: Session, { keys }: PublishedKeys): string =>
+  session.out.table(
+    ["use", "algorithm", "kid", "since"],
+    keys.map((key) => [key.use, key.algorithm, key.kid, key.not_before]),
+  );
+
+const replacement = (session: Session, before: PublishedKeys, now: PublishedKeys): string =>
+  [
+    session.out.paint.dim("trusted until now"),
+    keyTable(session, before),
+    "",
+    session.out.paint.green("trusted from now on"),
+    keyTable(session, now),
+  ].join("\n");
 
 const gzip: Gzip = {
   deflate: (bytes) => new Uint8Array(gzipSync(bytes)),
@@ -82,7 +102,7 @@ async function verify(session: Session, options: VerifyOptions): Promise<ExitNam
   const { reader, tenantId } = await logOf(session, options);
   const keys =
     options.keys === undefined && options.dir === undefined
-      ? await fetchKeys(session)
+      ? await trustedKeys(session)
       : await offlineKeys(session, options.keys);
   const path = join(folderOf(host, "state"), "heads", `${fileNameOf(originOf(keys.origin_prefix, tenantId))}.json`);
   const remembered = await readHead(path);

@@ -14,7 +14,7 @@ import { errorCode, Failure } from "../failure.ts";
 import { interruptedFailure } from "../http.ts";
 import { printable } from "../output.ts";
 import type { Session } from "../session.ts";
-import { fetchKeys, offlineKeys } from "../trusted-keys.ts";
+import { offlineKeys, trustedKeys } from "../trusted-keys.ts";
 
 const waitDefaultS = 60;
 const pollMinMs = 200;
@@ -29,6 +29,7 @@ export function disclosureCommands(program: Command, act: Act): void {
     .action(act(link));
   leaf(disclosure, "get <execution>", {
     summary: "download the pack, resuming what an earlier call began, and check its digest",
+    more: "Refused while the API publishes other keys than those that are trusted (maestro audit keys --help).",
     examples: ["maestro disclosure get exe_01k9x6f6c8a0b1c2d3e4f5g6h7 --out pack.zip"],
   })
     .option("--out <file>", "where it goes (default: <execution>.zip in this folder)")
@@ -36,7 +37,9 @@ export function disclosureCommands(program: Command, act: Act): void {
     .action(act(get));
   leaf(disclosure, "verify <file>", {
     summary: "verify a pack offline: signatures, proofs, receipt",
-    more: "Trusts the keys that `maestro disclosure get` or `maestro audit keys` remembered, or those given with --keys;\nnever the keys inside the pack.",
+    more:
+      "Trusts the keys that are remembered since the first use of this API (maestro audit keys --help), or those given with " +
+      "--keys; never the keys inside the pack.",
     examples: ["maestro disclosure verify pack.zip", "maestro disclosure verify pack.zip --keys keys.json --json"],
   })
     .option("--keys <file>", "a key set saved from GET /api/audit/keys")
@@ -74,8 +77,10 @@ async function get(session: Session, id: string, options: { out?: string; wait: 
   // The id becomes a file name, so it has to be one.
   if (!executionId.safeParse(id).success) throw new Failure("usage", "That is not the id of an execution");
   const file = resolve(session.host.cwd, options.out ?? `${id}.zip`);
-  const ready = await waitForLink(session, await session.api(), id, options.wait);
-  await fetchKeys(session);
+  const api = await session.api();
+  // What comes is for `disclosure verify`, without a network: its keys are settled while there is one.
+  await trustedKeys(session);
+  const ready = await waitForLink(session, api, id, options.wait);
   const progress = session.out.progress("pack", ready.bytes);
   try {
     await download(session.host, { url: ready.url, file, bytes: ready.bytes, sha256: ready.sha256 }, (have) =>

@@ -69,7 +69,7 @@ const tell: Record<(typeof topics)[number], (session: Session) => void> = {
       out.record([
         ["login and publisher key", value.config],
         ["artifacts by digest", value.cache],
-        ["remembered checkpoints", value.state],
+        ["trusted keys and remembered checkpoints", value.state],
         ["environment", value.environment.join(", ")],
       ]),
     );

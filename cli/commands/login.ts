@@ -12,6 +12,7 @@ import { errorCode, Failure } from "../failure.ts";
 import { readJson, send } from "../http.ts";
 import { readSecret } from "../secret-input.ts";
 import type { Session } from "../session.ts";
+import { acceptKeys } from "../trusted-keys.ts";
 
 interface LoginOptions {
   readonly local?: boolean;
@@ -74,6 +75,8 @@ async function login(session: Session, options: LoginOptions): Promise<void> {
     signal: session.host.interrupted,
   }).whoami();
   await writeConfig(session.host, { schema: 1, api_url: apiUrl, credential });
+  // A local stack is known by its own state folder, not by the network; after `npm start -- --reset` it has new keys.
+  if (options.local === true && (await session.apiUrl()) === apiUrl) await acceptKeys(session);
   session.out.result({ api_url: apiUrl, ...caller, config: configPath(session.host) }, () =>
     [
       `${session.out.paint.green("logged in")} to ${apiUrl} as ${caller.role} of ${caller.tenant}`,

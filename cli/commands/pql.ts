@@ -56,7 +56,8 @@ export function pointAt(query: string, line: number, column: number): string[] {
 
 function answerText(session: Session, answer: PqlAnswer): string {
   const { out } = session;
-  const covers = out.paint.dim(`covers ${answer.covers.from} to ${answer.covers.to}`);
+  const complete = answer.complete_to === null ? "nothing logged yet" : `complete to ${answer.complete_to}`;
+  const covers = out.paint.dim(`covers ${answer.covers.from} to ${answer.covers.to}, ${complete}`);
   if (answer.kind === "rows") {
     return [
       out.table(

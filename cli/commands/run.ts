@@ -7,6 +7,7 @@ import { access, chmod, constants, copyFile, mkdir, mkdtemp, open, realpath, ren
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
+import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Execution, FinishExecution } from "../../shared/contract/http-executions.ts";
 import type { Api } from "../api.ts";
 import { leaf, packageArgument, type Act } from "../command.ts";
@@ -19,6 +20,7 @@ import { findIsolation, type Isolation } from "../package/isolation.ts";
 import { runSandboxed, type RunEnd, type SandboxResult } from "../package/sandbox.ts";
 import { verifyRelease } from "../package/verify-release.ts";
 import type { Session } from "../session.ts";
+import { trustedKeys } from "../trusted-keys.ts";
 
 const inputBytesMax = 256 * 1024 * 1024;
 
@@ -30,7 +32,9 @@ interface RunOptions {
 export function runCommands(program: Command, act: Act): void {
   leaf(program, "run", {
     summary: "run an installed package on a file, in a sandbox, with a receipt",
-    more: "What the sandbox keeps away and what it does not: maestro help sandbox.",
+    more:
+      "What the sandbox keeps away and what it does not: maestro help sandbox.\n" +
+      "A release counts only by keys that are trusted since the first use of this API: maestro audit keys --help.",
     examples: [
       "maestro run tools/sbom-inventory package-lock.json",
       "maestro run tools/sbom-inventory package-lock.json --out sbom.json --json",
@@ -65,8 +69,10 @@ async function run(session: Session, name: string, input: string, options: RunOp
   const folder = await realpath(await mkdtemp(join(tmpdir(), "maestro-run-")));
   try {
     const place = await takeInput(folder, resolve(session.host.cwd, input));
+    // Before anything is started: with keys that are not trusted no release would be believed, and the run only paid for.
+    const keys = await trustedKeys(session);
     const started = await api.startExecution({ package: name, input_sha256: place.inputSha256 });
-    return await performAndFinish(session, { api, finishing, place, started, isolation, out });
+    return await performAndFinish(session, { api, finishing, keys, place, started, isolation, out });
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -75,6 +81,7 @@ async function run(session: Session, name: string, input: string, options: RunOp
 interface Running {
   readonly api: Api;
   readonly finishing: Api;
+  readonly keys: PublishedKeys;
   readonly place: Workplace;
   readonly started: Execution;
   readonly isolation: Isolation;
@@ -137,10 +144,9 @@ async function performAndFinish(session: Session, running: Running): Promise<Exi
   return exit === "ok" && !end.recorded ? end.why : exit;
 }
 
-async function perform(session: Session, { api, place, started, isolation }: Running): Promise<SandboxResult> {
-  const [release, keys, artifact] = await Promise.all([
+async function perform(session: Session, { api, keys, place, started, isolation }: Running): Promise<SandboxResult> {
+  const [release, artifact] = await Promise.all([
     api.release(started.package, { version: started.version }),
-    api.publishedKeys(),
     artifactOf(session.host, started.release_sha256, () => api.artifact(started.release_sha256)),
   ]);
   const manifest = await verifyRelease(started, release, keys, artifact.bytes);
