@@ -10,11 +10,21 @@ export const pqlRequest = z
   })
   .openapi("PqlRequest");
 
-const covers = z.strictObject({ from: timestamp, to: timestamp }).describe("half-open, UTC");
+const covers = z
+  .strictObject({ from: timestamp, to: timestamp })
+  .describe("the range that was asked, half-open, UTC; `complete_to` says how much of it the answer can have seen");
+
+const completeTo = timestamp
+  .nullable()
+  .describe(
+    "every event logged before this instant is counted; later ones may still be missing. It is when the newest event " +
+      "that the answer can have seen was logged, so that it stands still while nothing happens; null: there was none yet",
+  );
 
 export const pqlRows = z.strictObject({
   kind: z.literal("rows"),
   covers,
+  complete_to: completeTo,
   columns: z.array(z.string()),
   rows: z.array(z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()]))),
   next_cursor: z.string().nullable(),
@@ -23,6 +33,7 @@ export const pqlRows = z.strictObject({
 export const pqlGroups = z.strictObject({
   kind: z.literal("groups"),
   covers,
+  complete_to: completeTo,
   field: z.string().nullable().describe("what TOP groups by"),
   bucket_ms: z.int().nullable(),
   groups: z

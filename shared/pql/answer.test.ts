@@ -11,14 +11,17 @@ function plan<Name extends Plan["template"]>(text: string, template: Name): Extr
 }
 
 test("gaps are zeros, totals add up both ways, and the last bucket alone is partial", () => {
-  const answer = groupsAnswer(plan("FIND events BUCKET BY 1h TOP 2 BY package SINCE 2h", "top_buckets"), [
+  const groups = [
     { rank: 2, name: null, cells: [[1, 4]] },
     { rank: null, name: null, cells: [[0, 1], [2, 2]] }, // prettier-ignore
     { rank: 1, name: "tools/a", cells: [[0, 3], [2, 7]] }, // prettier-ignore
-  ]);
+  ] as const;
+  const seriesPlan = plan("FIND events BUCKET BY 1h TOP 2 BY package SINCE 2h", "top_buckets");
+  const answer = groupsAnswer(seriesPlan, groups, now - 2);
   expect(answer).toEqual({
     kind: "groups",
     covers: { from: "2026-04-13T14:00:00.000Z", to: "2026-04-13T16:20:00.000Z" },
+    complete_to: "2026-04-13T16:19:59.998Z",
     field: "package",
     bucket_ms: 3_600_000,
     groups: [
@@ -36,10 +39,10 @@ test("gaps are zeros, totals add up both ways, and the last bucket alone is part
 });
 
 test("nothing found is an answer too: every bucket, all zero", () => {
-  const answer = groupsAnswer(plan("FIND events BUCKET BY 1h SINCE 1h", "buckets"), []);
-  expect(answer).toMatchObject({ field: null, groups: [], other: 0, total: 0 });
+  const answer = groupsAnswer(plan("FIND events BUCKET BY 1h SINCE 1h", "buckets"), [], null);
+  expect(answer).toMatchObject({ complete_to: null, field: null, groups: [], other: 0, total: 0 });
   expect(answer.buckets?.map(({ other }) => other)).toEqual([0, 0]);
-  expect(groupsAnswer(plan("FIND events TOP 5 BY rule", "top"), [])).toMatchObject({
+  expect(groupsAnswer(plan("FIND events TOP 5 BY rule", "top"), [], null)).toMatchObject({
     groups: [],
     buckets: null,
     total: 0,
@@ -53,9 +56,9 @@ const row = (seq: number): Record<string, unknown> => ({
   units: "3",
 });
 
-test("a page has a cursor where there is a next page, and it names the last row, the range's end and the query", () => {
+test("a page has a cursor where there is a next page: the query, what was said of its range, and the last row", () => {
   const rows = plan("FIND events", "rows");
-  const page = rowsAnswer(rows, [row(9), row(8), row(7)], 2, "d1");
+  const page = rowsAnswer(rows, [row(9), row(8), row(7)], now - 5, 2, "d1");
   expect(page.rows.map(({ seq, units, rule }) => [seq, units, rule])).toEqual([
     [9, 3, null],
     [8, 3, null],
@@ -63,10 +66,27 @@ test("a page has a cursor where there is a next page, and it names the last row,
   expect(parseCursor(page.next_cursor!)).toEqual({
     query_digest: "d1",
     to: now,
+    complete_to: now - 5,
     before: { logged_at: Date.parse("2026-04-13T16:00:00.123Z"), seq: 8 },
   });
-  expect(rowsAnswer(rows, [row(9), row(8)], 2, "d1").next_cursor).toBeNull();
-  expect(rowsAnswer(rows, [], 2, "d1")).toMatchObject({ rows: [], next_cursor: null });
+  expect(rowsAnswer(rows, [row(9), row(8)], now, 2, "d1").next_cursor).toBeNull();
+  expect(rowsAnswer(rows, [], null, 2, "d1")).toMatchObject({ rows: [], complete_to: null, next_cursor: null });
+});
+
+test("numbers in a cursor are those that it was written with, in one spelling", () => {
+  const numbers = ["1", "2", "3", "4"];
+  const withOne = (at: number, number: string): string => btoa(`["d",${numbers.with(at, number).join(",")}]`);
+  expect(parseCursor(withOne(0, "1"))).toEqual({
+    query_digest: "d",
+    to: 1,
+    complete_to: 2,
+    before: { logged_at: 3, seq: 4 },
+  });
+  const odd = ["-1", "-0", "0.5", "1.0", "1e2", "1e99", "253402300800000", '"1"', "true", "[1]", "{}", " 1"];
+  for (const at of numbers.keys()) {
+    for (const number of odd) expect([at, number, parseCursor(withOne(at, number))]).toEqual([at, number, null]);
+    expect(parseCursor(withOne(at, "null"))?.complete_to).toBe(at === 1 ? null : undefined);
+  }
 });
 
 test.each([
@@ -74,9 +94,11 @@ test.each([
   "x",
   "bm90IGpzb24=",
   btoa("[]"),
-  btoa('["a",1,2]'),
-  btoa('["a",1,2,-3]'),
-  btoa('["a",1e99,2,3]'),
+  btoa('["a",1,2,3]'),
+  btoa('["a",1,2,3,4,5]'),
+  btoa("[1,1,2,3,4]"),
+  btoa('["a",1,2,3,4] '),
+  btoa('["\\u0061",1,2,3,4]'),
   btoa("{}"),
   btoa("null"),
 ])("%s is not a cursor", (text) => {

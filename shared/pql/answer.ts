@@ -16,10 +16,15 @@ type GroupsAnswer = Extract<PqlAnswer, { kind: "groups" }>;
 type RowsAnswer = Extract<PqlAnswer, { kind: "rows" }>;
 
 const isoTime = (ms: number): string => new Date(ms).toISOString();
+const isoTimeOrNull = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
 const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
 
 /** Every bucket of the range is there, and every count is in exactly one group or in `other`. */
-export function groupsAnswer(plan: Exclude<Plan, { template: "rows" }>, groups: readonly Group[]): GroupsAnswer {
+export function groupsAnswer(
+  plan: Exclude<Plan, { template: "rows" }>,
+  groups: readonly Group[],
+  completeTo: number | null,
+): GroupsAnswer {
   const bucketMs = plan.template === "top" ? null : plan.bucket_ms;
   const slots = bucketMs === null ? 1 : bucketCount(plan.from, plan.to, bucketMs);
   const series = (group: Group | undefined): number[] => {
@@ -34,6 +39,7 @@ export function groupsAnswer(plan: Exclude<Plan, { template: "rows" }>, groups: 
   return {
     kind: "groups",
     covers: { from: isoTime(plan.from), to: isoTime(plan.to) },
+    complete_to: isoTimeOrNull(completeTo),
     field: plan.template === "buckets" ? null : plan.field.name,
     bucket_ms: bucketMs,
     groups: totals,
@@ -77,6 +83,7 @@ const integerColumns: ReadonlySet<string> = new Set(["seq", "units", "duration_m
 export function rowsAnswer(
   plan: Extract<Plan, { template: "rows" }>,
   found: readonly Readonly<Record<string, unknown>>[],
+  completeTo: number | null,
   pageRows: number,
   queryDigest: string,
 ): RowsAnswer {
@@ -91,6 +98,7 @@ export function rowsAnswer(
   return {
     kind: "rows",
     covers: { from: isoTime(plan.from), to: isoTime(plan.to) },
+    complete_to: isoTimeOrNull(completeTo),
     columns: [...rowColumns],
     rows,
     next_cursor:
@@ -99,22 +107,28 @@ export function rowsAnswer(
         : cursorText({
             query_digest: queryDigest,
             to: plan.to,
+            complete_to: completeTo,
             before: { logged_at: Date.parse(String(last["logged_at"])), seq: Number(last["seq"]) },
           }),
   };
 }
 
-/** Where a next page begins: the question it belongs to, the instant that the question was first asked, the last row. */
+/** Where a next page begins: the question it belongs to, what the first page said of its range, the last row. */
 export interface Cursor {
   readonly query_digest: string;
+  /** The instant that the question was first asked. */
   readonly to: number;
+  readonly complete_to: number | null;
   readonly before: RowPosition;
 }
 
-const cursorText = ({ query_digest, to, before }: Cursor): string =>
-  base64(utf8(JSON.stringify([query_digest, to, before.logged_at, before.seq])));
+const cursorText = ({ query_digest, to, complete_to, before }: Cursor): string =>
+  base64(utf8(JSON.stringify([query_digest, to, complete_to, before.logged_at, before.seq])));
 
-/** Null for what is not a cursor of ours. Whatever it holds, row security and the query's own range bound its reach. */
+/**
+ * Null for what `cursorText` did not write, to the letter: no other spelling of a number, no blanks. Whatever it holds,
+ * row security and the query's own range bound its reach.
+ */
 export function parseCursor(text: string): Cursor | null {
   let parts: unknown;
   try {
@@ -122,11 +136,12 @@ export function parseCursor(text: string): Cursor | null {
   } catch {
     return null;
   }
-  if (!Array.isArray(parts) || parts.length !== 4) return null;
-  const [digest, ...numbers] = parts as readonly unknown[];
-  const [to, loggedAt, seq] = numbers;
+  if (!Array.isArray(parts) || parts.length !== 5) return null;
+  const [digest, to, completeTo, loggedAt, seq] = parts as readonly unknown[];
   if (typeof digest !== "string" || !isCount(to) || !isCount(loggedAt) || !isCount(seq)) return null;
-  return { query_digest: digest, to, before: { logged_at: loggedAt, seq } };
+  if (completeTo !== null && !isCount(completeTo)) return null;
+  const cursor = { query_digest: digest, to, complete_to: completeTo, before: { logged_at: loggedAt, seq } };
+  return cursorText(cursor) === text ? cursor : null;
 }
 
 /** Up to the last instant of the year 9999, which is also far beyond any `seq`. */

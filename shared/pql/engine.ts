@@ -25,15 +25,22 @@ export async function askPql(database: Database, question: Question, ask: AskLim
   const query = parsePql(question.query);
   const digest = (await sha256Hex(utf8(question.query))).slice(0, 32);
   const cursor = question.cursor === undefined ? null : cursorOf(question.cursor, digest, question.now);
-  // Each page is of the range that the first one had, so that nothing shifts between pages.
+  // Pages are one answer: of the range that the first one had, and complete as far as the first one was. Rows are written
+  // in the order of the log, so that one that comes later is newer than all that stood, and in no later page.
   const plan = planQuery(query, question.query, cursor?.to ?? question.now);
   if (plan.template === "rows") {
-    const rows = await readRows(database, question.tenant_id, plan, cursor?.before ?? null, ask);
-    return rowsAnswer(plan, rows, ask.page_rows, digest);
+    const { found, complete_to } = await readRows(database, question.tenant_id, plan, cursor?.before ?? null, ask);
+    const completeTo = cursor === null ? complete_to : earlier(cursor.complete_to, complete_to);
+    return rowsAnswer(plan, found, completeTo, ask.page_rows, digest);
   }
   if (cursor !== null) throw badCursor("BUCKET BY and TOP give one answer, not pages");
-  return groupsAnswer(plan, await readGroups(database, question.tenant_id, plan, ask));
+  const { found, complete_to } = await readGroups(database, question.tenant_id, plan, ask);
+  return groupsAnswer(plan, found, complete_to);
 }
+
+/** Null is the earliest. A cursor is only text that came back: it cannot promise more than is there. */
+const earlier = (left: number | null, right: number | null): number | null =>
+  left === null || right === null ? null : Math.min(left, right);
 
 function cursorOf(text: string, digest: string, now: number): Cursor {
   const cursor = parseCursor(text);

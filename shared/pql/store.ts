@@ -17,7 +17,8 @@ const insertTextMax = 2 * 1024 * 1024;
 /**
  * Writes the log's rows in `seq` order, each once: a row whose (tenant_id, seq) stands is left as it is. Resolves to how
  * many were new; they are durable then. Where it throws, a prefix of `rows` may stand: call it again with the same rows.
- * `database` connects as maestro_audit.
+ * How far the rows go is written with them (audit_index), so that an answer can say what it may lack; that holds because
+ * `rows` follow, without a gap, on rows that were written before. `database` connects as maestro_audit.
  */
 export async function writeEventRows(database: Database, rows: readonly EventColumns[]): Promise<number> {
   if (rows.length > eventRowsMax) throw new RangeError(`${rows.length} rows in one call: at most ${eventRowsMax}`);
@@ -44,39 +45,50 @@ function* insertParts(rows: readonly EventColumns[]): Generator<readonly EventCo
   if (part.length > 0) yield part;
 }
 
-/** One array a column: 18 parameters, however many rows. */
+/**
+ * One array a column: 18 parameters, however many rows. One statement for the rows and for how far they go, which never
+ * goes back: rows that come again are older.
+ */
 function insertRows(rows: readonly EventColumns[]): SQL {
   const column = (pick: (row: EventColumns) => string | number | null): SQL => sql`${sql.param(rows.map(pick))}`;
-  return sql`with inserted as (insert into audit_events
-    (tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version, channel,
-      outcome, rule, action, units, duration_ms, attrs)
-    select tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version,
-      channel, outcome, rule, action, units, duration_ms, attrs
-    from unnest(
-      ${column((row) => row.tenant_id)}::uuid[],
-      ${column((row) => row.seq)}::bigint[],
-      ${column((row) => row.logged_at)}::timestamptz[],
-      ${column((row) => row.occurred_at)}::timestamptz[],
-      ${column((row) => row.event_id)}::text[],
-      ${column((row) => row.type)}::text[],
-      ${column((row) => row.source)}::text[],
-      ${column((row) => row.principal)}::text[],
-      ${column((row) => row.execution_id)}::text[],
-      ${column((row) => row.package)}::text[],
-      ${column((row) => row.version)}::text[],
-      ${column((row) => row.channel)}::text[],
-      ${column((row) => row.outcome)}::text[],
-      ${column((row) => row.rule)}::text[],
-      ${column((row) => row.action)}::text[],
-      ${column((row) => row.units)}::bigint[],
-      ${column((row) => row.duration_ms)}::bigint[],
-      ${column((row) => row.attrs)}::text[]
-    ) with ordinality as given
-      (tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version, channel,
-        outcome, rule, action, units, duration_ms, attrs, position)
-    order by position
-    on conflict (tenant_id, seq) do nothing
-    returning seq) select count(*)::int as written from inserted`;
+  return sql`with given as (
+      select * from unnest(
+        ${column((row) => row.tenant_id)}::uuid[],
+        ${column((row) => row.seq)}::bigint[],
+        ${column((row) => row.logged_at)}::timestamptz[],
+        ${column((row) => row.occurred_at)}::timestamptz[],
+        ${column((row) => row.event_id)}::text[],
+        ${column((row) => row.type)}::text[],
+        ${column((row) => row.source)}::text[],
+        ${column((row) => row.principal)}::text[],
+        ${column((row) => row.execution_id)}::text[],
+        ${column((row) => row.package)}::text[],
+        ${column((row) => row.version)}::text[],
+        ${column((row) => row.channel)}::text[],
+        ${column((row) => row.outcome)}::text[],
+        ${column((row) => row.rule)}::text[],
+        ${column((row) => row.action)}::text[],
+        ${column((row) => row.units)}::bigint[],
+        ${column((row) => row.duration_ms)}::bigint[],
+        ${column((row) => row.attrs)}::text[]
+      ) with ordinality as given
+        (tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version,
+          channel, outcome, rule, action, units, duration_ms, attrs, position)
+    ), inserted as (insert into audit_events
+      (tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version,
+        channel, outcome, rule, action, units, duration_ms, attrs)
+      select tenant_id, seq, logged_at, occurred_at, event_id, type, source, principal, execution_id, package, version,
+        channel, outcome, rule, action, units, duration_ms, attrs
+      from given
+      order by position
+      on conflict (tenant_id, seq) do nothing
+      returning seq
+    ), reached as (insert into audit_index as reached (tenant_id, indexed_seq, indexed_to)
+      select tenant_id, max(seq) + 1, max(logged_at) from given group by tenant_id
+      on conflict (tenant_id) do update set
+        indexed_seq = greatest(reached.indexed_seq, excluded.indexed_seq),
+        indexed_to = greatest(reached.indexed_to, excluded.indexed_to)
+    ) select count(*)::int as written from inserted`;
 }
 
 /** What a question may cost. Tests make it small. */
@@ -91,6 +103,13 @@ export const askLimits: AskLimits = {
   statement_timeout_ms: limits.statementTimeoutMs,
 };
 
+/** What a question found, and how far the rows went that it was asked of. */
+export interface Found<T> {
+  readonly found: T;
+  /** Milliseconds since 1970: every event logged before it was there to be found. Null: no event was there at all. */
+  readonly complete_to: number | null;
+}
+
 /** Newest first, one more than a page when there are more. `database` connects as maestro_app, in all of these. */
 export const readRows = (
   database: Database,
@@ -98,7 +117,7 @@ export const readRows = (
   plan: Extract<Plan, { template: "rows" }>,
   before: RowPosition | null,
   ask: AskLimits = askLimits,
-): Promise<Row[]> => runPlan(database, tenantId, plan, before, ask);
+): Promise<Found<Row[]>> => runPlan(database, tenantId, plan, before, ask);
 
 /** The groups of a series, `rank` from 1 or null for what is left over; each with its filled slots. */
 export async function readGroups(
@@ -106,8 +125,8 @@ export async function readGroups(
   tenantId: string,
   plan: Exclude<Plan, { template: "rows" }>,
   ask: AskLimits = askLimits,
-): Promise<Group[]> {
-  const rows = await runPlan(database, tenantId, plan, null, ask);
+): Promise<Found<Group[]>> {
+  const { found: rows, complete_to } = await runPlan(database, tenantId, plan, null, ask);
   const groups = rows.map((row): Group => ({
     rank: row["rank"] === null ? null : Number(row["rank"]),
     name: row["name"] as string | null,
@@ -119,21 +138,27 @@ export async function readGroups(
       rows_max: ask.counted_rows_max,
     });
   }
-  return groups;
+  return { found: groups, complete_to };
 }
 
-/** One round trip: the tenant, the guards, the question. */
+/** One round trip: the tenant, the guards, how far the rows go, the question. */
 async function runPlan(
   database: Database,
   tenantId: string,
   plan: Plan,
   before: RowPosition | null,
   ask: AskLimits,
-): Promise<Row[]> {
+): Promise<Found<Row[]>> {
   const bounds: Bounds = { ...ask, tenant: sql`${tenantId}::uuid`, before };
   try {
-    const [, rows] = await asTenant(database, tenantId, [guards(ask.statement_timeout_ms), statementOf(plan, bounds)]);
-    return rows ?? [];
+    // Each statement has a snapshot of its own, the question's the later one: it sees all that `reached` speaks of.
+    const [, reached, rows] = await asTenant(database, tenantId, [
+      guards(ask.statement_timeout_ms),
+      reachedSql(bounds.tenant),
+      statementOf(plan, bounds),
+    ]);
+    const completeTo = reached?.[0]?.["complete_to"];
+    return { found: rows ?? [], complete_to: completeTo === undefined ? null : Number(completeTo) };
   } catch (error) {
     if (!isCanceled(error)) throw error;
     throw new Problem("too_many_rows", `The query took longer than ${ask.statement_timeout_ms} ms.`, {
@@ -141,6 +166,10 @@ async function runPlan(
     });
   }
 }
+
+const reachedSql = (tenant: SQL): SQL => sql`
+  select floor(extract(epoch from i.indexed_to) * 1000)::bigint::text as complete_to
+  from audit_index i where i.tenant_id = ${tenant}`;
 
 /** SQLSTATE 57014: the statement ran into its timeout. Drivers wrap it in causes. */
 function isCanceled(error: unknown): boolean {

@@ -152,6 +152,46 @@ describe("maestro audit verify", () => {
   });
 });
 
+describe("the keys that are trusted since the first use", () => {
+  /** What the host remembers, as if another signer had been there at its first use. */
+  function rememberStranger(host: TestHost): string {
+    const folder = join(host.home, ".local", "state", "maestro", "keys");
+    const [file = ""] = readdirSync(folder);
+    const published = JSON.parse(readFileSync(join(folder, file), "utf8")) as { keys: Record<string, string>[] };
+    const keys = published.keys.filter(({ use }) => use !== "release" && use !== "checkpoint");
+    writeFileSync(join(folder, file), JSON.stringify({ ...published, keys }));
+    return join(folder, file);
+  }
+
+  test("are the only ones: with others served, nothing is run, verified or fetched, until they are accepted", async () => {
+    const admin = hostOf("admin");
+    expect((await maestro(admin, "audit", "verify")).err).toContain("note: first use of");
+    const file = rememberStranger(admin);
+    const remembered = readFileSync(file, "utf8");
+    writeFileSync(join(admin.home, "input"), "x");
+    const before = (await ok(admin, "executions", "list"))["executions"];
+    for (const argv of [
+      ["run", packageName, "input", "--out", "out"],
+      ["audit", "verify", "--out", "copy"],
+      ["disclosure", "get", executionId, "--out", "pack.zip"],
+      ["audit", "keys", "--out", "keys.json"],
+    ]) {
+      const { code, err } = await maestro(admin, ...argv);
+      expect([argv[0], code]).toEqual([argv[0], 7]);
+      expect(err).toMatch(/new: checkpoint [0-9a-f]{16}, release [0-9a-f]{16}/);
+      expect(err).toContain("maestro audit keys --accept");
+    }
+    expect((await ok(admin, "executions", "list"))["executions"]).toEqual(before);
+    expect(readdirSync(admin.home).filter((name) => !name.startsWith("."))).toEqual(["input"]);
+    expect(readFileSync(file, "utf8")).toBe(remembered);
+
+    expect(await ok(admin, "audit", "keys", "--accept")).toMatchObject({ replaced: JSON.parse(remembered) });
+    expect(await ok(admin, "audit", "verify")).toMatchObject({ verdict: "VERIFIED" });
+    await ok(admin, "disclosure", "get", executionId, "--out", "pack.zip");
+    expect((await maestro(admin, "run", packageName, "input", "--out", "out")).code).toBe(0);
+  });
+});
+
 test("maestro login --local gets a token from the stack's own issuer", async () => {
   const host = testHost();
   expect(await ok(host, "login", "--local", "--state", stack.folder, "--role", "auditor")).toMatchObject({

@@ -69,6 +69,9 @@ export function reference(rows: readonly EventColumns[], ask: Ask, now: number):
     return types.includes(row.type) && at >= from && at < now && (ask.where === null || holds(row, ask.where));
   });
   const covers = { from: iso(from), to: iso(now) };
+  // All rows are there, so that nothing before the newest of them is missing, whatever was asked.
+  const loggedAt = rows.map((row) => Date.parse(row.logged_at));
+  const complete_to = rows.length === 0 ? null : iso(Math.max(...loggedAt));
   if (bucketMs === null && ask.top === null) {
     const newest = found.sort(
       (left, right) => Date.parse(right.logged_at) - Date.parse(left.logged_at) || right.seq - left.seq,
@@ -78,7 +81,7 @@ export function reference(rows: readonly EventColumns[], ask: Ask, now: number):
     const shown = newest.map((row) =>
       Object.fromEntries(columns.map((name) => [name, row[name as keyof EventColumns]])),
     );
-    return { kind: "rows", covers, columns, rows: shown, next_cursor: null };
+    return { kind: "rows", covers, complete_to, columns, rows: shown, next_cursor: null };
   }
 
   const nameOf = (row: EventColumns): string | null => {
@@ -113,6 +116,7 @@ export function reference(rows: readonly EventColumns[], ask: Ask, now: number):
   return {
     kind: "groups",
     covers,
+    complete_to,
     field: ask.top?.field.name ?? null,
     bucket_ms: bucketMs,
     groups,

@@ -33,6 +33,7 @@ const tenantColumns: Readonly<Record<string, string>> = {
   install_history: "tenant_id",
   executions: "tenant_id",
   audit_events: "tenant_id",
+  audit_index: "tenant_id",
 };
 /** The marketplace's own: every tenant reads them, the publishing tenant alone writes. */
 const publicTables = ["channel_pointers", "packages", "releases"];
@@ -76,6 +77,8 @@ async function fill(tenantId: string, principal: string): Promise<void> {
           ${principal}, 1, now(), now(), now())`,
     sql`insert into audit_events (tenant_id, seq, logged_at, occurred_at, event_id, type, source, attrs)
         values (${tenantId}, 999999999, now(), now(), 'evt', 'mc.key.created', 'api', '{}')`,
+    // The tenant's own log may have written one before.
+    sql`insert into audit_index values (${tenantId}, 1, now()) on conflict do nothing`,
   ]);
 }
 
