@@ -23,6 +23,8 @@ export function outboxDrainObject<Env>(compose: (env: Env) => OutboxDrainParts) 
     #running: Promise<void> | null = null;
     #nudged = false;
     #lastEventAt = 0;
+    /** The alarm that this instance set last; 0 where it does not know. */
+    #alarmAt = 0;
 
     constructor(state: DurableObjectState, env: Env) {
       super(state, env);
@@ -32,7 +34,7 @@ export function outboxDrainObject<Env>(compose: (env: Env) => OutboxDrainParts) 
     /** Rows were committed: drain now. Nudges that come while a drain runs are answered by one more pass of it. */
     async nudge(): Promise<void> {
       this.#lastEventAt = this.#parts.clock();
-      await this.ctx.storage.setAlarm(this.#lastEventAt + busyAlarmMs);
+      await this.#arm(this.#lastEventAt, busyAlarmMs);
       await this.#drain();
     }
 
@@ -44,8 +46,16 @@ export function outboxDrainObject<Env>(compose: (env: Env) => OutboxDrainParts) 
     override async alarm(): Promise<void> {
       // Re-armed first: whatever happens below, there is a next time.
       const now = this.#parts.clock();
-      await this.ctx.storage.setAlarm(now + (now - this.#lastEventAt < activeMs ? busyAlarmMs : idleAlarmMs));
+      this.#alarmAt = 0;
+      await this.#arm(now, now - this.#lastEventAt < activeMs ? busyAlarmMs : idleAlarmMs);
       await this.#drain();
+    }
+
+    /** An alarm that comes soon enough is left standing: setting one is a durable write, and nudges come by the dozen. */
+    async #arm(now: number, withinMs: number): Promise<void> {
+      if (this.#alarmAt > now && this.#alarmAt <= now + withinMs) return;
+      await this.ctx.storage.setAlarm(now + withinMs);
+      this.#alarmAt = now + withinMs;
     }
 
     async #drain(): Promise<void> {

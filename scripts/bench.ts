@@ -1,0 +1,184 @@
+// `npm run bench -- NAME [--json FILE] [--repeats N]`: a benchmark, repeated on a new durable stack each time; medians and
+// spreads go to standard output, and to FILE. docs/BENCHMARKS.md has the figures and what they mean.
+
+import { randomBytes } from "node:crypto";
+import { accessSync, constants, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import type { Benchmark, Parts } from "./bench/benchmark.ts";
+import { chain } from "./bench/chain.ts";
+import { loadAverage, machineFacts, requireDurable } from "./bench/machine.ts";
+import { spreads, type Spread } from "./bench/statistics.ts";
+import { describeFailure } from "./stack/failure.ts";
+import { removeState, startStack } from "./stack/index.ts";
+
+const benchmarks: Readonly<Record<string, Benchmark>> = { chain };
+const repeatsMax = 20;
+
+const help = `npm run bench -- NAME [--json FILE] [--repeats N]
+
+${Object.entries(benchmarks)
+  .map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`)
+  .join("\n")}
+
+  --json FILE   write the result to FILE
+  --repeats N   how often, each on a stack of its own; 3 unless told
+`;
+
+interface Asked {
+  readonly name: string;
+  readonly benchmark: Benchmark;
+  readonly json: string | undefined;
+  readonly repeats: number;
+}
+
+function readArguments(args: string[]): Asked | null {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      json: { type: "string" },
+      repeats: { type: "string", default: "3" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) return null;
+  const [name, ...rest] = positionals;
+  const benchmark = name === undefined || !Object.hasOwn(benchmarks, name) ? undefined : benchmarks[name];
+  if (name === undefined || benchmark === undefined || rest.length > 0) {
+    const asked = positionals.length === 0 ? "Name a benchmark." : `There is no benchmark "${positionals.join(" ")}".`;
+    throw new TypeError(`${asked} There are: ${Object.keys(benchmarks).join(", ")}.`);
+  }
+  const repeats = Number(values.repeats);
+  if (!Number.isInteger(repeats) || repeats < 1 || repeats > repeatsMax)
+    throw new TypeError(`--repeats is a whole number, 1 to ${repeatsMax}, not ${values.repeats}.`);
+  if (values.json !== undefined) requireWritable(dirname(resolve(values.json)));
+  return { name, benchmark, json: values.json, repeats };
+}
+
+/** Before the minutes that a benchmark takes, not behind them. */
+function requireWritable(folder: string): void {
+  try {
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    throw new TypeError(`--json: the folder ${folder} cannot be written.`, { cause: error });
+  }
+}
+
+/** On one line of a terminal; elsewhere a line each time that the words change. */
+function progressOf(prefix: string): (words: string) => void {
+  let last = "";
+  return (words) => {
+    if (process.stderr.isTTY) process.stderr.write(`\r\u001b[2K${prefix}${words}`);
+    else if (words.replaceAll(/\d+/g, "") !== last) process.stderr.write(`${prefix}${words}\n`);
+    last = words.replaceAll(/\d+/g, "");
+  };
+}
+
+/** On a disk, and so not in the folder for temporary files, which may be in memory. Answers PostgreSQL's version, too. */
+async function runOnce(
+  benchmark: Benchmark,
+  signal: AbortSignal,
+  progress: (words: string) => void,
+): Promise<{ parts: Parts<number>; postgres: string }> {
+  const folder = join("/var/tmp", `maestro-bench-${randomBytes(6).toString("hex")}`);
+  const died = new AbortController();
+  progress("starting a stack");
+  try {
+    // Not ephemeral: such a stack runs PostgreSQL without fsync.
+    const stack = await startStack({
+      folder,
+      onDeath: (who, how) => died.abort(new Error(`${who} ended with ${how}`)),
+    });
+    try {
+      const postgres = await requireDurable(stack);
+      return {
+        parts: await benchmark.run({ stack, signal: AbortSignal.any([signal, died.signal]), progress }),
+        postgres,
+      };
+    } finally {
+      await stack.stop();
+    }
+  } finally {
+    removeState(folder);
+  }
+}
+
+function spreadsOf(runs: readonly Parts<number>[]): Parts<Spread> {
+  return Object.fromEntries(Object.keys(runs[0]!).map((part) => [part, spreads(runs.map((run) => run[part]!))]));
+}
+
+function table(parts: Parts<Spread>): string {
+  const rows = Object.entries(parts).flatMap(([part, figures]) =>
+    Object.entries(figures).map(([figure, { median, min, max }]) => [part, figure, `${median}`, `${min} – ${max}`]),
+  );
+  const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+async function main(): Promise<number> {
+  let asked: Asked | null;
+  try {
+    asked = readArguments(process.argv.slice(2));
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n→ npm run bench -- --help\n`);
+    return 2;
+  }
+  if (asked === null) {
+    process.stdout.write(help);
+    return 0;
+  }
+
+  const interrupted = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => interrupted.abort(new Error(`interrupted by ${signal}`)));
+  }
+
+  const { name, benchmark, repeats } = asked;
+  const startedAt = new Date().toISOString();
+  const runs: { load_average_before: number; parts: Parts<number> }[] = [];
+  let postgres = "";
+  try {
+    for (let repeat = 1; repeat <= repeats; repeat += 1) {
+      interrupted.signal.throwIfAborted();
+      const before = loadAverage();
+      const run = await runOnce(benchmark, interrupted.signal, progressOf(`${name} ${repeat}/${repeats}  `));
+      postgres = run.postgres;
+      runs.push({ load_average_before: before, parts: run.parts });
+    }
+  } catch (error) {
+    if (process.stderr.isTTY) process.stderr.write("\n");
+    process.stderr.write(
+      `${interrupted.signal.aborted ? "interrupted; everything is stopped" : describeFailure(error)}\n`,
+    );
+    return interrupted.signal.aborted ? 130 : 1;
+  }
+  if (process.stderr.isTTY) process.stderr.write("\r\u001b[2K");
+
+  const parts = spreadsOf(runs.map((run) => run.parts));
+  const faults = benchmark.faults(parts);
+  const result = {
+    benchmark: name,
+    ok: faults.length === 0,
+    faults,
+    ...benchmark.headline(parts),
+    started_at: startedAt,
+    machine: { ...machineFacts(), postgres, fsync: "on" },
+    settings: { ...benchmark.settings, repeats },
+    parts,
+    runs,
+  };
+  if (asked.json !== undefined) writeFileSync(resolve(asked.json), `${JSON.stringify(result, null, 2)}\n`);
+  process.stdout.write(`${table(parts)}\n`);
+  for (const fault of faults) process.stderr.write(`${fault}\n`);
+  return faults.length === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();

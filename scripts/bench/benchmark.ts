@@ -1,0 +1,27 @@
+// What a benchmark is. scripts/bench.ts repeats it on a stack of its own each time, and makes medians and spreads.
+
+import type { Stack } from "../stack/index.ts";
+import type { Spread } from "./statistics.ts";
+
+/** One run's figures; units are in their names. */
+export type Figures = Readonly<Record<string, number>>;
+/** By part of the benchmark: a load, a way through the API. */
+export type Parts<T> = Readonly<Record<string, Readonly<Record<string, T>>>>;
+
+export interface Bench {
+  readonly stack: Stack;
+  readonly signal: AbortSignal;
+  /** What is being done now, for a person who waits. */
+  readonly progress: (words: string) => void;
+}
+
+export interface Benchmark {
+  readonly about: string;
+  /** What was set, as the result repeats it. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  run(bench: Bench): Promise<Parts<number>>;
+  /** The figures that stand at the top of the result. */
+  headline(parts: Parts<Spread>): Figures;
+  /** Sentences on what must never be, whatever the speed; none where all is well. */
+  faults(parts: Parts<Spread>): string[];
+}
