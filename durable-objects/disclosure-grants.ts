@@ -3,7 +3,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import type { Log, Random } from "../shared/contract/ports.ts";
-import { Grants, type GrantsPort, type NewGrant } from "../shared/disclosure/grants.ts";
+import { Grants, type GrantsPort, type GrantUse, type NewGrant } from "../shared/disclosure/grants.ts";
 import { drainAll, type DrainPort } from "../shared/outbox/drain.ts";
 import { objectOutbox, outboxWaits } from "../shared/outbox/object-outbox.ts";
 import type { EventContext } from "../shared/outbox/outbox.ts";
@@ -37,8 +37,8 @@ export function disclosureGrantsObject<Env>(compose: (env: Env) => DisclosureGra
       await this.ctx.storage.setAlarm(this.#parts.clock());
     }
 
-    async use(grantId: string, resumed: boolean): Promise<"ok" | "gone"> {
-      const used = this.#grants.use(this.#context(null), grantId, resumed);
+    async use(grantId: string, use: GrantUse): Promise<"ok" | "gone"> {
+      const used = this.#grants.use(this.#context(null), grantId, use);
       await this.ctx.storage.setAlarm(this.#parts.clock());
       return used;
     }

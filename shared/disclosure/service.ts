@@ -19,7 +19,8 @@ export type DownloadAnswer =
       readonly total: number;
       readonly from: number;
       readonly to: number;
-      readonly bytes: Uint8Array;
+      /** Null for HEAD. */
+      readonly bytes: Uint8Array | null;
     }
   | { readonly state: "refused"; readonly code: "link_invalid" | "link_expired" }
   | { readonly state: "range"; readonly total: number };
@@ -27,9 +28,10 @@ export type DownloadAnswer =
 export interface DisclosureServiceApi {
   /** The pack of a finished run is built on the first call; a grant and its event are made on each. */
   disclosureLink(tenantId: string, principalId: string, executionId: string): Promise<LinkAnswer>;
-  /** `range`: first byte, and last byte (inclusive) or null for the rest. */
+  /** `range`: first byte, and last byte (inclusive) or null for the rest. HEAD has none (RFC 9110, 14.2) and counts as no download. */
   disclosureDownload(
     token: string,
     range: { readonly from: number; readonly to: number | null } | null,
+    method: "GET" | "HEAD",
   ): Promise<DownloadAnswer>;
 }

@@ -1,19 +1,20 @@
 // Verifies a disclosure pack offline, against keys that the verifier trusts. Used by `maestro disclosure verify`.
 
-import { unzipSync } from "fflate";
-import { base64Bytes, hex, sha256Hex, utf8Text } from "../contract/bytes.ts";
+import { hex, sha256Hex, utf8Text } from "../contract/bytes.ts";
 import type { PublishedKeys } from "../contract/http-audit.ts";
 import type { LoggedEvent } from "../contract/events.ts";
-import { openCheckpoint, originOf } from "../audit/checkpoint.ts";
-import { parseRange } from "../audit/layout.ts";
+import { openCheckpoint, originOf, type Checkpoint } from "../audit/checkpoint.ts";
+import { parseRange, type Range } from "../audit/layout.ts";
 import { hashLeaf, parseLeaf } from "../audit/leaf.ts";
 import { readManifest } from "../audit/manifest.ts";
 import { parseProofFile } from "../audit/proof-file.ts";
 import { receiptStatement, type FinishedEvent } from "../audit/receipt.ts";
 import { verifyInclusion, type Sha256 } from "../audit/tree.ts";
 import { verifyBundle } from "../signing/bundle.ts";
-import { importVerifyKey } from "../signing/keys.ts";
+import { parseCanonical } from "../signing/canonical.ts";
+import { checkpointKeys, keyFor } from "../signing/published.ts";
 import { canonicalJson } from "../contract/events.ts";
+import { readArchive } from "./archive.ts";
 import { eventName, indexName, keysName, packPredicateType, proofName, readmeName, receiptName } from "./pack.ts";
 
 /** A pack beyond this is refused unread. */
@@ -52,24 +53,27 @@ export async function verifyPack(zip: Uint8Array, trusted: PublishedKeys, hash: 
 async function checkPack(zip: Uint8Array, trusted: PublishedKeys, hash: Sha256): Promise<PackFacts> {
   const files = unpack(zip);
   const index = await checkIndex(files, trusted);
+  const checkpoints = new Checkpoints(index.tenant_id, trusted);
   const events: LoggedEvent[] = [];
-  let treeSize = 0;
   for (const name of files.keys()) {
     if (!name.startsWith("events/") || !name.endsWith(".json")) continue;
-    const { event, size } = await checkEvent(files, name, index, trusted, hash);
-    events.push(event);
-    treeSize = Math.max(treeSize, size);
+    events.push(await checkEvent(files, name, index, checkpoints, hash));
   }
   if (events.length !== index.event_count)
     throw new Refusal("the number of events is not the one that was signed", indexName);
-  await checkManifests(files, index.tenant_id, trusted);
+  const ranges = await checkManifests(files, index.tenant_id, trusted, checkpoints);
+  for (const { seq } of events) {
+    if (!ranges.some(({ from, to }) => from <= seq && seq < to)) {
+      throw new Refusal("no manifest in the pack is about the segment that holds the event", eventName(seq));
+    }
+  }
   const outcome = await checkReceipt(files, events, trusted, hash);
   return {
     tenant_id: index.tenant_id,
     execution_id: index.execution_id,
     outcome,
     event_count: events.length,
-    tree_size: treeSize,
+    tree_size: checkpoints.size,
   };
 }
 
@@ -77,29 +81,39 @@ type Files = ReadonlyMap<string, Uint8Array>;
 
 function unpack(zip: Uint8Array): Files {
   if (zip.length > packBytesMax) throw new Refusal("the pack is too large");
-  const seen = new Set<string>();
-  let bytes = 0;
-  try {
-    const files = unzipSync(zip, {
-      filter: ({ name, originalSize }) => {
-        bytes += originalSize;
-        if (seen.has(name) || bytes > packBytesMax)
-          throw new Refusal("a file is there twice, or the pack is too large", name);
-        seen.add(name);
-        return true;
-      },
-    });
-    return new Map(Object.entries(files));
-  } catch (error) {
-    if (error instanceof Refusal) throw error;
-    throw new Refusal("the pack is not a ZIP archive");
-  }
+  const read = readArchive(zip);
+  if (!read.ok) throw new Refusal(read.reason, read.file);
+  return read.files;
 }
 
-const keyOf = (trusted: PublishedKeys, use: PublishedKeys["keys"][number]["use"]) => async (kid: string) => {
-  const key = trusted.keys.find((candidate) => candidate.kid === kid && candidate.use === use);
-  return key === undefined ? null : await importVerifyKey(base64Bytes(key.spki), "P-256");
-};
+/** Opens the checkpoints of one pack, and remembers them all: a log that shows two trees of one size shows two histories. */
+class Checkpoints {
+  readonly #origin: string;
+  readonly #keys: readonly Uint8Array[];
+  readonly #roots = new Map<number, string>();
+
+  constructor(tenantId: string, trusted: PublishedKeys) {
+    this.#origin = originOf(trusted.origin_prefix, tenantId);
+    this.#keys = checkpointKeys(trusted);
+  }
+
+  async open(note: string, file: string): Promise<Checkpoint> {
+    const opened = await openCheckpoint(note, this.#origin, this.#keys);
+    if (!opened.ok) throw new Refusal(opened.reason, file);
+    const { size, root } = opened.checkpoint;
+    const known = this.#roots.get(size);
+    if (known !== undefined && known !== hex(root)) {
+      throw new Refusal(`the log signed two different trees of ${size} entries`, file);
+    }
+    this.#roots.set(size, hex(root));
+    return opened.checkpoint;
+  }
+
+  /** Of the largest tree. */
+  get size(): number {
+    return Math.max(0, ...this.#roots.keys());
+  }
+}
 
 function fileOf(files: Files, name: string): Uint8Array {
   const bytes = files.get(name);
@@ -107,24 +121,29 @@ function fileOf(files: Files, name: string): Uint8Array {
   return bytes;
 }
 
-function jsonOf(files: Files, name: string): unknown {
+function textOf(files: Files, name: string): string {
+  const bytes = fileOf(files, name);
   try {
-    return JSON.parse(utf8Text(fileOf(files, name)));
-  } catch (error) {
-    if (error instanceof Refusal) throw error;
-    throw new Refusal("the file is not JSON", name);
+    return utf8Text(bytes);
+  } catch {
+    throw new Refusal("the file is not UTF-8", name);
   }
+}
+
+function jsonOf(files: Files, name: string): unknown {
+  const value = parseCanonical(textOf(files, name));
+  if (value === undefined) throw new Refusal("the file is not canonical JSON (RFC 8785)", name);
+  return value;
 }
 
 interface Index {
   readonly tenant_id: string;
   readonly execution_id: string;
   readonly event_count: number;
-  readonly log_origin: string;
 }
 
 async function checkIndex(files: Files, trusted: PublishedKeys): Promise<Index> {
-  const verified = await verifyBundle(jsonOf(files, indexName), keyOf(trusted, "pack"));
+  const verified = await verifyBundle(jsonOf(files, indexName), keyFor(trusted, "pack"));
   if (!verified.ok) throw new Refusal(verified.reason, indexName);
   const { subject, predicate, predicateType } = verified.statement;
   if (predicateType !== packPredicateType) throw new Refusal("the index is not one of a disclosure pack", indexName);
@@ -147,13 +166,20 @@ async function checkIndex(files: Files, trusted: PublishedKeys): Promise<Index> 
   ) {
     throw new Refusal("the index says too little", indexName);
   }
-  return { tenant_id, execution_id, event_count, log_origin };
+  if (log_origin !== trusted.origin_prefix) throw new Refusal("the pack is of another log", indexName);
+  return { tenant_id, execution_id, event_count };
 }
 
 const topLevel: ReadonlySet<string> = new Set([indexName, receiptName, keysName, readmeName]);
 
-async function checkEvent(files: Files, name: string, index: Index, trusted: PublishedKeys, hash: Sha256) {
-  const body = utf8Text(fileOf(files, name));
+async function checkEvent(
+  files: Files,
+  name: string,
+  index: Index,
+  checkpoints: Checkpoints,
+  hash: Sha256,
+): Promise<LoggedEvent> {
+  const body = textOf(files, name);
   const parsed = parseLeaf(body);
   if (!parsed.ok) throw new Refusal(parsed.reason, name);
   const { event } = parsed;
@@ -163,32 +189,37 @@ async function checkEvent(files: Files, name: string, index: Index, trusted: Pub
     throw new Refusal("the event is another run's", name);
   }
   const proofFileName = proofName(event.seq);
-  const proof = parseProofFile(utf8Text(fileOf(files, proofFileName)));
+  const proof = parseProofFile(textOf(files, proofFileName));
   if (proof === null || proof.index !== event.seq) throw new Refusal("not a proof of this event", proofFileName);
-  const opened = await openCheckpoint(
-    proof.checkpoint,
-    originOf(trusted.origin_prefix, index.tenant_id),
-    trusted.keys.filter((key) => key.use === "checkpoint").map((key) => base64Bytes(key.spki)),
-  );
-  if (!opened.ok) throw new Refusal(opened.reason, proofFileName);
-  const { size, root } = opened.checkpoint;
+  const { size, root } = await checkpoints.open(proof.checkpoint, proofFileName);
   const leaf = hashLeaf(hash, proof.salt, body);
   if (!verifyInclusion(hash, { index: event.seq, size, leaf, proof: proof.hashes, root })) {
     throw new Refusal("the proof does not lead from the event to the checkpoint", proofFileName);
   }
-  return { event, size };
+  return event;
 }
 
-async function checkManifests(files: Files, tenantId: string, trusted: PublishedKeys): Promise<void> {
+/** The ranges that the pack's manifests are about. */
+async function checkManifests(
+  files: Files,
+  tenantId: string,
+  trusted: PublishedKeys,
+  checkpoints: Checkpoints,
+): Promise<Range[]> {
+  const ranges: Range[] = [];
   for (const name of files.keys()) {
     const rangeText = /^manifests\/(.*)\.json$/.exec(name)?.[1];
     if (rangeText === undefined) continue;
     const range = parseRange(rangeText);
-    const verified = await verifyBundle(jsonOf(files, name), keyOf(trusted, "manifest"));
+    if (range === null) throw new Refusal("not a range", name);
+    const verified = await verifyBundle(jsonOf(files, name), keyFor(trusted, "manifest"));
     if (!verified.ok) throw new Refusal(verified.reason, name);
-    const read = range === null ? null : readManifest(verified.statement, tenantId, range);
-    if (read === null || !read.ok) throw new Refusal(read?.reason ?? "not a range", name);
+    const read = readManifest(verified.statement, tenantId, range);
+    if (!read.ok) throw new Refusal(read.reason, name);
+    await checkpoints.open(read.predicate.checkpoint, name);
+    ranges.push(range);
   }
+  return ranges;
 }
 
 /** The receipt must say what the log's finished event says, and be the one that the log holds. */
@@ -199,7 +230,7 @@ async function checkReceipt(
   hash: Sha256,
 ): Promise<string> {
   const bundle = jsonOf(files, receiptName);
-  const verified = await verifyBundle(bundle, keyOf(trusted, "receipt"));
+  const verified = await verifyBundle(bundle, keyFor(trusted, "receipt"));
   if (!verified.ok) throw new Refusal(verified.reason, receiptName);
   const finished = events.find((event): event is FinishedEvent => event.type === "mc.execution.finished");
   const logged = events.find((event) => event.type === "mc.receipt.signed");
@@ -207,8 +238,8 @@ async function checkReceipt(
   if (canonicalJson((logged.attributes as { receipt: unknown }).receipt) !== canonicalJson(bundle)) {
     throw new Refusal("the receipt is not the one in the log", receiptName);
   }
-  const proof = parseProofFile(utf8Text(fileOf(files, proofName(finished.seq))));
-  const leaf = hashLeaf(hash, proof!.salt, utf8Text(fileOf(files, eventName(finished.seq))));
+  const proof = parseProofFile(textOf(files, proofName(finished.seq)));
+  const leaf = hashLeaf(hash, proof!.salt, textOf(files, eventName(finished.seq)));
   if (canonicalJson(receiptStatement(finished, leaf)) !== canonicalJson(verified.statement)) {
     throw new Refusal(`the receipt is not of the leaf ${hex(leaf)}`, receiptName);
   }

@@ -102,11 +102,27 @@ test("an altered link, and one that was never made, are refused alike", async ()
   }
 });
 
-test("each download is in the log once, a resumed one with the one it resumes", async () => {
+test("HEAD tells a pack's size and digest, with no body, whatever Range it names; of a link that is not ours nothing", async () => {
+  const link = await linkOf(await finishedRun());
+  const head = await fetch(link.url, { method: "HEAD", headers: { range: "bytes=0-0" } });
+  expect([head.status, head.headers.get("content-length"), head.headers.get("etag")]).toEqual([
+    200,
+    String(link.bytes),
+    `"${link.sha256}"`,
+  ]);
+  expect((await head.arrayBuffer()).byteLength).toBe(0);
+  expect((await fetch(`${link.url}x`, { method: "HEAD" })).status).toBe(403);
+});
+
+test("a download is in the log once, with what resumes it, what repeats it, and who only asks", async () => {
   const id = await finishedRun();
-  const path = pathOf(await linkOf(id));
+  const link = await linkOf(id);
+  const path = pathOf(link);
+  await fetch(link.url, { method: "HEAD" });
   await api.fetch(path);
   await api.fetch(path, { headers: { range: "bytes=5-" } });
+  await Promise.all(Array.from({ length: 20 }, () => api.fetch(path, { headers: { range: "bytes=0-0" } })));
+  await fetch(link.url, { method: "HEAD" });
   const asked = () =>
     api.fetch(
       "/api/pql",

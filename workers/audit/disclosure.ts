@@ -8,7 +8,7 @@
 
 import { downloadZip } from "client-zip";
 import { hex, sha256, toBytes, utf8 } from "../../shared/contract/bytes.ts";
-import { canonicalJson, type SignedBundle } from "../../shared/contract/events.ts";
+import { canonicalJson, type LoggedEvent, type SignedBundle } from "../../shared/contract/events.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import { newId } from "../../shared/contract/ids.ts";
 import type { Clock, Random } from "../../shared/contract/ports.ts";
@@ -81,6 +81,7 @@ export async function disclosureDownload(
   parts: DisclosureParts,
   token: string,
   range: { readonly from: number; readonly to: number | null } | null,
+  method: "GET" | "HEAD",
 ): Promise<DownloadAnswer> {
   const opened = await openLink(parts.linkKey.publicKey, token, parts.clock());
   if (!opened.ok) return { state: "refused", code: opened.code };
@@ -88,10 +89,16 @@ export async function disclosureDownload(
   const key = packKey(tenantId, execution_id);
   const head = await parts.bucket.head(key);
   if (head === null || hexOf(head.checksums.sha256) !== digest) return { state: "refused", code: "link_invalid" };
+  if (method === "HEAD") {
+    const held = await parts.grants(tenantId).use(jti, "asked");
+    if (held === "gone") return { state: "refused", code: "link_invalid" };
+    return { state: "ok", sha256: digest, execution_id, total: head.size, from: 0, to: head.size - 1, bytes: null };
+  }
   const from = range?.from ?? 0;
   const last = Math.min(range?.to ?? head.size - 1, head.size - 1);
   if (from > last) return { state: "range", total: head.size };
-  if ((await parts.grants(tenantId).use(jti, from > 0)) === "gone") return { state: "refused", code: "link_invalid" };
+  const used = await parts.grants(tenantId).use(jti, from > 0 ? "resumed" : "download");
+  if (used === "gone") return { state: "refused", code: "link_invalid" };
   const object = await parts.bucket.get(key, { range: { offset: from, length: last - from + 1 } });
   if (object === null) return { state: "refused", code: "link_invalid" };
   const bytes = new Uint8Array(await object.arrayBuffer());
@@ -112,8 +119,21 @@ async function storedPack(
   return head === null ? null : { sha256: hexOf(head.checksums.sha256), bytes: head.size };
 }
 
+/** The finish was answered, so its event is on its way: some 50 ms through drain and queue, where Retry-After costs 1,000. */
+const arrivalMs = { every: 25, most: 1_000 } as const;
+
+async function finishArrived(parts: DisclosureParts, tenantId: string, executionId: string): Promise<boolean> {
+  for (const end = parts.clock() + arrivalMs.most; ;) {
+    const leaves = await parts.eventsOf(tenantId, executionId);
+    if (leaves.some(({ body }) => (JSON.parse(body) as LoggedEvent).type === "mc.execution.finished")) return true;
+    if (parts.clock() >= end) return false;
+    await new Promise((resolve) => setTimeout(resolve, arrivalMs.every));
+  }
+}
+
 /** Null while the log does not hold the run's receipt under a published checkpoint. */
 async function buildPack(parts: DisclosureParts, tenantId: string, executionId: string): Promise<StoredPack | null> {
+  if (!(await finishArrived(parts, tenantId, executionId))) return null;
   await parts.sealNow(tenantId);
   const leaves = (await parts.eventsOf(tenantId, executionId)).slice(0, packEventsMax);
   const receipt = receiptOf(leaves);

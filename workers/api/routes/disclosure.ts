@@ -65,14 +65,15 @@ export function register(door: Door): void {
     }),
     problems: ["link_invalid", "link_expired"],
     handler: async ({ input, request, parts }) => {
-      const range = parseRange(request.headers.get("range"));
-      const answer = await parts.audit.disclosureDownload(input.params.token, range);
+      const method = request.method === "HEAD" ? "HEAD" : "GET";
+      const range = method === "HEAD" ? null : parseRange(request.headers.get("range"));
+      const answer = await parts.audit.disclosureDownload(input.params.token, range, method);
       if (answer.state === "refused") {
         throw new Problem(
           answer.code,
           answer.code === "link_expired"
             ? "Its 15 minutes are over."
-            : "It was not made by us, or altered, or is gone.",
+            : "It was not made by us, or altered, or is used up or gone.",
         );
       }
       if (answer.state === "range") {
@@ -80,7 +81,7 @@ export function register(door: Door): void {
       }
       const headers = {
         "content-type": "application/zip",
-        "content-length": String(answer.bytes.length),
+        "content-length": String(answer.to - answer.from + 1),
         "content-disposition": `attachment; filename="${answer.execution_id}.zip"`,
         "accept-ranges": "bytes",
         etag: `"${answer.sha256}"`,
