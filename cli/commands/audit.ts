@@ -3,13 +3,13 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { gunzipSync, gzipSync } from "node:zlib";
+import zlib from "node:zlib";
 import type { Command } from "commander";
 import { z } from "zod";
 import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import { originOf } from "../../shared/audit/checkpoint.ts";
-import type { Gzip } from "../../shared/audit/segment.ts";
+import { gzipOver } from "../../shared/audit/gzip.ts";
 import { verifyLog, type LogReader, type LogVerdict, type RememberedHead } from "../../shared/audit/verify.ts";
 import { group, leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
@@ -81,14 +81,7 @@ const replacement = (session: Session, before: PublishedKeys, now: PublishedKeys
     keyTable(session, now),
   ].join("\n");
 
-const gzip: Gzip = {
-  deflate: (bytes) => new Uint8Array(gzipSync(bytes)),
-  inflate(bytes, byteCount) {
-    const inflated = new Uint8Array(gunzipSync(bytes, { maxOutputLength: Math.max(1, byteCount) }));
-    if (inflated.length !== byteCount) throw new RangeError("a page has another size than it says");
-    return inflated;
-  },
-};
+const gzip = gzipOver(zlib);
 
 interface VerifyOptions {
   readonly dir?: string;

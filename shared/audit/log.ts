@@ -3,16 +3,16 @@
 // The order of effects and what stands where after a crash: docs/audit/RECOVERY.md.
 
 import type { Bytes } from "../contract/bytes.ts";
-import { eventColumns, type EventColumns, type LoggedEvent } from "../contract/events.ts";
+import type { EventColumns, LoggedEvent } from "../contract/events.ts";
 import type { Clock, Random } from "../contract/ports.ts";
 import { signStatement } from "../signing/bundle.ts";
 import { appendEvents, appendGap, appendReceipts, readNewEvent, type SignedReceipt } from "./append.ts";
-import { hashLeaf } from "./leaf.ts";
+import { hashLeaf, leafColumns } from "./leaf.ts";
 import { parseRange, rangeName, segmentKey } from "./layout.ts";
 import { consistencyProof, inclusionProof } from "./proofs.ts";
 import { receiptEventId, receiptStatement, type FinishedEvent } from "./receipt.ts";
 import { LogFault, prune, readTile, sealOnce, type SealParts } from "./seal.ts";
-import { readSegment } from "./segment.ts";
+import { readLeaves as readStoredLeaves } from "./segment.ts";
 import type { AppendResult, GapReport, InclusionProof, LeafRow } from "./service.ts";
 import { readHead, readLeaves, schema, setHead, type Head } from "./tables.ts";
 import { widthAt } from "./tiles.ts";
@@ -98,6 +98,7 @@ export class TenantLog {
   sealNow(): Promise<void> {
     return this.#alone(async () => {
       await this.#signReceipts();
+      this.#succeeded("receipt");
       const target = readHead(this.#parts.sql)?.size ?? 0;
       for (let round = 0; round < sealNowRoundsMax; round += 1) {
         if ((readHead(this.#parts.sql)?.sealed ?? 0) >= target) return;
@@ -204,9 +205,9 @@ export class TenantLog {
     const range = { from: row.from_seq, to: row.to_seq };
     const bytes = await bucket.get(segmentKey(head.tenant_id, range));
     if (bytes === null) throw new LogFault(`the segment ${rangeName(range)} is missing`);
-    const read = await readSegment(bytes, head.tenant_id, range, gzip);
+    const read = await readStoredLeaves(bytes, head.tenant_id, range, gzip);
     if (!read.ok) throw new LogFault(`the segment ${rangeName(range)}: ${read.reason}`);
-    return read.rows.map(({ seq, salt, body }) => ({ seq, salt, body }));
+    return read.leaves;
   }
 
   #tileReader = (head: Head) => (tile: { level: number; index: number; width: number }) =>
@@ -258,7 +259,7 @@ export class TenantLog {
     const leaves = readLeaves(sql, { from: head.indexed, to });
     if (leaves.length === 0 || leaves.at(-1)?.seq !== to - 1)
       throw new LogFault(`row ${head.indexed} is gone before it was indexed`);
-    await rows.write(leaves.map(({ body }) => eventColumns(JSON.parse(body) as LoggedEvent)));
+    await rows.write(leaves.map(({ body }) => leafColumns(body, JSON.parse(body) as LoggedEvent)));
     sql.transaction(() => {
       setHead(sql, { indexed: to });
       prune(sql, clock());
@@ -272,6 +273,13 @@ export class TenantLog {
     return result;
   }
 
+  #succeeded(work: Work): void {
+    const { sql } = this.#parts;
+    if ((readHead(sql)?.[`${work}_failures`] ?? 0) > 0) {
+      setHead(sql, { [`${work}_failures`]: 0, [`${work}_retry_at`]: null });
+    }
+  }
+
   async #attempt(work: Work, effect: () => Promise<void>): Promise<void> {
     const { sql, clock, log } = this.#parts;
     const before = readHead(sql);
@@ -280,9 +288,10 @@ export class TenantLog {
     if (retryAt !== null && retryAt > clock()) return;
     try {
       await effect();
-      if (before[`${work}_failures`] > 0) setHead(sql, { [`${work}_failures`]: 0, [`${work}_retry_at`]: null });
+      this.#succeeded(work);
     } catch (error) {
-      const failures = before[`${work}_failures`] + 1;
+      // Read again: a part of the work may have succeeded, and that ended the row of failures before this one.
+      const failures = (readHead(sql) ?? before)[`${work}_failures`] + 1;
       setHead(sql, {
         [`${work}_failures`]: failures,
         [`${work}_retry_at`]: clock() + Math.min(retryMs.most, retryMs.first * 2 ** Math.min(failures - 1, 16)),

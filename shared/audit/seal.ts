@@ -2,7 +2,7 @@
 // the bucket, each put if absent. The order of effects and what stands where after a crash: docs/audit/RECOVERY.md.
 // Called by shared/audit/log.ts, one at a time.
 
-import { bytesEqual, sha256Hex, toBytes, utf8, type Bytes } from "../contract/bytes.ts";
+import { sha256Hex, toBytes, utf8, type Bytes } from "../contract/bytes.ts";
 import { canonicalJson, type LoggedEvent } from "../contract/events.ts";
 import type { Bucket, Log, Sql } from "../contract/ports.ts";
 import { signStatement } from "../signing/bundle.ts";
@@ -10,7 +10,7 @@ import type { Signer } from "../signing/keys.ts";
 import { originOf, signCheckpoint } from "./checkpoint.ts";
 import { manifestKey, segmentKey, tileKey, type Range } from "./layout.ts";
 import { manifestStatement } from "./manifest.ts";
-import { readSegment, rowOf, segmentBodyBytesMax, segmentRowsMax, writeSegment, type Gzip } from "./segment.ts";
+import { rowOf, segmentBodyBytesMax, segmentFault, segmentRowsMax, writeSegment, type Gzip } from "./segment.ts";
 import type { LeafRow } from "./service.ts";
 import {
   liveFrontier,
@@ -178,31 +178,13 @@ async function putSegment(
   } catch (error) {
     if (!(error instanceof StoredOtherwise)) throw error;
     const stored = await parts.bucket.get(key);
-    if (stored === null || !(await holdsRows(stored, tenantId, range, leaves, parts.gzip))) throw error;
+    if (stored === null || segmentFault(stored, tenantId, range, leaves.map(rowOf), parts.gzip) !== null) throw error;
     parts.log("warn", "the segment stands with the same rows in other bytes; taken as it is", {
       tenant_id: tenantId,
       key,
     });
     return { sha256: await sha256Hex(stored), byteCount: stored.length };
   }
-}
-
-async function holdsRows(
-  stored: Bytes,
-  tenantId: string,
-  range: Range,
-  leaves: readonly LeafRow[],
-  gzip: Gzip,
-): Promise<boolean> {
-  const read = await readSegment(stored, tenantId, range, gzip);
-  if (!read.ok) return false;
-  return read.rows.every((row, at) => {
-    const { salt, ...columns } = row;
-    const leaf = leaves[at];
-    if (leaf === undefined || !bytesEqual(salt, leaf.salt)) return false;
-    const { salt: _, ...expected } = rowOf(leaf);
-    return canonicalJson(columns) === canonicalJson(expected);
-  });
 }
 
 /** Resolves to the digest once `bytes` are durable under `key`, put now or before. */
@@ -229,6 +211,9 @@ function advance(sql: Sql, range: Range, now: number): void {
     pending_frontier: null,
     pending_checkpoint: null,
     pending_manifest: null,
+    // Here and not with the caller: whoever sealed, on demand too, the next seal has no failure to wait for.
+    seal_failures: 0,
+    seal_retry_at: null,
   });
   prune(sql, now);
 }

@@ -1,5 +1,6 @@
 // The verifier against every kind of change to every kind of artifact: delete, edit, reorder, append, sign again.
 
+import { parquetMetadata } from "hyparquet";
 import { beforeAll, describe, expect, test } from "vitest";
 import { gzip, sha256 } from "../../workers/audit/hashing.ts";
 import { eventAt, seeded, tenantId } from "../../test/simulation/audit-events.ts";
@@ -201,12 +202,7 @@ describe("what was changed is TAMPERED, the row named", () => {
 
   test.each(edits)("a row %s, with a manifest that the log's own key signed for that segment", async (_, edit) => {
     const segment = written(ranges[1], edit(await rowsOf(ranges[1])));
-    const manifest = await resigned(ranges[1], async (statement) => ({
-      ...withPredicate(statement, { segment_bytes: segment.length }),
-      subject: [{ name: statement.subject[0]!.name, digest: { sha256: await sha256Hex(segment) } }],
-    }));
-    const verdict = await verify({ segments: { [ranges[1]]: segment }, manifests: { [ranges[1]]: manifest } });
-    expect(verdict).toMatchObject({ verdict: "TAMPERED", size: 300 });
+    expect(await verifySigned(ranges[1], segment)).toMatchObject({ verdict: "TAMPERED", size: 300 });
   });
 
   test("a row of a full tile is named by the tile, where the row does not contradict itself", async () => {
@@ -227,15 +223,59 @@ describe("what was changed is TAMPERED, the row named", () => {
     const rows = await rowsOf(ranges[1]);
     const lying = rows.map((row) => (row.seq === 304 ? lieAbout(row, "wrong_rule") : row));
     const segment = written(ranges[1], lying);
-    const manifest = await resigned(ranges[1], async (statement) => ({
-      ...withPredicate(statement, { segment_bytes: segment.length }),
-      subject: [{ name: statement.subject[0]!.name, digest: { sha256: await sha256Hex(segment) } }],
-    }));
-    expect(await verify({ segments: { [ranges[1]]: segment }, manifests: { [ranges[1]]: manifest } })).toMatchObject({
+    expect(await verifySigned(ranges[1], segment)).toMatchObject({
       verdict: "TAMPERED",
       reason: expect.stringContaining("column rule"),
       first_bad: { row: 304, range: ranges[1] },
     });
+  });
+
+  async function verifySigned(range: string, segment: Bytes): Promise<LogVerdict> {
+    const manifest = await resigned(range, async (statement) => ({
+      ...withPredicate(statement, { segment_bytes: segment.length }),
+      subject: [{ name: statement.subject[0]!.name, digest: { sha256: await sha256Hex(segment) } }],
+    }));
+    return await verify({ segments: { [range]: segment }, manifests: { [range]: manifest } });
+  }
+  const refusedAsWhole = {
+    verdict: "TAMPERED",
+    size: 0,
+    reason: expect.stringContaining("not what its rows make") as string,
+    first_bad: { row: null, range: ranges[0] },
+  };
+
+  /** The bytes in the footer that tools read before any row; a lie of the same length, wherever it stands. */
+  const lies: [string, string, string][] = [
+    ["least and greatest type, by which DuckDB skips row groups", "mc.policy.de", "zz.policy.de"],
+    ["least and greatest package", "tools/sbom-inven", "aaaaa/sbom-inven"],
+    ["maker", "maestro-conductor", "maestro-pretender"],
+  ];
+  test.each(lies)("a footer that lies about the %s, though the log's own key signed it", async (_, truth, lie) => {
+    const forged = Buffer.from(segmentOf(ranges[0]));
+    const footer = forged.length - 8 - forged.readUInt32LE(forged.length - 8);
+    expect(forged.indexOf(truth, footer)).toBeGreaterThan(0);
+    for (let at = forged.indexOf(truth, footer); at >= 0; at = forged.indexOf(truth, at + 1)) forged.write(lie, at);
+    expect(await verifySigned(ranges[0], new Uint8Array(forged))).toMatchObject(refusedAsWhole);
+  });
+
+  test("a bloom filter that hides every id, though the log's own key signed it", async () => {
+    const forged = new Uint8Array(segmentOf(ranges[0]));
+    const { bloom_filter_offset: offset, bloom_filter_length: length } = parquetMetadata(
+      forged.buffer,
+    ).row_groups[0]!.columns.find(({ meta_data: chunk }) => chunk?.path_in_schema[0] === "event_id")!.meta_data!;
+    forged.fill(0, Number(offset) + 20, Number(offset) + Number(length));
+    expect(await verifySigned(ranges[0], forged)).toMatchObject(refusedAsWhole);
+  });
+
+  test("a manifest in another spelling, which says something else to a reader that takes the first of two members", async () => {
+    const text = utf8Text(manifestOf(ranges[1]));
+    for (const other of [text.replace("{", '{"dsseEnvelope":{},'), ` ${text}`, `${text}\n`]) {
+      expect(await verify({ manifests: { [ranges[1]]: utf8(other) } })).toMatchObject({
+        verdict: "TAMPERED",
+        size: 300,
+      });
+    }
+    expect(await verify({ manifests: { [ranges[1]]: new Uint8Array([0xff]) } })).toMatchObject({ verdict: "TAMPERED" });
   });
 
   test.each([ranges[0], ranges[1], ranges[2]])("any flipped byte of the segment %s", async (range) => {
@@ -284,7 +324,7 @@ describe("what was changed is TAMPERED, the row named", () => {
     expect((await verifyLog(changed({}), { ...options, keys: young })).verdict).toBe("TAMPERED");
   });
 
-  const lies: [string, Record<string, unknown>][] = [
+  const claims: [string, Record<string, unknown>][] = [
     ["range", { from: 301 }],
     ["row count", { row_count: 8 }],
     ["tree size", { tree_size: 310 }],
@@ -295,7 +335,7 @@ describe("what was changed is TAMPERED, the row named", () => {
     ["format", { schema_version: 2 }],
     ["size", { segment_bytes: 1 }],
   ];
-  test.each(lies)("a manifest that lies about its %s, signed by the log's own key", async (_, change) => {
+  test.each(claims)("a manifest that lies about its %s, signed by the log's own key", async (_, change) => {
     const manifest = await resigned(ranges[1], (statement) => withPredicate(statement, change));
     expect(await verify({ manifests: { [ranges[1]]: manifest } })).toMatchObject({ verdict: "TAMPERED", size: 300 });
   });

@@ -1,17 +1,19 @@
 // Verifies a tenant's log offline, from what was published: every segment present, rows → leaves → root → checkpoint →
-// signatures, every typed column recomputed from the leaf's bytes. `maestro audit verify` hands in a reader over the
+// signatures, every typed column recomputed from the leaf's bytes, every byte of the file from its rows. `maestro audit verify` hands in a reader over the
 // API or a folder, and the head that it remembers. Memory is one segment; nothing here trusts the service.
 
 import { bytesEqual, hex, sha256Hex, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
 import { eventColumns } from "../contract/events.ts";
 import type { PublishedKeys } from "../contract/http-audit.ts";
 import { verifyBundle } from "../signing/bundle.ts";
+import { parseCanonical } from "../signing/canonical.ts";
 import { checkpointKeys, keyFor } from "../signing/published.ts";
 import { openCheckpoint, originOf, type Checkpoint } from "./checkpoint.ts";
 import { hashLeaf, parseLeaf, saltBytes } from "./leaf.ts";
 import { parseRange, rangeName, type Range } from "./layout.ts";
 import { readManifest, type ManifestPredicate } from "./manifest.ts";
-import { readSegment, type Gzip, type SegmentRow } from "./segment.ts";
+import { readLeaves, readSegment, segmentColumns, segmentFault, type Gzip, type SegmentRow } from "./segment.ts";
+import type { LeafRow } from "./service.ts";
 import { tilePath, tileWidth } from "./tiles.ts";
 import { appendLeafHash, emptyFrontier, hashBytes, rootOf, type Frontier, type Sha256 } from "./tree.ts";
 
@@ -103,6 +105,10 @@ export async function verifyLog(reader: LogReader, options: VerifyOptions): Prom
   }
 }
 
+/** The first column, but salt and body, in which the rows differ. */
+const otherColumn = (row: SegmentRow, expected: SegmentRow): string | null =>
+  segmentColumns.find(({ name, type }) => type !== "BYTE_ARRAY" && row[name] !== expected[name])?.name ?? null;
+
 class Verification {
   readonly #reader: LogReader;
   readonly #options: VerifyOptions;
@@ -176,10 +182,12 @@ class Verification {
 
   async #range(range: Range, previous: Range | null, total: number): Promise<Checkpoint> {
     const { manifest, tree, segmentSha256 } = await this.#manifest(range, previous);
-    const rows = await this.#segment(range, manifest, segmentSha256);
-    const { sha256, remembered, onProgress } = this.#options;
-    for (const row of rows) {
-      this.#checkRow(row, range);
+    const { bytes, leaves } = await this.#segment(range, manifest, segmentSha256);
+    const { tenantId, gzip, sha256, remembered, onProgress } = this.#options;
+    const rows: SegmentRow[] = [];
+    for (const leaf of leaves) {
+      const row = this.#nextRow(leaf, range);
+      rows.push(row);
       appendLeafHash(sha256, this.#frontier, hashLeaf(sha256, row.salt, row.body));
       if (this.#frontier.size === remembered?.size && hex(rootOf(sha256, this.#frontier)) !== remembered.root_sha256) {
         throw new Bad("DIVERGED", `the first ${remembered.size} rows are not the ones remembered`, null, range);
@@ -191,6 +199,9 @@ class Verification {
     if (!bytesEqual(rootOf(sha256, this.#frontier), tree.root)) {
       throw new Bad("TAMPERED", "the rows do not lead to the signed root", await this.#firstOtherLeaf(rows), range);
     }
+    // The leaves are the signed ones: now the rest of the file, which tools read and search, must follow from them.
+    const fault = segmentFault(bytes, tenantId, range, rows, gzip);
+    if (fault !== null) throw await this.#columnFault(bytes, rows, range, fault);
     this.provenSize = this.#frontier.size;
     onProgress?.(this.#frontier.size, total);
     return tree;
@@ -202,12 +213,8 @@ class Verification {
   ): Promise<{ manifest: ManifestPredicate; tree: Checkpoint; segmentSha256: string }> {
     const bytes = await this.#reader.manifest(rangeName(range));
     if (bytes === null) throw new Bad("GAP", "the manifest is not there", range.from, range);
-    let bundle: unknown;
-    try {
-      bundle = JSON.parse(utf8Text(bytes));
-    } catch {
-      throw new Bad("TAMPERED", "the manifest is not JSON", null, range);
-    }
+    const bundle = parseCanonical(this.#text(bytes, range));
+    if (bundle === undefined) throw new Bad("TAMPERED", "the manifest is not canonical JSON (RFC 8785)", null, range);
     const verified = await verifyBundle(bundle, this.#manifestKey);
     if (!verified.ok) throw new Bad("TAMPERED", `the manifest: ${verified.reason}`, null, range);
     const read = readManifest(verified.statement, this.#options.tenantId, range);
@@ -223,44 +230,71 @@ class Verification {
     return { manifest: read.predicate, tree, segmentSha256: read.segmentSha256 };
   }
 
-  async #segment(range: Range, manifest: ManifestPredicate, segmentSha256: string): Promise<SegmentRow[]> {
-    const bytes = await this.#reader.segment(rangeName(range));
-    if (bytes === null) throw new Bad("GAP", "the segment is not there", range.from, range);
-    const isSigned = bytes.length === manifest.segment_bytes && (await sha256Hex(bytes)) === segmentSha256;
-    const read = await readSegment(toBytes(bytes), this.#options.tenantId, range, this.#options.gzip);
-    if (!isSigned) {
-      const reason = "the segment is not the one that the manifest is about";
-      throw new Bad("TAMPERED", reason, read.ok ? await this.#firstBadRow(read.rows, range) : null, range);
+  #text(bytes: Uint8Array, range: Range): string {
+    try {
+      return utf8Text(bytes);
+    } catch {
+      throw new Bad("TAMPERED", "the manifest is not UTF-8", null, range);
     }
-    if (!read.ok) throw new Bad("TAMPERED", read.reason, null, range);
-    return read.rows;
   }
 
-  #checkRow(row: SegmentRow, range: Range): void {
+  async #segment(
+    range: Range,
+    manifest: ManifestPredicate,
+    segmentSha256: string,
+  ): Promise<{ bytes: Bytes; leaves: LeafRow[] }> {
+    const stored = await this.#reader.segment(rangeName(range));
+    if (stored === null) throw new Bad("GAP", "the segment is not there", range.from, range);
+    const bytes = toBytes(stored);
+    const isSigned = bytes.length === manifest.segment_bytes && (await sha256Hex(bytes)) === segmentSha256;
+    const { tenantId, gzip } = this.#options;
+    if (!isSigned) {
+      const reason = "the segment is not the one that the manifest is about";
+      const other = await readSegment(bytes, tenantId, range, gzip);
+      throw new Bad("TAMPERED", reason, other.ok ? await this.#firstBadRow(other.rows, range) : null, range);
+    }
+    const read = await readLeaves(bytes, tenantId, range, gzip);
+    if (!read.ok) throw new Bad("TAMPERED", read.reason, null, range);
+    return { bytes, leaves: read.leaves };
+  }
+
+  #nextRow(leaf: LeafRow, range: Range): SegmentRow {
     const seq = this.#frontier.size;
-    this.#checkLeaf(row, seq, range);
+    const row = this.#rowOf(leaf, seq, range);
     if (row.logged_at < this.#loggedAt)
       throw new Bad("TAMPERED", `row ${seq} was logged before the row ahead of it`, seq, range);
     this.#loggedAt = row.logged_at;
+    return row;
   }
 
-  #checkLeaf(row: SegmentRow, seq: number, range: Range): void {
+  /** What a segment has to say about this leaf. */
+  #rowOf({ salt, body }: Pick<LeafRow, "salt" | "body">, seq: number, range: Range): SegmentRow {
     const bad = (reason: string): Bad => new Bad("TAMPERED", `row ${seq}: ${reason}`, seq, range);
-    if (row.salt.length !== saltBytes) throw bad("the salt has not 16 bytes");
-    const leaf = parseLeaf(row.body);
+    if (salt.length !== saltBytes) throw bad("the salt has not 16 bytes");
+    const leaf = parseLeaf(body);
     if (!leaf.ok) throw bad(leaf.reason);
     if (leaf.event.seq !== seq) throw bad(`the leaf is that of row ${leaf.event.seq}`);
     if (leaf.event.tenant_id !== this.#options.tenantId) throw bad("the leaf is another tenant's");
-    for (const [name, value] of Object.entries(eventColumns(leaf.event))) {
-      if (row[name as keyof SegmentRow] !== value) throw bad(`the column ${name} is not what the leaf says`);
+    return { ...eventColumns(leaf.event, leaf.attrs), salt, body };
+  }
+
+  /** Of a signed segment whose leaves are right: the first column that is not what its leaf says, else what else is wrong. */
+  async #columnFault(bytes: Bytes, rows: readonly SegmentRow[], range: Range, fault: string): Promise<Bad> {
+    const read = await readSegment(bytes, this.#options.tenantId, range, this.#options.gzip);
+    if (!read.ok) return new Bad("TAMPERED", read.reason, null, range);
+    for (const [at, row] of read.rows.entries()) {
+      const name = otherColumn(row, rows[at]!);
+      if (name === null) continue;
+      return new Bad("TAMPERED", `row ${row.seq}: the column ${name} is not what the leaf says`, row.seq, range);
     }
+    return new Bad("TAMPERED", `the segment is not what its rows make: ${fault}`, null, range);
   }
 
   /** Of a segment that is not the signed one: the first row that contradicts itself, else the first that the tiles do not know. */
   async #firstBadRow(rows: readonly SegmentRow[], range: Range): Promise<number | null> {
     for (const [at, row] of rows.entries()) {
       try {
-        this.#checkLeaf(row, range.from + at, range);
+        if (otherColumn(row, this.#rowOf(row, range.from + at, range)) !== null) return range.from + at;
       } catch (error) {
         if (error instanceof Bad) return range.from + at;
         throw error;

@@ -252,7 +252,8 @@ export interface EventColumns {
   readonly attrs: string;
 }
 
-export function eventColumns(event: LoggedEvent): EventColumns {
+/** `attrs`: the RFC 8785 text of the attributes, from who has it already. */
+export function eventColumns(event: LoggedEvent, attrs = canonicalJson(event.attributes)): EventColumns {
   const attributes: Readonly<Record<string, unknown>> = event.attributes;
   const text = (key: string): string | null => {
     const value = attributes[key];
@@ -280,6 +281,6 @@ export function eventColumns(event: LoggedEvent): EventColumns {
     action: text("action"),
     units: integer("units"),
     duration_ms: integer("duration_ms"),
-    attrs: canonicalJson(event.attributes),
+    attrs,
   };
 }

@@ -27,10 +27,11 @@ export const sha256Digest = z
   .regex(/^[0-9a-f]{64}$/, "a digest is 64 lower-case hex digits (SHA-256)")
   .openapi({ example: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" });
 
-/** RFC 3339, UTC, milliseconds. */
+/** RFC 3339, UTC, milliseconds; a time that exists, from 1970 to 9999. */
 export const timestamp = z
   .string()
   .regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/, "a time is RFC 3339 in UTC with milliseconds")
+  .refine((text) => Date.parse(text) >= 0 && new Date(text).toISOString() === text, "there is no such time")
   .openapi({ example: "2026-04-13T16:00:00.000Z" });
 
 export const tenantId = z.uuid().openapi({ example: "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001" });

@@ -4,6 +4,7 @@
 
 import { base64, base64Bytes, concat, utf8, utf8Text, type Bytes } from "../contract/bytes.ts";
 import { canonicalJson, signedBundle, type SignedBundle } from "../contract/events.ts";
+import { canonicalText, isTextOf, parseCanonical } from "./canonical.ts";
 import { verifySignature, type Signer } from "./keys.ts";
 import { inTotoStatement, type Statement } from "./statement.ts";
 
@@ -50,7 +51,8 @@ export async function verifyBundle(
   keyOf: (kid: string) => MaybeKey | Promise<MaybeKey>,
 ): Promise<BundleVerdict> {
   const parsed = signedBundle.safeParse(bundle);
-  if (!parsed.success) return refused("not a signed bundle of the expected shape");
+  if (!parsed.success || !isTextOf(canonicalText(bundle), parsed.data))
+    return refused("not a signed bundle of the expected shape");
   const { dsseEnvelope: envelope, verificationMaterial } = parsed.data;
   if (envelope.payloadType !== statementPayloadType) return refused(`the payload type is not ${statementPayloadType}`);
   const [signature, ...others] = envelope.signatures;
@@ -73,14 +75,9 @@ export async function verifyBundle(
   if (!(await verifySignature(key, signatureBytes, preAuthEncoding(statementPayloadType, payload)))) {
     return refused("the signature does not verify");
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-    if (canonicalJson(value) !== text) return refused("the payload is not canonical JSON (RFC 8785)");
-  } catch {
-    return refused("the payload is not JSON");
-  }
+  const value = parseCanonical(text);
+  if (value === undefined) return refused("the payload is not canonical JSON (RFC 8785)");
   const statement = inTotoStatement.safeParse(value);
-  if (!statement.success) return refused("the payload is not an in-toto statement");
+  if (!statement.success || !isTextOf(text, statement.data)) return refused("the payload is not an in-toto statement");
   return { ok: true, kid: signature.keyid, statement: statement.data };
 }

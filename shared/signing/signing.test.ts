@@ -180,6 +180,7 @@ describe("bundles", () => {
     const refusals: [unknown, RegExp][] = [
       [null, /shape/],
       [{ ...bundle, extra: 1 }, /shape/],
+      [JSON.parse(JSON.stringify(bundle).replace("{", '{"__proto__":{},')), /shape/],
       [{ ...bundle, mediaType: "application/vnd.dev.sigstore.bundle+json;version=0.2" }, /shape/],
       [withEnvelope({ payloadType: "text/plain" }), /payload type/],
       [withEnvelope({ signatures: [] }), /shape/],
@@ -224,6 +225,10 @@ describe("bundles", () => {
       [canonicalJson({ ...claim, subject: [] }), /statement/],
       [canonicalJson({ ...claim, _type: "https://in-toto.io/Statement/v0.1" }), /statement/],
       ["not json", /JSON/],
+      // Schemas, strict ones too, pass over this member, which is signed all the same.
+      [text.replace('"predicate":{', '"predicate":{"__proto__":{"a":1},'), /statement/],
+      [text.replace('"predicate":', '"__proto__":{},"predicate":'), /canonical|statement/],
+      [text.replace('"outcome":"succeeded"', '"outcome":"\\ud800"'), /canonical/],
     ];
     for (const [signed, reason] of refusals) {
       expect(await verifyBundle(await sign(signed), keyOf)).toEqual({

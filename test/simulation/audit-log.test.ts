@@ -280,6 +280,27 @@ describe("sealing", () => {
     await expectWhole(world, texts);
   });
 
+  test("on demand ends the wait that failures before it set, so that the next rows are not late", async () => {
+    const world = new World(keys, 13);
+    const texts = textsOf(9, seeded(13));
+    world.log.append(tenantId, texts.slice(0, 6));
+    world.faults.fails = (name) => (name === "bucket.put" ? "before" : null);
+    world.now += 2_000;
+    for (let at = 0; at < 9; at += 1) {
+      world.now = Math.max(world.now, world.log.nextDue()!);
+      await world.log.runDue();
+    }
+    expect(world.log.nextDue()).toBe(world.now + 60_000);
+    world.faults.fails = () => null;
+    await world.log.sealNow();
+    world.log.append(tenantId, texts.slice(6, 8));
+    await world.log.index();
+    expect(world.log.nextDue()).toBe(world.now + 1_000);
+    world.log.append(tenantId, texts.slice(8));
+    await world.settle();
+    await expectWhole(world, texts);
+  });
+
   test("stands still and says so where another object lies under its key, and overwrites nothing", async () => {
     const world = new World(keys, 5);
     world.log.append(tenantId, textsOf(1, seeded(5)));
@@ -290,6 +311,20 @@ describe("sealing", () => {
     expect(world.objects.get(key)).toBe(foreign);
     expect(world.log.checkpoint()).toBeNull();
     expect([...world.objects.keys()]).toEqual([key]);
+  });
+
+  test("does not take a segment with the same rows and other statistics", async () => {
+    const world = new World(keys, 14);
+    world.log.append(tenantId, textsOf(4, seeded(14)));
+    world.faults.fails = (name) => (name === "bucket.put" ? "after" : null);
+    await expect(world.log.sealNow()).rejects.toThrow("answer lost");
+    world.faults.fails = () => null;
+    const [key, segment] = [...world.objects].find(([name]) => name.endsWith(".parquet"))!;
+    const forged = Buffer.from(segment);
+    forged.write("zz", forged.lastIndexOf("mc.execution"));
+    world.objects.set(key, new Uint8Array(forged));
+    await expect(world.log.sealNow()).rejects.toThrow("holds");
+    expect(world.log.checkpoint()).toBeNull();
   });
 
   test("takes a segment with the same rows in other bytes, as a crash before an upgrade of zlib leaves it", async () => {

@@ -13,6 +13,7 @@ import { leafHash, verifyInclusion } from "../../shared/audit/tree.ts";
 import { openCheckpoint } from "../../shared/audit/checkpoint.ts";
 import { checkpointKeys } from "../../shared/signing/published.ts";
 import { eventAt, seeded } from "../simulation/audit-events.ts";
+import { sweepLogs } from "../../workers/audit/activity.ts";
 import worker from "../../workers/audit/index.ts";
 import { partsOf } from "../../workers/audit/compose.ts";
 import type { Env } from "../../workers/audit/env.ts";
@@ -95,6 +96,20 @@ describe("the AuditLog object", () => {
     expect(await log.sweep()).toBe(false);
   });
 
+  test("whose alarm was lost seals nothing any more, until the cron has swept it", async () => {
+    const log = logOf(tenantId);
+    await log.append(events(3, 11).map((event) => eventText(event)));
+    const alarmOf = (): Promise<number | null> =>
+      runInDurableObject(stubOf(tenantId), (_, state) => state.storage.getAlarm());
+    await runInDurableObject(stubOf(tenantId), (_, state) => state.storage.deleteAlarm());
+    expect(await runDurableObjectAlarm(stubOf(tenantId))).toBe(false);
+    expect([await alarmOf(), await log.checkpoint()]).toEqual([null, null]);
+    // The note in Postgres, which is out of reach here, is tested in test/contract/audit-sweep.test.ts.
+    await sweepLogs({ ...partsOf(bound), activity: { sweep: async (sweep) => void (await sweep(tenantId)) } });
+    while ((await log.checkpoint()) === null) expect(await runDurableObjectAlarm(stubOf(tenantId))).toBe(true);
+    expect(await verify(tenantId)).toMatchObject({ verdict: "VERIFIED-TO", size: 4 });
+  });
+
   test("of one tenant takes no other tenant's events", async () => {
     await runInDurableObject(stubOf(otherId), async (object) => {
       const log = object as unknown as AuditLogApi;
@@ -123,6 +138,18 @@ describe("the consumers", () => {
     await logOf(otherId).sealNow();
     expect(await verify(tenantId)).toMatchObject({ verdict: "VERIFIED-TO", size: 8 });
     expect(await verify(otherId)).toMatchObject({ verdict: "VERIFIED-TO", size: 4 });
+    expect((await bound.AUDIT_BUCKET.list({ prefix: "dead-letters/" })).objects).toHaveLength(1);
+  });
+
+  test("tell an event of a time that never was to be lost, and the log goes on to be sealed", async () => {
+    const [bad, ...good] = events(3, 12);
+    const result = await deliver("mc-audit-0", [
+      JSON.stringify([{ ...bad!, occurred_at: "2026-13-45T99:99:99.999Z" }, ...good]),
+    ]);
+    expect(result.explicitAcks).toEqual(["message-0"]);
+    await logOf(tenantId).sealNow();
+    // Two events, the receipt of the run that one of them ends, and the gap.
+    expect(await verify(tenantId)).toMatchObject({ verdict: "VERIFIED-TO", size: 4 });
     expect((await bound.AUDIT_BUCKET.list({ prefix: "dead-letters/" })).objects).toHaveLength(1);
   });
 

@@ -4,7 +4,9 @@
 
 import { sql } from "drizzle-orm";
 import type { Clock, Log } from "../../shared/contract/ports.ts";
-import { inBatch, type Database } from "../../shared/tenancy/database.ts";
+import type { AuditLogApi } from "../../shared/audit/service.ts";
+import { errorName } from "../../shared/outbox/drain.ts";
+import { inBatch, isUnavailable, type Database } from "../../shared/tenancy/database.ts";
 
 const noteEveryMs = 60_000;
 const notedTenantsMax = 10_000;
@@ -21,8 +23,11 @@ export interface Activity {
 
 export function postgresActivity(database: Database, clock: Clock, log: Log): Activity {
   const noted = new Map<string, number>();
+  // An outage passes. Anything else (a table, a grant, the statement itself) is for a person, or the net is not there.
   const failed = (what: string, error: unknown): void =>
-    log("warn", what, { error: error instanceof Error ? error.name : typeof error });
+    isUnavailable(error)
+      ? log("warn", what, { error: errorName(error) })
+      : log("error", what, { alarm: true, error: errorName(error) });
   return {
     async note(tenantIds) {
       const now = clock();
@@ -62,3 +67,20 @@ export function postgresActivity(database: Database, clock: Clock, log: Log): Ac
     },
   };
 }
+
+export interface SweepParts {
+  readonly activity: Pick<Activity, "sweep">;
+  readonly auditLog: (tenantId: string) => Pick<AuditLogApi, "sweep">;
+  readonly log: Log;
+}
+
+/** The cron's work: one log that cannot be swept keeps no other waiting. */
+export const sweepLogs = ({ activity, auditLog, log }: SweepParts): Promise<void> =>
+  activity.sweep(async (tenantId) => {
+    try {
+      return await auditLog(tenantId).sweep();
+    } catch (error) {
+      log("error", "a log could not be swept", { tenant_id: tenantId, error: errorName(error) });
+      return false;
+    }
+  });

@@ -10,6 +10,17 @@ const next = seeded(1);
 const eventsOf = (tenant: string, count: number, from = 0) =>
   Array.from({ length: count }, (_, at) => eventAt((from + at) * 3, next, tenant));
 
+/** Fits the catalogue, and has no canonical text: half of a character. */
+const receiptOf = (event: object): object => {
+  const run = { execution_id: `exe_${"0".repeat(26)}`, package: "a", version: "1.0.0", channel: "stable" };
+  const receipt = {
+    mediaType: "application/vnd.dev.sigstore.bundle.v0.3+json",
+    verificationMaterial: { publicKey: { hint: "k" } },
+    dsseEnvelope: { payloadType: "x", payload: "", signatures: [{ sig: "\ud800", keyid: "k" }] },
+  };
+  return { ...event, type: "mc.receipt.signed", attributes: { ...run, outcome: "succeeded", receipt } };
+};
+
 interface Outcome {
   readonly acks: string[];
   readonly retries: Map<string, number>;
@@ -96,6 +107,33 @@ describe("a batch", () => {
           message_sha256: [...kept.keys()][0],
         },
       ],
+    ]);
+  });
+
+  test.each([
+    [
+      "a time that never was",
+      (event: string) => event.replace(/"occurred_at":"[^"]*"/, '"occurred_at":"2026-02-30T10:00:00.000Z"'),
+    ],
+    [
+      "a member that schemas pass over",
+      (event: string) => event.replace('"attributes":{', '"attributes":{"__proto__":{"a":1},'),
+    ],
+    ["a text that JSON cannot carry", (event: string) => JSON.stringify(receiptOf(JSON.parse(event) as object))],
+  ])("with an event of %s tells the tenant that it is lost, as a message and as a dead letter", async (_, change) => {
+    const [bad, good] = eventsOf(tenantId, 2);
+    const text = JSON.stringify(bad);
+    expect(change(text)).not.toBe(text);
+    const body = `[${change(text)},${JSON.stringify(good)}]`;
+    await consume(messages(body), parts);
+    await consumeDead(messages(body), parts);
+    expect(outcome.acks).toEqual(["m0", "m0"]);
+    const ids = (appended.get(tenantId) ?? []).map((logged) => (JSON.parse(logged) as { id: string }).id);
+    expect(ids).toEqual([good!.id, good!.id]);
+    const gap = { rule: "refused_event", event_ids: [bad!.id], event_count: 1, message_sha256: [...kept.keys()][0] };
+    expect(gaps).toEqual([
+      [tenantId, gap],
+      [tenantId, gap],
     ]);
   });
 

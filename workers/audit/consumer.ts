@@ -3,10 +3,11 @@
 // tenant's trouble holds no other up. Called by index.ts.
 
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
-import { canonicalJson, eventBytesMax, parseEvent } from "../../shared/contract/events.ts";
+import { eventBytesMax, parseEvent } from "../../shared/contract/events.ts";
 import { idPattern } from "../../shared/contract/ids.ts";
 import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
 import type { Log } from "../../shared/contract/ports.ts";
+import { canonicalText, isTextOf } from "../../shared/signing/canonical.ts";
 import { ownTypes } from "../../shared/audit/append.ts";
 import type { AuditLogApi, GapReport } from "../../shared/audit/service.ts";
 import type { Activity } from "./activity.ts";
@@ -66,9 +67,11 @@ export function readMessage(body: unknown): ReadMessage {
   };
   for (const value of values as unknown[]) {
     const parsed = parseEvent(value);
-    const text = parsed.ok ? canonicalJson(parsed.event) : "";
+    const text = canonicalText(value);
     if (
       parsed.ok &&
+      text !== null &&
+      isTextOf(text, parsed.event) &&
       !ownTypes.includes(parsed.event.type) &&
       parsed.event.tenant_id === parsed.event.tenant_id.toLowerCase() &&
       utf8(text).length <= eventBytesMax

@@ -3,6 +3,7 @@
 
 import { auditLogObject } from "../../durable-objects/audit-log.ts";
 import { disclosureGrantsObject } from "../../durable-objects/disclosure-grants.ts";
+import { sweepLogs } from "./activity.ts";
 import { auditLogParts, disclosureGrantsParts, partsOf } from "./compose.ts";
 import { consume, consumeDead, deadQueue } from "./consumer.ts";
 import type { Env } from "./env.ts";
@@ -20,17 +21,6 @@ export default {
   },
 
   async scheduled(_controller, env) {
-    const { activity, auditLog, log } = partsOf(env);
-    await activity.sweep(async (tenantId) => {
-      try {
-        return await auditLog(tenantId).sweep();
-      } catch (error) {
-        log("error", "a log could not be swept", {
-          tenant_id: tenantId,
-          error: error instanceof Error ? error.name : typeof error,
-        });
-        return false;
-      }
-    });
+    await sweepLogs(partsOf(env));
   },
 } satisfies ExportedHandler<Env>;

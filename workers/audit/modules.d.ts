@@ -6,6 +6,10 @@ declare module "node:crypto" {
   };
 }
 declare module "node:zlib" {
-  export function gzipSync(data: Uint8Array, options: { level: number }): Uint8Array;
-  export function gunzipSync(data: Uint8Array, options: { maxOutputLength: number }): Uint8Array;
+  const zlib: {
+    gzipSync(data: Uint8Array, options: { level: number }): Uint8Array;
+    inflateRawSync(data: Uint8Array, options: { maxOutputLength: number; info: true }): unknown;
+    crc32(data: Uint8Array): number;
+  };
+  export default zlib;
 }

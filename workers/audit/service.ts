@@ -66,8 +66,9 @@ export class AuditService extends WorkerEntrypoint<Env> implements AuditServiceA
   async disclosureDownload(
     token: string,
     range: { readonly from: number; readonly to: number | null } | null,
+    method: "GET" | "HEAD",
   ): Promise<DownloadAnswer> {
-    return await disclosureDownload(await this.#parts.disclosure(), token, range);
+    return await disclosureDownload(await this.#parts.disclosure(), token, range, method);
   }
 
   get #parts(): Parts {

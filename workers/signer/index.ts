@@ -44,7 +44,11 @@ export class SignerService extends WorkerEntrypoint<Env> implements SignerServic
   }
 
   #signer(): Promise<Signer> {
-    signer ??= importSigner(this.env.RELEASE_KEY, "P-256");
+    // A failed import is not remembered: the next call tries again.
+    signer ??= importSigner(this.env.RELEASE_KEY, "P-256").catch((error: unknown) => {
+      signer = undefined;
+      throw error;
+    });
     return signer;
   }
 }
