@@ -47,6 +47,7 @@ const problemShape = z.looseObject({
   request_id: z.string().optional().catch(undefined),
   rule: z.string().optional().catch(undefined),
   fix: fix.nullable().optional().catch(undefined),
+  suggestion: z.string().nullable().optional().catch(undefined),
   line: z.int().min(1).optional().catch(undefined),
   column: z.int().min(1).optional().catch(undefined),
 });

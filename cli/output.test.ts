@@ -100,12 +100,14 @@ describe("maestro pql", () => {
         detail: "Expected a subject.",
         line: 2,
         column: 3,
+        suggestion: "Did you mean `executions`?",
       }),
     );
     const host = testHost({ env: { MAESTRO_API_URL: server.url, MAESTRO_API_KEY: apiKey } });
     const { code, err } = await maestro(host, "pql", "FIND\n  nothing");
     expect(code).toBe(2);
     expect(err.split("\n").slice(0, 2)).toEqual(["    nothing", "    ^"]);
+    expect(err).toContain("hint: Did you mean `executions`?");
   });
 
   test("points into long lines, and nowhere where the query has no such place", () => {

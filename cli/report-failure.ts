@@ -34,9 +34,10 @@ interface Told {
 
 function tell(error: unknown): Told {
   if (error instanceof ApiProblem) {
-    const { title, detail, code, rule, fix, action, request_id } = error.problem;
+    const { title, detail, code, rule, fix, action, suggestion, request_id } = error.problem;
     const lines: string[] = [];
     if (detail !== undefined) lines.push(printable(detail));
+    if (suggestion) lines.push(`hint: ${printable(suggestion)}`);
     if (rule !== undefined) lines.push(`rule: ${printable(rule)}`);
     const command = fix ? commandOfFix(fix) : null;
     if (fix) {
