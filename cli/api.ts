@@ -1,5 +1,5 @@
-// The API as `maestro` calls it: one function a route, answers parsed by the contract's own schemas. Made by
-// `session.ts`, used by the commands.
+// The API as `maestro` calls it: one function a route, answers parsed by the contract's own schemas; the marketplace's
+// part is in api/. Made by `session.ts`, used by the commands.
 
 import type { z } from "zod";
 import { publishedKeys, manifestList, type PublishedKeys } from "../shared/contract/http-audit.ts";
@@ -13,42 +13,28 @@ import {
   type FinishExecution,
   type StartExecution,
 } from "../shared/contract/http-executions.ts";
-import {
-  artifactBytesMax,
-  entitlementSet,
-  install,
-  installList,
-  publisherKey,
-  release,
-  type Entitlement,
-  type EntitlementSet,
-  type Install,
-  type Release,
-} from "../shared/contract/http-market.ts";
 import { pqlAnswer, type PqlAnswer } from "../shared/contract/http-pql.ts";
 import { privacyBudget, type PrivacyBudget } from "../shared/contract/http-privacy.ts";
 import { apiKey, apiKeyList, newApiKey, whoami, type ApiKey, type Whoami } from "../shared/contract/http-tenancy.ts";
-import type { Channel, Role } from "../shared/contract/names.ts";
-import type { SignedBundle } from "../shared/contract/events.ts";
-import { Failure } from "./failure.ts";
+import type { Role } from "../shared/contract/names.ts";
+import { apiPath as path, createClient, fits } from "./api/client.ts";
+import { entitlementsApi } from "./api/entitlements.ts";
+import { installsApi } from "./api/installs.ts";
+import { marketApi, transferWithinMs } from "./api/market.ts";
 import { readBytes, readJson, readText, send, type Call, type Wire } from "./http.ts";
 
 const tileBytesMax = 64 * 1024;
 const manifestBytesMax = 1024 * 1024;
 const segmentBytesMax = 256 * 1024 * 1024;
-const uploadWithinMs = 120_000;
 
 export type Api = ReturnType<typeof createApi>;
 export type LinkAnswer =
   | { readonly state: "ready"; readonly link: DisclosureLink }
   | { readonly state: "building"; readonly retryAfterMs: number };
-export type ReleaseChoice = { readonly version: string } | { readonly channel: Channel };
 
 export function createApi(wire: Wire) {
-  async function json<T>(call: Call, schema: z.ZodType<T>): Promise<T> {
-    return fits(call, schema, await send(wire, call, readJson));
-  }
-  const path = (...parts: readonly string[]): string => `/api/${parts.map(encodeURIComponent).join("/")}`;
+  const client = createClient(wire);
+  const { json } = client;
 
   return {
     whoami: (): Promise<Whoami> => json({ method: "GET", path: "/api/whoami" }, whoami),
@@ -64,55 +50,9 @@ export function createApi(wire: Wire) {
       );
     },
 
-    addPublisherKey: (spki: string): Promise<z.infer<typeof publisherKey>> =>
-      json({ method: "POST", path: "/api/market/publisher-keys", json: { spki }, idempotent: true }, publisherKey),
-    publish: (artifact: Uint8Array<ArrayBuffer>, bundle: SignedBundle): Promise<Release> =>
-      json(
-        {
-          method: "POST",
-          path: "/api/market/releases",
-          bytes: { body: artifact, contentType: "application/gzip" },
-          headers: { "maestro-release-bundle": Buffer.from(JSON.stringify(bundle)).toString("base64") },
-          idempotent: true,
-          withinMs: uploadWithinMs,
-        },
-        release,
-      ),
-    release: (name: string, choice: ReleaseChoice): Promise<Release> =>
-      json({ method: "GET", path: "/api/market/releases", query: { package: name, ...choice } }, release),
-    artifact: (sha256: string): Promise<Uint8Array<ArrayBuffer>> =>
-      send(
-        wire,
-        {
-          method: "GET",
-          path: path("market", "artifacts", sha256),
-          headers: { accept: "application/gzip, application/problem+json" },
-          withinMs: uploadWithinMs,
-        },
-        readBytes(artifactBytesMax),
-      ),
-
-    entitlements: (): Promise<EntitlementSet> =>
-      json({ method: "GET", path: "/api/market/entitlements" }, entitlementSet),
-    entitle: (row: Entitlement, reason: string, ifMatch: number | null): Promise<EntitlementSet> =>
-      json(
-        {
-          method: "PUT",
-          path: "/api/market/entitlements",
-          json: { entitlements: [row], reason },
-          headers: ifMatch === null ? {} : { "if-match": `"v${ifMatch}"` },
-          idempotent: true,
-        },
-        entitlementSet,
-      ),
-
-    installs: async (): Promise<Install[]> =>
-      (await json({ method: "GET", path: "/api/market/installs" }, installList)).installs,
-    install: (name: string, channel: Channel): Promise<Install> =>
-      json(
-        { method: "POST", path: "/api/market/installs", json: { package: name, channel }, idempotent: true },
-        install,
-      ),
+    ...marketApi(client),
+    ...entitlementsApi(client),
+    ...installsApi(client),
 
     startExecution: (body: StartExecution): Promise<Execution> =>
       json({ method: "POST", path: "/api/executions", json: body, idempotent: true }, execution),
@@ -156,7 +96,7 @@ export function createApi(wire: Wire) {
           method: "GET",
           path: path("audit", "segments", range),
           headers: { accept: "application/vnd.apache.parquet, application/problem+json" },
-          withinMs: uploadWithinMs,
+          withinMs: transferWithinMs,
         },
         readBytes(segmentBytesMax),
       ),
@@ -171,18 +111,4 @@ export function createApi(wire: Wire) {
         readBytes(tileBytesMax),
       ),
   };
-}
-
-function fits<T>(call: Call, schema: z.ZodType<T>, value: unknown): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  // The paths of the fields, never their values: an answer may hold a new key.
-  const fields = [...new Set(parsed.error.issues.map((issue) => issue.path.join(".") || issue.code))].slice(0, 5);
-  throw new Failure(
-    "failure",
-    `The API's answer to ${call.method} ${call.path} does not fit the contract (${fields.join(", ")})`,
-    {
-      advice: "This CLI and the API may be of different versions.",
-    },
-  );
 }

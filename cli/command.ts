@@ -2,9 +2,19 @@
 // files in commands/.
 
 import { InvalidArgumentError, type Command } from "commander";
-import { channelNames, packageName, roleNames, type Channel, type Role } from "../shared/contract/names.ts";
+import {
+  channelNames,
+  packageName,
+  roleNames,
+  version as versionName,
+  type Channel,
+  type Role,
+} from "../shared/contract/names.ts";
+import type { Page } from "./api/client.ts";
+import { installName } from "../shared/contract/http-installs.ts";
 import type { Session } from "./session.ts";
 import type { ExitName } from "./exit-codes.ts";
+import { shellLine } from "./shell-words.ts";
 
 /** Runs an action with a session and turns its end into the exit code; given by `program.ts`. */
 export type Act = (action: Action) => (...args: unknown[]) => Promise<void>;
@@ -17,12 +27,14 @@ export interface Words {
   readonly summary: string;
   readonly more?: string;
   readonly examples: readonly string[];
+  /** What its group does when no command of it is named. */
+  readonly isDefault?: true;
 }
 
 /** A command that does something. `usage`: its name and arguments, as commander reads them. */
 export function leaf(parent: Command, usage: string, words: Words): Command {
   return parent
-    .command(usage)
+    .command(usage, { isDefault: words.isDefault === true })
     .summary(words.summary)
     .description([words.summary, ...(words.more === undefined ? [] : [words.more])].join("\n\n"))
     .option("--json", "print one JSON value on stdout")
@@ -59,4 +71,28 @@ export function packageArgument(text: string): string {
   const parsed = packageName.safeParse(text);
   if (!parsed.success) throw new InvalidArgumentError(`${parsed.error.issues[0]?.message ?? "not a package name"}.`);
   return parsed.data;
+}
+
+export function versionArgument(text: string): string {
+  const parsed = versionName.safeParse(text);
+  if (!parsed.success) throw new InvalidArgumentError("A version is semver 2.0, like 1.2.3 or 1.2.3-rc.1.");
+  return parsed.data;
+}
+
+export function installArgument(text: string): string {
+  const parsed = installName.safeParse(text);
+  if (!parsed.success) throw new InvalidArgumentError(`${parsed.error.issues[0]?.message ?? "not an install's name"}.`);
+  return parsed.data;
+}
+
+/** A list that comes in pages: --limit and --cursor. */
+export const paged = (command: Command): Command =>
+  command
+    .option("--limit <count>", "1 to 100", integerFrom(1, 100), 20)
+    .option("--cursor <cursor>", "`next_cursor` of the page before");
+
+/** Tells on stderr how to get the next page; `words`: the command that gave this one. */
+export function notePage(session: Session, words: readonly string[], page: Page, nextCursor: string | null): void {
+  if (nextCursor === null || session.out.json) return;
+  session.out.note(`more: ${shellLine(["maestro", ...words, "--limit", String(page.limit), "--cursor", nextCursor])}`);
 }

@@ -5,10 +5,12 @@ import { auditCommands } from "./commands/audit.ts";
 import { budgetCommands } from "./commands/budget.ts";
 import { disclosureCommands } from "./commands/disclosure.ts";
 import { executionCommands } from "./commands/executions.ts";
+import { flagCommands } from "./commands/flags.ts";
 import { helpCommands } from "./commands/help.ts";
 import { keyCommands } from "./commands/keys.ts";
 import { loginCommands } from "./commands/login.ts";
 import { marketCommands } from "./commands/market.ts";
+import { metricCommands } from "./commands/metrics.ts";
 import { pqlCommands } from "./commands/pql.ts";
 import { runCommands } from "./commands/run.ts";
 import type { Act } from "./command.ts";
@@ -52,6 +54,8 @@ export function buildProgram(host: Host, ending: Ending): Command {
   disclosureCommands(program, act);
   auditCommands(program, act);
   budgetCommands(program, act);
+  flagCommands(program, act);
+  metricCommands(program, act);
   helpCommands(program, act);
   return program;
 }

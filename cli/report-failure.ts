@@ -1,30 +1,10 @@
 // How a failure reaches the person: title, detail, rule, fix, request id. Called by `program.ts` alone.
 
-import { ApiProblem, Failure, messageOf, type Fix } from "./failure.ts";
+import { ApiProblem, Failure, messageOf } from "./failure.ts";
+import { commandOfFix, fixLines } from "./fix-lines.ts";
 import type { Host } from "./host.ts";
 import { createOutput, paintFor, printable } from "./output.ts";
 import { exitCodeOf, type ExitName } from "./exit-codes.ts";
-
-/** A `maestro` command that does what the fix says, where there is one. */
-export function commandOfFix(fix: Fix): string | null {
-  const body = fix.body !== null && typeof fix.body === "object" ? (fix.body as Record<string, unknown>) : {};
-  const call = `${fix.method ?? ""} ${fix.path ?? ""}`;
-  if (call === "PUT /api/market/entitlements") {
-    const rows = Array.isArray(body["entitlements"]) ? (body["entitlements"] as unknown[]) : [];
-    const row = rows.length === 1 ? (rows[0] as Record<string, unknown> | null) : null;
-    if (row === null || typeof row["package"] !== "string") return null;
-    return `maestro market entitle ${row["package"]}${channelFlag(row["channel"])}${row["allowed"] === false ? " --deny" : ""}`;
-  }
-  if (call === "POST /api/market/installs" && typeof body["package"] === "string") {
-    return `maestro market install ${body["package"]}${channelFlag(body["channel"])}`;
-  }
-  if (call === "PUT /api/privacy/budget" && typeof body["limit_units"] === "number") {
-    return `maestro budget set --limit ${body["limit_units"]} --leak-per-hour ${String(body["leak_units_per_hour"])}`;
-  }
-  return null;
-}
-
-const channelFlag = (channel: unknown): string => (channel === "canary" ? " --channel canary" : "");
 
 interface Told {
   readonly exit: ExitName;
@@ -40,14 +20,8 @@ function tell(error: unknown): Told {
     if (suggestion) lines.push(`hint: ${printable(suggestion)}`);
     if (rule !== undefined) lines.push(`rule: ${printable(rule)}`);
     const command = fix ? commandOfFix(fix) : null;
-    if (fix) {
-      lines.push(`fix: ${printable(fix.words)}`);
-      if (fix.method !== undefined && fix.path !== undefined) {
-        const body = fix.body === null || fix.body === undefined ? "" : ` ${JSON.stringify(fix.body)}`;
-        lines.push(`     ${printable(`${fix.method} ${fix.path}${body}`)}`);
-      }
-      if (command !== null) lines.push(`     ${printable(command)}`);
-    } else if (action !== undefined) lines.push(`fix: ${printable(action)}`);
+    if (fix) lines.push(...fixLines(fix));
+    else if (action !== undefined) lines.push(`fix: ${printable(action)}`);
     if (request_id !== undefined) lines.push(`request: ${printable(request_id)}`);
     return {
       exit: error.exit,

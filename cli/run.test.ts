@@ -40,10 +40,18 @@ describe("a run that goes well", () => {
     const start = server.seen.find(({ path }) => path === "/api/executions")!;
     expect(JSON.parse(start.body.toString())).toEqual({
       package: "tools/sample",
+      install: "default",
       input_sha256: await sha256Hex(Buffer.from("the input")),
     });
     expect(start.headers["idempotency-key"]).toMatch(/^[0-9a-f-]{36}$/);
     expect(leftovers().filter((name) => !before.includes(name))).toEqual([]);
+  });
+
+  test("asks for the install that was named", async () => {
+    const server = await market();
+    expect((await runIt(hostOf(server), "--out", "out.txt", "--install", "site-a")).code).toBe(0);
+    const start = server.seen.find(({ path }) => path === "/api/executions")!;
+    expect(JSON.parse(start.body.toString())).toMatchObject({ install: "site-a" });
   });
 
   test("names the output after the execution where no --out is given", async () => {
@@ -208,6 +216,12 @@ describe("a release is refused before a byte is unpacked, and the run finished a
     server.release["publisher_bundle"] = other.release["publisher_bundle"];
     server.release["publisher_key"] = other.release["publisher_key"];
     expect(await refused(server)).toContain("countersignature");
+  });
+
+  test("the marketplace has not countersigned it", async () => {
+    const server = await market();
+    server.release = { ...server.release, marketplace_bundle: null };
+    expect(await refused(server)).toContain("has not countersigned");
   });
 
   test("both signatures are good, but over another artifact than the pinned one", async () => {

@@ -3,7 +3,13 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { entitlementStore } from "../shared/market/entitlement-store.ts";
-import { EntitlementQueue, type EntitlementPut, type EntitlementsPort } from "../shared/market/entitlements.ts";
+import {
+  EntitlementQueue,
+  type ChangeStep,
+  type EntitlementPut,
+  type EntitlementsPort,
+  type FlagPut,
+} from "../shared/market/entitlements.ts";
 import type { Database } from "../shared/tenancy/database.ts";
 import type { Random } from "../shared/contract/ports.ts";
 
@@ -35,8 +41,20 @@ export function entitlementsObject<Env>(compose: (env: Env) => EntitlementsParts
       return this.#queue.list();
     }
 
+    flags() {
+      return this.#queue.flags();
+    }
+
     put(request: EntitlementPut) {
       return this.#queue.put(request);
+    }
+
+    putFlag(request: FlagPut) {
+      return this.#queue.putFlag(request);
+    }
+
+    stepChange(request: ChangeStep) {
+      return this.#queue.stepChange(request);
     }
   };
 }

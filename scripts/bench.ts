@@ -7,12 +7,13 @@ import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import type { Benchmark, Parts } from "./bench/benchmark.ts";
 import { chain } from "./bench/chain.ts";
+import { market } from "./bench/market.ts";
 import { loadAverage, machineFacts, requireDurable } from "./bench/machine.ts";
 import { spreads, type Spread } from "./bench/statistics.ts";
 import { describeFailure } from "./stack/failure.ts";
 import { removeState, startStack } from "./stack/index.ts";
 
-const benchmarks: Readonly<Record<string, Benchmark>> = { chain };
+const benchmarks: Readonly<Record<string, Benchmark>> = { chain, market };
 const repeatsMax = 20;
 
 const help = `npm run bench -- NAME [--json FILE] [--repeats N]
@@ -88,6 +89,7 @@ async function runOnce(
     // Not ephemeral: such a stack runs PostgreSQL without fsync.
     const stack = await startStack({
       folder,
+      ...(benchmark.workerConfigs === undefined ? {} : { workerConfigs: benchmark.workerConfigs(folder) }),
       onDeath: (who, how) => died.abort(new Error(`${who} ended with ${how}`)),
     });
     try {

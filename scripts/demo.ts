@@ -55,7 +55,13 @@ try {
     return { value: new World(stack, await stack.seedTenant("demo")), told: stack.apiUrl };
   });
   if (world !== null) {
-    const kept: Kept = { executionId: "", outputSha256: "", keys: { origin_prefix: "", keys: [] }, pack: "" };
+    const kept: Kept = {
+      releaseId: "",
+      executionId: "",
+      outputSha256: "",
+      keys: { origin_prefix: "", keys: [] },
+      pack: "",
+    };
     for (const { name, run } of steps) {
       if (interrupted) break;
       const told = await step(name, async () => ({ value: true, told: await run(world!, kept) }));

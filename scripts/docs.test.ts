@@ -64,6 +64,41 @@ describe.each(pages)("%s", (page) => {
   });
 });
 
+describe.each(pages.filter((page) => page.startsWith("docs/security/")))("%s", (page) => {
+  test("names tests that are there", () => {
+    const named = Array.from(textOf(page).matchAll(/`([\w./-]+\.test\.ts)` › `([^`]+)`/g), ([, file, name]) => ({
+      file: file!,
+      name: name!,
+    }));
+    expect(named.length).toBeGreaterThan(10);
+    expect(named.filter(({ file, name }) => !textOf(file).includes(`"${name}"`))).toEqual([]);
+  });
+
+  test("names a test for every threat", () => {
+    const rows = textOf(page)
+      .split("\n")
+      .filter((line) => /^\| (?!threat|---)/.test(line));
+    expect(rows.filter((row) => !row.includes(".test.ts` › `"))).toEqual([]);
+  });
+});
+
+/** What issues of the plan call done, by the lines of its acceptance. */
+test.each(["MC-MKT-1901", "MC-MKT-1902"])("%s is named by a test", (line) => {
+  const tests = globSync("test/**/*.test.ts", { cwd: root });
+  expect(tests.filter((file) => textOf(file).includes(line))).not.toEqual([]);
+});
+
+/** Commands reach everything that the API offers of the marketplace. */
+test("every route of the marketplace, of flags and of metrics has a call in the command line", () => {
+  const routes = globSync("workers/api/routes/*.ts", { cwd: root })
+    .flatMap((file) => [...textOf(file).matchAll(/path: "(\/api\/(?:market\/|flags|metrics)[^"]*)"/g)])
+    .map(([, path]) => path!.split("/{")[0]!);
+  const client = globSync("cli/**/*.ts", { cwd: root }).map(textOf).join("");
+  const missing = routes.filter((path) => !client.includes(path));
+  expect(routes.length).toBeGreaterThan(15);
+  expect(missing).toEqual([]);
+});
+
 test("README's exit codes are the ones that maestro has", () => {
   const rows = Object.values(exitCodes).map(([code, words]) => `| ${code} | ${words} |`);
   expect(textOf("README.md")).toContain(rows.join("\n"));

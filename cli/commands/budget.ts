@@ -1,11 +1,9 @@
 // `maestro budget`: the tenant's privacy budget, in micro-epsilon.
 
 import type { Command } from "commander";
-import type { PrivacyBudget } from "../../shared/contract/http-privacy.ts";
+import { unitsMax, type PrivacyBudget } from "../../shared/contract/http-privacy.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import type { Session } from "../session.ts";
-
-const unitsMax = 1_000_000_000_000;
 
 export function budgetCommands(program: Command, act: Act): void {
   const budget = group(program, "budget", "the tenant's privacy budget");

@@ -47,6 +47,7 @@ export const executionRecord = (session: Session, run: Execution): string =>
   session.out.record([
     ["execution", run.id],
     ["package", `${run.package} ${run.version} (${run.channel})`],
+    ["install", run.install],
     ["status", run.status],
     ["exit code", run.exit_code],
     ["release", run.release_sha256],

@@ -10,7 +10,7 @@ import type { Command } from "commander";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Execution, FinishExecution } from "../../shared/contract/http-executions.ts";
 import type { Api } from "../api.ts";
-import { leaf, packageArgument, type Act } from "../command.ts";
+import { installArgument, leaf, packageArgument, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
 import { printableLines } from "../output.ts";
@@ -25,6 +25,7 @@ import { trustedKeys } from "../trusted-keys.ts";
 const inputBytesMax = 256 * 1024 * 1024;
 
 interface RunOptions {
+  readonly install: string;
   readonly out?: string;
   readonly requireIsolation?: boolean;
 }
@@ -38,10 +39,12 @@ export function runCommands(program: Command, act: Act): void {
     examples: [
       "maestro run tools/sbom-inventory package-lock.json",
       "maestro run tools/sbom-inventory package-lock.json --out sbom.json --json",
+      "maestro run tools/sbom-inventory package-lock.json --install site-a",
     ],
   })
     .argument("<package>", "package name", packageArgument)
     .argument("<input>", "the file that it reads")
+    .option("--install <name>", "which of the tenant's installs runs", installArgument, "default")
     .option("--out <file>", "where the output goes (default: <package>-<execution>.out in this folder)")
     .option("--require-isolation", "refuse to run where the network cannot be cut off")
     .action(act(run));
@@ -71,7 +74,11 @@ async function run(session: Session, name: string, input: string, options: RunOp
     const place = await takeInput(folder, resolve(session.host.cwd, input));
     // Before anything is started: with keys that are not trusted no release would be believed, and the run only paid for.
     const keys = await trustedKeys(session);
-    const started = await api.startExecution({ package: name, input_sha256: place.inputSha256 });
+    const started = await api.startExecution({
+      package: name,
+      install: options.install,
+      input_sha256: place.inputSha256,
+    });
     return await performAndFinish(session, { api, finishing, keys, place, started, isolation, out });
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -1,11 +1,11 @@
-// Whether a downloaded artifact is the one that its publisher signed and the marketplace countersigned. Called by
-// `maestro run` before a byte is unpacked.
+// Whether a release is the one that its publisher signed and the marketplace countersigned, and a downloaded artifact its
+// bytes. Called by `maestro run` before a byte is unpacked, and by verify-moves.ts for the signatures alone.
 
 import { sha256Hex } from "../../shared/contract/bytes.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { PackageManifest, Release } from "../../shared/contract/http-market.ts";
-import { checkRelease } from "../../shared/signing/release.ts";
+import { checkRelease, type SignedRelease } from "../../shared/signing/release.ts";
 import { Failure } from "../failure.ts";
 import { readPackage } from "./archive.ts";
 
@@ -15,6 +15,25 @@ export interface Pinned {
   readonly release_id: string;
   /** Digest of the artifact, as the execution names it. */
   readonly release_sha256: string;
+}
+
+/** kid → SPKI of the keys that may sign releases and channel pointers. */
+export const releaseKeysOf = ({ keys }: PublishedKeys): ReadonlyMap<string, string> =>
+  new Map(keys.filter((key) => key.use === "release").map((key) => [key.kid, key.spki]));
+
+/** Both signatures over one release; throws Failure `verification_failed` where one is missing or does not hold. */
+export async function verifySignatures(release: Release, keys: PublishedKeys): Promise<SignedRelease> {
+  if (release.marketplace_bundle === null) throw refuse("the marketplace has not countersigned it");
+  const checked = await checkRelease(
+    {
+      publisher: release.publisher_bundle,
+      marketplace: release.marketplace_bundle,
+      publisherSpki: release.publisher_key,
+    },
+    releaseKeysOf(keys),
+  );
+  if (!checked.ok) throw refuse(checked.reason);
+  return checked.release;
 }
 
 /**
@@ -27,17 +46,8 @@ export async function verifyRelease(
   keys: PublishedKeys,
   artifact: Uint8Array<ArrayBuffer>,
 ): Promise<PackageManifest> {
-  const marketplaceKeys = new Map(keys.keys.filter((key) => key.use === "release").map((key) => [key.kid, key.spki]));
-  const checked = await checkRelease(
-    {
-      publisher: release.publisher_bundle,
-      marketplace: release.marketplace_bundle,
-      publisherSpki: release.publisher_key,
-    },
-    marketplaceKeys,
-  );
-  if (!checked.ok) throw refuse(checked.reason);
-  const { manifest, artifact_sha256, artifact_bytes } = checked.release;
+  const signed = await verifySignatures(release, keys);
+  const { manifest, artifact_sha256, artifact_bytes } = signed;
   if (release.id !== pinned.release_id) throw refuse("the release that came is not the one of this execution");
   if (manifest.name !== pinned.package || manifest.version !== pinned.version) {
     throw refuse(`it is signed as ${manifest.name} ${manifest.version}`);

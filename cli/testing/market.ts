@@ -7,7 +7,12 @@ import { base64, sha256Hex } from "../../shared/contract/bytes.ts";
 import { releasePredicateType, type PackageManifest } from "../../shared/contract/http-market.ts";
 import { signStatement } from "../../shared/signing/bundle.ts";
 import { importSigner, type Signer } from "../../shared/signing/keys.ts";
-import { checkPublisherBundle, countersignature } from "../../shared/signing/release.ts";
+import {
+  checkPublisherBundle,
+  countersignature,
+  pointerStatement,
+  type SignedPointer,
+} from "../../shared/signing/release.ts";
 import { statement } from "../../shared/signing/statement.ts";
 import { packFolder } from "../package/archive.ts";
 import { testFolder } from "./host.ts";
@@ -40,7 +45,7 @@ export function packageFolder(manifest: unknown, files: Record<string, string>):
 }
 
 const digits = "0123456789abcdefghjkmnpqrst";
-const idOf = (prefix: string): string => `${prefix}_${digits.slice(0, 26)}`;
+export const idOf = (prefix: string): string => `${prefix}_${digits.slice(0, 26)}`;
 export const executionId = idOf("exe");
 
 export interface Market extends TestServer {
@@ -51,7 +56,11 @@ export interface Market extends TestServer {
   /** How many finishes get a 503 first. */
   finishRefusals: number;
   release: Record<string, unknown>;
+  /** Where the manifest's channel points. */
+  pointer: Record<string, unknown>;
   keys: Record<string, unknown>;
+  /** Signs releases and pointers. */
+  readonly marketplace: Signer;
 }
 
 interface MarketOptions {
@@ -60,6 +69,11 @@ interface MarketOptions {
   /** Signed instead of `manifest`. */
   readonly signedManifest?: PackageManifest;
   readonly artifact?: Uint8Array<ArrayBuffer>;
+}
+
+export async function signedPointer(signer: Signer, pointer: SignedPointer): Promise<Record<string, unknown>> {
+  const bundle = await signStatement(signer, statement(pointerStatement(pointer)));
+  return { ...pointer, release_id: idOf("rel"), bundle };
 }
 
 export const apiKey = `mk_${"a".repeat(32)}`;
@@ -97,6 +111,7 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
       package: manifest.name,
       version: manifest.version,
       channel: manifest.channel,
+      state: "published",
       artifact_sha256: artifactSha256,
       artifact_bytes: artifact.length,
       units: manifest.privacy_units,
@@ -107,8 +122,23 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
         statement({ ...countersigned, predicate: { ...countersigned.predicate } }),
       ),
       publisher_key: base64(publisher.spki),
+      uploaded_at: at,
+      submitted_at: at,
+      reviewed_at: at,
+      review_reason: null,
       published_at: at,
+      yanked_at: null,
+      yank_reason: null,
     },
+    pointer: await signedPointer(marketplace, {
+      package: manifest.name,
+      channel: manifest.channel,
+      version: manifest.version,
+      sequence: 1,
+      moved_at: at,
+      artifact_sha256: artifactSha256,
+    }),
+    marketplace,
     keys: {
       origin_prefix: "maestro.local/log",
       keys: [
@@ -129,6 +159,8 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
     channel: manifest.channel,
     release_id: idOf("rel"),
     release_sha256: artifactSha256,
+    install: "default",
+    rollout_id: null,
     input_sha256: input,
     units: manifest.privacy_units,
     status: "running",
@@ -146,6 +178,7 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
     ),
   );
   server.on("GET /api/market/releases", (request, response) => json(made.release)(request, response));
+  server.on("GET /api/market/channels", (request, response) => json({ channels: [made.pointer] })(request, response));
   server.on("GET /api/audit/keys", (request, response) => json(made.keys)(request, response));
   server.on(`GET /api/market/artifacts/${artifactSha256}`, (_request, response) => {
     response.writeHead(200, { "content-type": "application/gzip" });

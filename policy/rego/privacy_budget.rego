@@ -11,8 +11,12 @@ deny contains {
 		"words": sprintf("Wait until the budget has leaked back, or have an admin raise its limit by %d micro-epsilon.", [missing_units]),
 		"method": "PUT",
 		"path": "/api/privacy/budget",
-		"body": null,
+		"body": {
+			"limit_units": input.privacy.limit_needed_units,
+			"leak_units_per_hour": input.privacy.leak_units_per_hour,
+		},
 	},
+	"effect": {"facts": {"privacy": null}, "role": null},
 } if {
 	is_object(input.privacy)
 	missing_units > 0

@@ -19,6 +19,8 @@ export interface Benchmark {
   readonly about: string;
   /** What was set, as the result repeats it. */
   readonly settings: Readonly<Record<string, unknown>>;
+  /** Other workers than the product's, by their wrangler.toml, made in `folder`. */
+  workerConfigs?(folder: string): string[];
   run(bench: Bench): Promise<Parts<number>>;
   /** The figures that stand at the top of the result. */
   headline(parts: Parts<Spread>): Figures;

@@ -15,6 +15,7 @@ import { publishedKeys, type PublishedKeys } from "../../shared/contract/http-au
 import { verifyBundle } from "../../shared/signing/bundle.ts";
 import { importVerifyKey } from "../../shared/signing/keys.ts";
 import { projectFolder } from "../stack/workers.ts";
+import { marketSteps } from "./market-steps.ts";
 import { until, type World } from "./world.ts";
 
 export interface Step {
@@ -24,6 +25,7 @@ export interface Step {
 
 /** What later steps need of earlier ones. */
 export interface Kept {
+  releaseId: string;
   executionId: string;
   outputSha256: string;
   keys: PublishedKeys;
@@ -57,7 +59,7 @@ export const steps: readonly Step[] = [
   },
   {
     name: "publish a signed package",
-    async run(world) {
+    async run(world, kept) {
       await world.run("publisher", "market", "keygen");
       const packed = world.path("sbom-inventory.tar.gz");
       await world.run("publisher", "market", "pack", packageFolder, "--out", packed);
@@ -66,9 +68,31 @@ export const steps: readonly Step[] = [
       const stored = await world.object("artifacts", `artifact/${digest}.tar.gz`);
       assert.ok(stored !== null, "the artifact is not in the bucket");
       assert.equal(await sha256Hex(stored), digest);
-      const [row] = await world.rows("select version, artifact_sha256 from releases where package = $1", name);
-      assert.deepEqual(row, { version: release["version"], artifact_sha256: digest });
-      return `${name}@${text(release["version"])}, ${stored.length} bytes under ${digest.slice(0, 12)}…, signed twice`;
+      const [row] = await world.rows("select version, artifact_sha256, state from releases where package = $1", name);
+      assert.deepEqual(row, { version: release["version"], artifact_sha256: digest, state: "in_review" });
+      kept.releaseId = text(release["id"]);
+      return `${name}@${text(release["version"])}, ${stored.length} bytes under ${digest.slice(0, 12)}…, in review`;
+    },
+  },
+  {
+    name: "a reviewer approves it; it is countersigned, and the channel's pointer is signed",
+    async run(world, kept) {
+      const denied = await world.cli("publisher", "market", "review", "approve", kept.releaseId);
+      assert.equal(denied.code, 3);
+      await world.run("reviewer", "market", "review", "approve", kept.releaseId, "--reason", "read and tried");
+      kept.keys = publishedKeys.parse(await (await fetch(`${world.stack.apiUrl}/api/audit/keys`)).json());
+      const [row] = await world.rows(
+        `select r.state, r.marketplace_bundle, c.bundle as pointer, r.artifact_sha256
+         from releases r join channel_pointers c on c.release_id = r.id where r.id = $1 and c.channel = 'stable'`,
+        kept.releaseId,
+      );
+      assert.equal(row?.["state"], "published");
+      for (const bundle of [row["marketplace_bundle"], row["pointer"]]) {
+        const verified = await verifyBundle(bundle, keyOf(kept.keys, "release"));
+        assert.ok(verified.ok, verified.ok ? "" : verified.reason);
+        assert.equal(verified.statement.subject[0]?.digest.sha256, row["artifact_sha256"]);
+      }
+      return "stable points to it, by the marketplace's own signature";
     },
   },
   {
@@ -361,8 +385,8 @@ export const steps: readonly Step[] = [
   {
     name: "find the denials in the log",
     async run(world) {
-      const rules = ["entitlement_denied", "entitlement_missing", "privacy_budget_exceeded"];
-      const sealed = await until("the three denials", lagMsMax, async () => {
+      const rules = ["entitlement_denied", "entitlement_missing", "privacy_budget_exceeded", "role_too_low"];
+      const sealed = await until("the denials", lagMsMax, async () => {
         const rows = await world.duckdb(
           (segments) =>
             `select rule from ${segments} where type = 'mc.policy.decision' and outcome = 'deny' order by rule`,
@@ -373,7 +397,7 @@ export const steps: readonly Step[] = [
         sealed.map((row) => row["rule"]),
         rules,
       );
-      const answer = await until("the three denials in PQL", lagMsMax, async () => {
+      const answer = await until("the denials in PQL", lagMsMax, async () => {
         const asked = await world.run("auditor", "pql", 'FIND decisions WHERE outcome = "deny" TOP 5 BY rule SINCE 1h');
         return asked["total"] === rules.length ? asked : null;
       });
@@ -381,4 +405,5 @@ export const steps: readonly Step[] = [
       return rules.join(", ");
     },
   },
+  ...marketSteps,
 ];

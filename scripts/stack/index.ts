@@ -6,7 +6,9 @@ import { rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Miniflare } from "miniflare";
 import pg from "pg";
+import { base64 } from "../../shared/contract/bytes.ts";
 import type { Role } from "../../shared/contract/names.ts";
+import { importSigner } from "../../shared/signing/keys.ts";
 import { audience, startIssuer, type TokenRequest } from "./issuer.ts";
 import { startKeeper } from "./keeper.ts";
 import { migrate, readMigrations, setRolePasswords } from "./migrate.ts";
@@ -15,7 +17,7 @@ import { freePort, loopback, requireFree } from "./ports.ts";
 import { removePlace } from "./postgres-place.ts";
 import { openPostgres, ownerRole } from "./postgres.ts";
 import { prepareWorkers } from "./prepare-workers.ts";
-import { seedTenant, type SeededTenant } from "./seed.ts";
+import { seedTenant, type SeededTenant, type SeedOptions } from "./seed.ts";
 import { watchSignalListeners } from "./signals.ts";
 import {
   databaseRoles,
@@ -61,7 +63,7 @@ export interface Stack {
   readonly postgres: { stop(): Promise<void>; start(): Promise<void>; pid(): number | null };
   readonly miniflare: Miniflare;
   readonly logPaths: { readonly workers: string; readonly postgres: string };
-  seedTenant(slug: string): Promise<SeededTenant>;
+  seedTenant(slug: string, options?: SeedOptions): Promise<SeededTenant>;
   issueToken(request: TokenRequest): Promise<string>;
   /** The issuer signs with a new key from now on; the old one stays published. */
   rotateIssuerKey(): Promise<string>;
@@ -125,7 +127,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const workers = await startWorkers(prepared, {
       folder,
       port: apiPort,
-      variables: workerVariables(databaseUrls, proxy.endpoint, issuer.url, apiUrl, secrets),
+      variables: await workerVariables(databaseUrls, proxy.endpoint, issuer.url, apiUrl, secrets),
       keeper,
       onDeath: (how) => onDeath("workerd", how),
     });
@@ -151,8 +153,10 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       postgres: { stop: () => postgres.stop(), start: () => postgres.start(), pid: () => postgres.pid() },
       miniflare: workers.miniflare,
       logPaths: { workers: workers.logPath, postgres: join(folder, "logs", "postgres.log") },
-      async seedTenant(slug) {
-        const tenant = await asOwner(databaseUrls.owner, (client) => seedTenant(client, folder, slug, issuer.url));
+      async seedTenant(slug, options) {
+        const tenant = await asOwner(databaseUrls.owner, (client) =>
+          seedTenant(client, folder, slug, issuer.url, options),
+        );
         // `maestro login --local` is for the first tenant, the demo's.
         if (subjectsOf === null) {
           subjectsOf = slug;
@@ -221,13 +225,13 @@ async function prepareDatabase(ownerUrl: string, secrets: Secrets): Promise<stri
 }
 
 /** What each worker is given beyond its wrangler.toml: what production has as vars and secrets. */
-function workerVariables(
+async function workerVariables(
   databaseUrls: Record<DatabaseRole, string>,
   neonEndpoint: string,
   issuerUrl: string,
   apiUrl: string,
   secrets: Secrets,
-): Record<string, Record<string, string>> {
+): Promise<Record<string, Record<string, string>>> {
   const { CHECKPOINT_KEY, STATEMENT_KEY, LINK_KEY, RELEASE_KEY } = secrets.worker_keys;
   return {
     "maestro-api": {
@@ -241,6 +245,7 @@ function workerVariables(
       OIDC_AUDIENCE: audience,
       OIDC_JWKS_URL: `${issuerUrl}/jwks.json`,
       PUBLIC_URL: apiUrl,
+      RELEASE_KEYS: JSON.stringify([base64((await importSigner(RELEASE_KEY, "P-256")).spki)]),
     },
     "maestro-audit": {
       DATABASE_URL_AUDIT: databaseUrls.audit,

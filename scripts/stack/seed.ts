@@ -32,6 +32,7 @@ async function byRole<T>(make: (role: Role) => T | Promise<T>): Promise<Record<R
     operator: await make("operator"),
     auditor: await make("auditor"),
     publisher: await make("publisher"),
+    reviewer: await make("reviewer"),
     viewer: await make("viewer"),
   };
 }
@@ -53,26 +54,47 @@ async function makePlan(slug: string, now: number): Promise<Plan> {
   };
 }
 
+/** A plan of before a role existed keeps all that it has, and gets that role. */
+const withRolesOf = (made: Plan, before: Plan | null): Plan =>
+  before === null
+    ? made
+    : {
+        ...before,
+        keys: { ...made.keys, ...before.keys },
+        principals: { ...made.principals, ...before.principals },
+        local_subjects: { ...made.local_subjects, ...before.local_subjects },
+        key_rows: { ...made.key_rows, ...before.key_rows },
+      };
+
+export interface SeedOptions {
+  /** Whether the tenant's reviewers review what any tenant submits; told at the first seeding. True unless told: locally one tenant does everything. */
+  readonly curates?: boolean;
+}
+
 /** `client` is the owner's. `issuer` is the URL of the local issuer, which may have moved to another port since. */
 export async function seedTenant(
   client: pg.Client,
   folder: string,
   slug: string,
   issuer: string,
+  { curates = true }: SeedOptions = {},
 ): Promise<SeededTenant> {
   if (!/^[a-z0-9]+(?:-[a-z0-9]+)*$/.test(slug)) throw new TypeError(`not a tenant's slug: ${slug}`);
   mkdirSync(join(folder, "tenants"), { recursive: true, mode: 0o700 });
   const path = join(folder, "tenants", `${slug}.json`);
   let plan = readJson(path) as Plan | null;
-  if (plan === null) {
-    plan = await makePlan(slug, Date.now());
+  if (plan === null || roleNames.some((role) => !Object.hasOwn(plan!.keys, role))) {
+    plan = withRolesOf(await makePlan(slug, Date.now()), plan);
     writePrivateJson(path, plan);
   }
   await client.query("begin");
   try {
-    await client.query("insert into tenants (id, slug, created_at) values ($1, $2, $3) on conflict do nothing", [
-      plan.tenant_id, slug, plan.created_at,
-    ]); // prettier-ignore
+    await client.query(
+      "insert into tenants (id, slug, created_at, curates) values ($1, $2, $3, $4) on conflict do nothing",
+      [plan.tenant_id, slug, plan.created_at, curates],
+    );
+    // A tenant of before there was a review has nobody else to do it.
+    if (curates) await client.query("update tenants set curates = true where id = $1", [plan.tenant_id]);
     for (const role of roleNames) await seedPrincipal(client, plan, role, issuer);
     await client.query("commit");
   } catch (error) {

@@ -12,6 +12,7 @@ import { channel, packageName, sha256Digest, tenantId, timestamp, version } from
 export const eventBytesMax = 48 * 1024;
 
 const executionId = z.string().regex(idPattern("execution"));
+const rolloutId = z.string().regex(idPattern("rollout"));
 const units = z.int().min(0);
 const code = z
   .string()
@@ -51,6 +52,8 @@ export const eventTypes = {
       units,
       entitlement_version: z.int().min(1),
       policy_sha256: sha256Digest,
+      install_id: z.string().regex(idPattern("install")).optional(),
+      rollout_id: rolloutId.optional(),
     }),
   },
   "mc.execution.finished": {
@@ -91,7 +94,30 @@ export const eventTypes = {
       allowed: z.boolean(),
       entitlement_version: z.int().min(1),
       outcome: z.enum(["granted", "denied"]),
+      version_range: z.string().max(256).optional(),
+      run_window_count: z.int().min(0).optional(),
+      runs_per_day_max: z.int().min(0).optional(),
     }),
+  },
+  "mc.entitlement.removed": {
+    urgent: false,
+    attributes: z.strictObject({
+      package: packageName,
+      entitlement_version: z.int().min(1),
+      outcome: z.literal("removed"),
+    }),
+  },
+  "mc.entitlement.reviewed": {
+    urgent: false,
+    attributes: z.strictObject({
+      change_id: z.string().regex(idPattern("change")),
+      entitlement_version: z.int().min(1).nullable().describe("the version that was made, where one was"),
+      outcome: z.enum(["proposed", "approved", "rejected", "applied", "reverted"]),
+    }),
+  },
+  "mc.flag.changed": {
+    urgent: false,
+    attributes: z.strictObject({ flag: code, outcome: z.enum(["on", "off"]) }),
   },
   "mc.publisher_key.added": {
     urgent: false,
@@ -101,6 +127,42 @@ export const eventTypes = {
     urgent: false,
     attributes: z.strictObject({ package: packageName, version, channel, release_sha256: sha256Digest, units }),
   },
+  "mc.release.submitted": {
+    urgent: false,
+    attributes: z.strictObject({
+      package: packageName,
+      version,
+      channel,
+      release_sha256: sha256Digest,
+      outcome: z.enum(["draft", "in_review"]),
+    }),
+  },
+  "mc.release.reviewed": {
+    urgent: false,
+    attributes: z.strictObject({
+      package: packageName,
+      version,
+      channel,
+      release_sha256: sha256Digest,
+      outcome: z.enum(["approved", "rejected"]),
+    }),
+  },
+  "mc.release.yanked": {
+    urgent: false,
+    attributes: z.strictObject({ package: packageName, version, release_sha256: sha256Digest }),
+  },
+  "mc.channel.moved": {
+    urgent: false,
+    attributes: z.strictObject({
+      package: packageName,
+      version,
+      channel,
+      release_sha256: sha256Digest,
+      previous_version: version.nullable(),
+      sequence: z.int().min(1),
+      outcome: z.enum(["published", "promoted", "demoted"]),
+    }),
+  },
   "mc.install.changed": {
     urgent: false,
     attributes: z.strictObject({
@@ -109,8 +171,59 @@ export const eventTypes = {
       channel,
       release_sha256: sha256Digest,
       previous_version: version.nullable(),
-      outcome: z.enum(["installed", "upgraded", "downgraded", "unchanged"]),
+      outcome: z.enum(["installed", "upgraded", "downgraded", "unchanged", "rolled_back"]),
+      install_id: z.string().regex(idPattern("install")).optional(),
+      rollout_id: rolloutId.optional(),
     }),
+  },
+  "mc.install.pinned": {
+    urgent: false,
+    attributes: z.strictObject({
+      package: packageName,
+      install_id: z.string().regex(idPattern("install")),
+      version,
+      outcome: z.enum(["pinned", "unpinned"]),
+    }),
+  },
+  "mc.rollout.changed": {
+    urgent: false,
+    attributes: z.strictObject({
+      rollout_id: rolloutId,
+      package: packageName,
+      version,
+      channel,
+      release_sha256: sha256Digest,
+      cohort_percent: z.int().min(1).max(100),
+      moved_count: z.int().min(0),
+      outcome: z.enum(["started", "widened", "completed", "aborted", "superseded"]),
+      rule: code.describe("why: operator, health_gate, rollback, superseded"),
+      log10_e_milli: z.int().optional().describe("the gate's evidence, where it was the gate"),
+    }),
+  },
+  "mc.package.rolled_back": {
+    urgent: true,
+    attributes: z.strictObject({
+      package: packageName,
+      version: version.nullable().describe("the version asked for; null: each install's last good one"),
+      moved_count: z.int().min(0),
+      barred_count: z.int().min(0),
+      outcome: z.literal("rolled_back"),
+      rule: code.describe("who: operator, health_gate"),
+    }),
+  },
+  "mc.release.barred": {
+    urgent: false,
+    attributes: z.strictObject({
+      package: packageName,
+      version,
+      release_sha256: sha256Digest,
+      outcome: z.enum(["barred", "lifted"]),
+      rule: code,
+    }),
+  },
+  "mc.package.frozen": {
+    urgent: false,
+    attributes: z.strictObject({ package: packageName, outcome: z.enum(["frozen", "unfrozen"]) }),
   },
   "mc.privacy.budget_set": {
     urgent: false,

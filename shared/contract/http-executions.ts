@@ -1,6 +1,7 @@
 // Wire shapes of runs and of their disclosure.
 
 import { z } from "@hono/zod-openapi";
+import { installName } from "./http-installs.ts";
 import { idPattern } from "./ids.ts";
 import { channel, packageName, sha256Digest, timestamp, version } from "./names.ts";
 
@@ -12,6 +13,7 @@ export const executionId = z
 export const startExecution = z
   .strictObject({
     package: packageName,
+    install: installName.default("default").describe("which of the package's installs runs"),
     input_sha256: sha256Digest
       .nullable()
       .default(null)
@@ -39,6 +41,12 @@ export const execution = z
     release_sha256: sha256Digest,
     input_sha256: sha256Digest.nullable(),
     units: z.int(),
+    install: installName.nullable().describe("null: a run from before installs had names"),
+    rollout_id: z
+      .string()
+      .regex(idPattern("rollout"))
+      .nullable()
+      .describe("the staged rollout that was running when it started, whose health gate counts it"),
     status: z.enum(["running", "succeeded", "failed", "expired"]),
     exit_code: z.int().nullable(),
     output_sha256: sha256Digest.nullable(),

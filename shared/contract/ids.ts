@@ -11,6 +11,8 @@ export const idPrefixes = {
   install: "ins",
   request: "req",
   grant: "grt",
+  rollout: "rol",
+  change: "chg",
 } as const;
 export type IdKind = keyof typeof idPrefixes;
 

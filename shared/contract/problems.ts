@@ -65,6 +65,51 @@ export const problems = {
     "This version was published already, with other bytes",
     "Publish under a new version: nothing under a version is ever rewritten.",
   ],
+  release_state: [
+    409,
+    "The release is in another state",
+    "See `state_now`; a draft is submitted, a release in review is approved or rejected, a published one is yanked.",
+  ],
+  channel_backwards: [
+    409,
+    "The channel points to a newer version",
+    'Send `"down": true` if it should go back: everyone who follows it is offered the older version then.',
+  ],
+  change_state: [
+    409,
+    "The change is in another state",
+    "See `state_now`; a change is proposed, approved by another principal, applied, and reverted.",
+  ],
+  change_superseded: [
+    409,
+    "The entitlements were changed again since",
+    "A revert would undo the later change too: PUT the rows that you want.",
+  ],
+  nothing_to_roll_back: [
+    409,
+    "No install can go back",
+    "`unmoved` says why for each; give a version that an install had before, as `maestro market history` lists them.",
+  ],
+  release_gone: [
+    409,
+    "The release cannot be used any more",
+    "Its artifact or a signature is missing or does not verify: choose another version.",
+  ],
+  too_many_installs: [
+    409,
+    "The package has as many installs as a tenant may have",
+    "A tenant has at most `installs_max` installs of one package.",
+  ],
+  bucket_unavailable: [
+    503,
+    "The bucket of artifacts cannot be reached",
+    "Try again after `Retry-After` seconds; nothing was changed.",
+  ],
+  package_busy: [
+    503,
+    "Others keep changing this package's installs",
+    "Try again after `Retry-After` seconds; nothing was changed.",
+  ],
   version_conflict: [412, "Someone changed this in between", "GET it again, and send its ETag in If-Match."],
   too_large: [413, "The body is too large", "Send at most `bytes_max` bytes."],
   unsupported_media_type: [415, "This content type is not taken here", "Send one of the types in `accept`."],

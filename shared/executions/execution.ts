@@ -1,6 +1,7 @@
 // One run, decided in pure functions: its row, its events. store.ts commits them together.
 
 import type { EventAttributes } from "../contract/events.ts";
+import type { Install } from "../contract/http-installs.ts";
 import type { Execution, FinishExecution } from "../contract/http-executions.ts";
 
 /** How long a run may take beyond the wall time that its package declares: fetch, unpack, report. */
@@ -8,20 +9,17 @@ export const runOverheadMs = 120_000;
 
 export interface NewExecution {
   readonly id: string;
-  readonly install: {
-    package: string;
-    version: string;
-    channel: "stable" | "canary";
-    release_id: string;
-    artifact_sha256: string;
-    units: number;
-  };
+  readonly install: Pick<
+    Install,
+    "id" | "name" | "package" | "version" | "channel" | "release_id" | "artifact_sha256" | "units"
+  >;
+  readonly rolloutId: string | null;
   readonly wallMs: number;
   readonly inputSha256: string | null;
   readonly now: number;
 }
 
-export function startedExecution({ id, install, wallMs, inputSha256, now }: NewExecution): Execution {
+export function startedExecution({ id, install, rolloutId, wallMs, inputSha256, now }: NewExecution): Execution {
   return {
     id,
     package: install.package,
@@ -31,6 +29,8 @@ export function startedExecution({ id, install, wallMs, inputSha256, now }: NewE
     release_sha256: install.artifact_sha256,
     input_sha256: inputSha256,
     units: install.units,
+    install: install.name,
+    rollout_id: rolloutId,
     status: "running",
     exit_code: null,
     output_sha256: null,
@@ -58,6 +58,7 @@ export function endedExecution(running: Execution, ending: Ending, now: number):
 
 export function startedEvent(
   execution: Execution,
+  installId: string,
   entitlementVersion: number,
   policySha256: string,
 ): EventAttributes<"mc.execution.started"> {
@@ -71,6 +72,8 @@ export function startedEvent(
     units: execution.units,
     entitlement_version: entitlementVersion,
     policy_sha256: policySha256,
+    install_id: installId,
+    ...(execution.rollout_id === null ? {} : { rollout_id: execution.rollout_id }),
   };
 }
 

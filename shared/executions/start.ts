@@ -15,17 +15,19 @@ import { hex, sha256Hex, utf8 } from "../contract/bytes.ts";
 import { canonicalJson, type AuditEvent } from "../contract/events.ts";
 import type { Execution, FinishExecution, StartExecution } from "../contract/http-executions.ts";
 import { newId } from "../contract/ids.ts";
-import type { Install } from "../contract/http-market.ts";
+import type { Install } from "../contract/http-installs.ts";
+import { inRange } from "../market/version-range.ts";
 import type { Log, Random } from "../contract/ports.ts";
 import { Problem } from "../contract/problems.ts";
 import type { EntitlementsPort } from "../market/entitlements.ts";
 import { errorName } from "../outbox/drain.ts";
 import { newEvent } from "../outbox/outbox.ts";
-import type { LedgerPort } from "../privacy/ledger.ts";
-import type { ActionFacts } from "../policy/actions.ts";
+import type { Balance, LedgerPort } from "../privacy/ledger.ts";
+import type { ActionFacts, PrivacyFact } from "../policy/actions.ts";
 import type { Decision } from "../policy/decide.ts";
 import type { Caller } from "../tenancy/caller.ts";
 import { claimDigest, type IdempotencyClaim } from "../tenancy/idempotency.ts";
+import { utcClock } from "./utc-clock.ts";
 import { endedExecution, finishedEvent, startedEvent, startedExecution } from "./execution.ts";
 import type { EndExecution, InsertExecution } from "./store.ts";
 
@@ -38,8 +40,12 @@ export interface RunParts {
   readonly ledger: LedgerPort;
   readonly policy_sha256: string;
   decide(facts: RunFacts): Decision;
-  /** The tenant's install of a package, with the wall time that its release declares, or null. */
-  readInstall(packageName: string): Promise<{ readonly install: Install; readonly wall_ms: number } | null>;
+  /** What the log is told of an allow that nobody was asked an entitlement for. */
+  allowedEvent(decision: Decision, facts: RunFacts): Promise<AuditEvent>;
+  /** One of the tenant's installs of a package, or null. */
+  readInstall(packageName: string, name: string): Promise<InstallToRun | null>;
+  /** Runs of the package that started in the UTC day of `now`. */
+  runsToday(packageName: string): Promise<number>;
   insert(row: InsertExecution): Promise<boolean>;
   read(executionId: string): Promise<Execution | null>;
   end(row: EndExecution): Promise<boolean>;
@@ -55,6 +61,14 @@ export type Started =
   | { readonly state: "started"; readonly execution: Execution }
   | { readonly state: "denied"; readonly decision: Decision; readonly facts: RunFacts; readonly units: number | null };
 
+export interface InstallToRun {
+  readonly install: Install;
+  /** Wall time that its release declares. */
+  readonly wall_ms: number;
+  /** The rollout of the package that is running now. */
+  readonly rollout_id: string | null;
+}
+
 /** Entitlements may change between the check and the insert: so many times is decided anew. */
 const attemptsMax = 3;
 
@@ -66,19 +80,39 @@ export async function startRun(parts: RunParts, call: RunCall, wanted: StartExec
   throw unavailable();
 }
 
-/** Null: what was decided on had changed, or the lease had run out, by the time of the insert; there is no row. */
-async function attemptStart(parts: RunParts, call: RunCall, wanted: StartExecution): Promise<Started | null> {
+/** Everything that a run is decided on but the budget, with the install that would run; null: not known now. */
+export async function runFacts(
+  parts: Pick<RunParts, "entitlements" | "readInstall" | "runsToday">,
+  now: number,
+  wanted: Pick<StartExecution, "package" | "install">,
+): Promise<{ facts: RunFacts; installed: InstallToRun | null; entitlement_version: number } | null> {
   const [checked, installed] = await Promise.all([
     parts.entitlements.check(wanted.package),
-    parts.readInstall(wanted.package),
+    parts.readInstall(wanted.package, wanted.install),
   ]);
-  if (checked.state === "unavailable") throw unavailable();
+  if (checked.state === "unavailable") return null;
+  const { entitlement, flags, version } = checked;
+  const install = installed?.install ?? null;
   const facts: RunFacts = {
     package: wanted.package,
-    entitlement: checked.entitlement,
-    install: installed === null ? null : { channel: installed.install.channel, version: installed.install.version },
+    flags,
+    entitlement,
+    install_name: wanted.install,
+    install: install === null ? null : { channel: install.channel, version: install.version },
+    in_range: inRange(install?.version ?? null, entitlement?.version_range ?? null),
+    clock: utcClock(now),
+    // Counted where it matters: most entitlements have no cap, and their runs need no second look.
+    runs_today: (entitlement?.runs_per_day_max ?? null) === null ? 0 : await parts.runsToday(wanted.package),
     privacy: null,
   };
+  return { facts, installed, entitlement_version: version };
+}
+
+/** Null: what was decided on had changed, or the lease had run out, by the time of the insert; there is no row. */
+async function attemptStart(parts: RunParts, call: RunCall, wanted: StartExecution): Promise<Started | null> {
+  const found = await runFacts(parts, call.now, wanted);
+  if (found === null) throw unavailable();
+  const { facts, installed, entitlement_version: entitlementVersion } = found;
   const decision = parts.decide(facts);
   if (!decision.allow || installed === null) return { state: "denied", decision, facts, units: null };
 
@@ -96,28 +130,43 @@ async function attemptStart(parts: RunParts, call: RunCall, wanted: StartExecuti
     );
   }
   if (reserved.state === "exceeded") {
-    const spent = { ...facts, privacy: { remaining_units: reserved.remaining_units, units: reserved.units } };
+    const spent = { ...facts, privacy: privacyFact(reserved.units, reserved.balance) };
     return { state: "denied", decision: parts.decide(spent), facts: spent, units: reserved.units };
   }
 
   const execution = startedExecution({
     id: reserved.execution_id,
     install,
+    rolloutId: installed.rollout_id,
     wallMs,
     inputSha256: wanted.input_sha256,
     now: call.now,
   });
+  const attributes = startedEvent(execution, install.id, entitlementVersion, parts.policy_sha256);
   const inserted = await parts.insert({
     execution,
+    install_id: install.id,
     principal_id: call.caller.principal_id,
-    entitlement_version: checked.version,
-    event: event(parts, call, "mc.execution.started", startedEvent(execution, checked.version, parts.policy_sha256)),
+    entitlement_version: entitlementVersion,
+    runs_per_day_max: facts.flags.market_entitlements ? (facts.entitlement?.runs_per_day_max ?? null) : null,
+    events: [
+      event(parts, call, "mc.execution.started", attributes),
+      ...(decision.rule === "ok" ? [] : [await parts.allowedEvent(decision, facts)]),
+    ],
     claim: call.claim,
     now: call.now,
     admit_until_ms: reserved.admit_until_ms,
   });
   return inserted ? { state: "started", execution } : null;
 }
+
+/** What the ledger's refusal says, and the limit that would have had room. */
+export const privacyFact = (units: number, balance: Balance): PrivacyFact => ({
+  units,
+  remaining_units: balance.remaining_units,
+  limit_needed_units: balance.spent_units + balance.held_units + units,
+  leak_units_per_hour: balance.leak_units_per_hour,
+});
 
 /** Ends a run of the caller's tenant, once. Throws `not_found` and `execution_not_running`. */
 export async function finishRun(

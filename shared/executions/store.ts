@@ -9,7 +9,8 @@ import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy
 import { endedExecution, finishedEvent } from "./execution.ts";
 import type { LeaseQuestion } from "./lease.ts";
 
-const columns = sql`id, package, version, channel, release_id, release_sha256, input_sha256, units, status, exit_code,
+const columns = sql`id, package, version, channel, release_id, release_sha256, input_sha256, units,
+  install_name as install, rollout_id, status, exit_code,
   output_sha256, duration_ms::float8 as duration_ms, started_at, deadline_at, finished_at`;
 
 const isoTime = (value: unknown): unknown =>
@@ -25,9 +26,12 @@ export const executionOf = (row: Row): Execution =>
 
 export interface InsertExecution {
   readonly execution: Execution;
+  readonly install_id: string;
   readonly principal_id: string;
   readonly entitlement_version: number;
-  readonly event: AuditEvent;
+  /** Runs of the package that may start in this UTC day; null: no cap. */
+  readonly runs_per_day_max: number | null;
+  readonly events: readonly AuditEvent[];
   readonly claim: IdempotencyClaim;
   readonly now: number;
   /** Postgres' clock must be before this: later, the reservation may be refunded already. */
@@ -35,8 +39,8 @@ export interface InsertExecution {
 }
 
 /**
- * Row, event and answer, or (false) nothing: the lease had run out, or the entitlements are no longer those that were
- * decided on. Throws `lostToSameKey` errors.
+ * Row, count, events and answer, or (false) nothing: the lease had run out, the day's last run was taken, or the
+ * entitlements are no longer those that were decided on. Throws `lostToSameKey` errors.
  */
 export async function insertExecution(
   database: Database,
@@ -49,20 +53,38 @@ export async function insertExecution(
     sql`with entitled as (
           select from entitlement_versions
           where tenant_id = ${tenantId} and version = ${given.entitlement_version} for share
+        ), counted as (
+          insert into run_counts (tenant_id, package, day, runs)
+          select ${tenantId}::uuid, ${run.package}, ${run.started_at.slice(0, 10)}::date, 1 from entitled
+          where clock_timestamp() < ${new Date(given.admit_until_ms).toISOString()}::timestamptz
+            and coalesce(${given.runs_per_day_max}::int, 1) > 0
+          on conflict (tenant_id, package, day) do update set runs = run_counts.runs + 1
+            where run_counts.runs < coalesce(${given.runs_per_day_max}::int, 2147483647)
+          returning runs
         ), changed as (
           insert into executions (tenant_id, id, package, version, channel, release_id, release_sha256, input_sha256,
-            units, status, principal_id, entitlement_version, started_at, deadline_at)
+            units, install_id, install_name, rollout_id, status, principal_id, entitlement_version, started_at,
+            deadline_at)
           select ${tenantId}::uuid, ${run.id}, ${run.package}, ${run.version}, ${run.channel}, ${run.release_id},
-            ${run.release_sha256}, ${run.input_sha256}, ${run.units}::int, 'running', ${given.principal_id},
+            ${run.release_sha256}, ${run.input_sha256}, ${run.units}::int, ${given.install_id}, ${run.install},
+            ${run.rollout_id}, 'running', ${given.principal_id},
             ${given.entitlement_version}::bigint, ${run.started_at}::timestamptz, ${run.deadline_at}::timestamptz
-          from entitled where clock_timestamp() < ${new Date(given.admit_until_ms).toISOString()}::timestamptz
-          returning id
+          from counted returning id
         ), remembered as (
           ${rememberAnswer(given.claim, given.now, { status: 201, response: run }, sql`from changed`)}
         )
-        ${outboxInsert([given.event], shards, sql`where exists (select from changed)`)}`,
+        ${outboxInsert(given.events, shards, sql`where exists (select from changed)`)}`,
   ]);
   return (results.at(-1) ?? []).length > 0;
+}
+
+/** Runs of the package that started in the UTC day of `now`, whatever became of them. */
+export async function runsToday(database: Database, tenantId: string, name: string, now: number): Promise<number> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select runs from run_counts
+        where tenant_id = ${tenantId} and package = ${name} and day = ${new Date(now).toISOString().slice(0, 10)}::date`,
+  ]);
+  return Number(rows?.[0]?.["runs"] ?? 0);
 }
 
 export async function readExecution(database: Database, tenantId: string, id: string): Promise<Execution | null> {

@@ -1,12 +1,19 @@
 import { randomBytes } from "node:crypto";
 import { beforeEach, describe, expect, test } from "vitest";
-import type { EntitlementSet } from "../contract/http-market.ts";
+import {
+  entitlementSet,
+  type Entitlement,
+  type EntitlementChange,
+  type EntitlementSet,
+} from "../contract/http-entitlements.ts";
+import type { FlagList } from "../contract/http-flags.ts";
 import type { EntitlementStore, EntitlementWrite } from "./entitlement-store.ts";
 import { doubtMs, EntitlementQueue, type EntitlementPut } from "./entitlements.ts";
 
 /** A store whose reads and writes wait until they are let go, so that a test decides what meets what. */
 class SlowStore implements EntitlementStore {
   set: EntitlementSet = { version: 0, entitlements: [] };
+  readonly flags: FlagList = { flags: [] };
   reads = 0;
   failReads = false;
   readonly waiting: { kind: "read" | "write"; go: () => void }[] = [];
@@ -15,12 +22,16 @@ class SlowStore implements EntitlementStore {
   nextWrite: "commits" | "answer lost" | "stale" = "commits";
   stuck: EntitlementWrite | null = null;
 
-  async read(): Promise<EntitlementSet> {
+  readChange(): Promise<EntitlementChange | null> {
+    return Promise.resolve(null);
+  }
+
+  async read(): Promise<{ set: EntitlementSet; flags: FlagList }> {
     this.reads += 1;
     const seen = this.set;
     await this.#wait("read");
     if (this.failReads) throw new Error("fetch failed");
-    return seen;
+    return { set: seen, flags: this.flags };
   }
 
   async write(write: EntitlementWrite): Promise<boolean> {
@@ -31,13 +42,13 @@ class SlowStore implements EntitlementStore {
       throw new Error("Network connection lost");
     }
     if (write.from_version !== this.set.version) return false;
-    this.set = write.answer;
+    this.set = entitlementSet.parse(write.answer.response);
     return true;
   }
 
   /** The transaction whose connection broke commits after all. */
   commitStuck(): void {
-    this.set = this.stuck!.answer;
+    this.set = entitlementSet.parse(this.stuck!.answer.response);
   }
 
   async letGo(kind: "read" | "write"): Promise<void> {
@@ -57,8 +68,16 @@ class SlowStore implements EntitlementStore {
 }
 
 const settle = () => new Promise((resolve) => setTimeout(resolve, 0));
+const row = (name: string, channel: "stable" | "canary", allowed: boolean): Entitlement => ({
+  package: name,
+  channel,
+  allowed,
+  version_range: null,
+  run_windows: null,
+  runs_per_day_max: null,
+});
 const put = (allowed: boolean): EntitlementPut => ({
-  upsert: { entitlements: [{ package: "tools/a", channel: "stable", allowed }], reason: "" },
+  upsert: { entitlements: [row("tools/a", "stable", allowed)], reason: "" },
   principal_id: `pri_${"0".repeat(26)}`,
   claim: null,
   if_version: null,
@@ -161,7 +180,7 @@ describe("an outage", () => {
 
 test("a write that another writer beat is tried again on what stands there now", async () => {
   await queue.put(put(true));
-  store.set = { version: 9, entitlements: [{ package: "tools/b", channel: "canary", allowed: true }] };
+  store.set = { version: 9, entitlements: [row("tools/b", "canary", true)] };
   expect(await queue.put(put(false))).toMatchObject({
     state: "changed",
     set: { version: 10, entitlements: [{ package: "tools/a", allowed: false }, { package: "tools/b" }] },

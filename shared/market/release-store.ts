@@ -1,15 +1,8 @@
-// The SQL of publisher keys, releases, channel pointers and installs.
+// The SQL of publisher keys and releases, as their own tenant writes them and everyone reads them.
 
-import { sql } from "drizzle-orm";
+import { sql, type SQL } from "drizzle-orm";
 import type { AuditEvent } from "../contract/events.ts";
-import {
-  install,
-  publisherKey,
-  release,
-  type Install,
-  type PublisherKey,
-  type Release,
-} from "../contract/http-market.ts";
+import { publisherKey, release, type PublisherKey, type Release, type ReleaseFile } from "../contract/http-market.ts";
 import type { Channel } from "../contract/names.ts";
 import { outboxInsert } from "../outbox/outbox.ts";
 import { asTenant, type Database, type Row } from "../tenancy/database.ts";
@@ -18,11 +11,20 @@ import { versionOrder } from "./version-order.ts";
 
 const iso = (value: unknown): string => new Date(String(value)).toISOString();
 
-const releaseColumns = sql`r.id, r.package, r.version, r.channel, r.artifact_sha256, r.artifact_bytes, r.units, r.manifest,
-  r.publisher_bundle, r.marketplace_bundle, r.publisher_spki as publisher_key, r.published_at`;
+/** `review_reason` is for the publisher and reviewers: null for everyone else. */
+export const releaseColumns = (tenantId: string): SQL => sql`r.id, r.package, r.version, r.channel, r.state,
+  r.artifact_sha256, r.artifact_bytes, r.units, r.manifest, r.publisher_bundle, r.marketplace_bundle,
+  r.publisher_spki as publisher_key, r.uploaded_at, r.submitted_at, r.reviewed_at,
+  case when r.publisher_tenant_id = ${tenantId}::uuid or app_curates() then r.review_reason end as review_reason,
+  r.published_at, r.yanked_at, r.yank_reason`;
 
-const releaseOf = (row: Row): Release => release.parse({ ...row, published_at: iso(row["published_at"]) });
-const installOf = (row: Row): Install => install.parse({ ...row, changed_at: iso(row["changed_at"]) });
+const times = ["uploaded_at", "submitted_at", "reviewed_at", "published_at", "yanked_at"] as const;
+
+export const releaseOf = (row: Row): Release =>
+  release.parse({
+    ...row,
+    ...Object.fromEntries(times.map((name) => [name, row[name] === null ? null : iso(row[name])])),
+  });
 
 /** Key, event and answer in one transaction; false where the key stood there already, and nothing changed. */
 export async function insertPublisherKey(
@@ -88,40 +90,45 @@ export async function packageOwner(
   return own === true ? "self" : "other";
 }
 
+/** What a release is kept with beside its row. */
+export interface NewRelease {
+  readonly row: Release;
+  readonly uploaded_by: string;
+  readonly files: readonly ReleaseFile[];
+  readonly unpacked_bytes: number;
+  readonly event: AuditEvent;
+  readonly claim: IdempotencyClaim;
+  readonly now: number;
+}
+
 /**
- * Package (if new), release, channel pointer, event and answer in one transaction. The pointer moves up only: to a version
- * of higher precedence than the one that it points to. Throws unique violations, and `isForbidden` errors where the
- * package has become another tenant's.
+ * Package (if new), release, its list of files, event and answer in one transaction. Throws unique violations, and
+ * `isForbidden` errors where the package has become another tenant's.
  */
 export async function insertRelease(
   database: Database,
   tenantId: string,
   shards: number,
-  row: Release,
-  event: AuditEvent,
-  claim: IdempotencyClaim,
-  now: number,
+  { row, claim, now, ...given }: NewRelease,
 ): Promise<void> {
-  const order = versionOrder(row.version);
   await asTenant(database, tenantId, [
     ...forgetExpired(claim, now),
     sql`insert into packages (name, publisher_tenant_id, created_at)
-        values (${row.package}, ${tenantId}, ${row.published_at}) on conflict (name) do nothing`,
-    sql`insert into releases (id, package, publisher_tenant_id, version, channel, artifact_sha256, artifact_bytes, units,
-          manifest, publisher_bundle, marketplace_bundle, publisher_spki, published_at, version_order)
-        values (${row.id}, ${row.package}, ${tenantId}, ${row.version}, ${row.channel}, ${row.artifact_sha256},
+        values (${row.package}, ${tenantId}, ${row.uploaded_at}) on conflict (name) do nothing`,
+    sql`insert into releases (id, package, publisher_tenant_id, version, channel, state, artifact_sha256, artifact_bytes,
+          units, manifest, publisher_bundle, publisher_spki, uploaded_by, uploaded_at, submitted_at, version_order)
+        values (${row.id}, ${row.package}, ${tenantId}, ${row.version}, ${row.channel}, ${row.state}, ${row.artifact_sha256},
           ${row.artifact_bytes}, ${row.units}, ${JSON.stringify(row.manifest)}::jsonb,
-          ${JSON.stringify(row.publisher_bundle)}::jsonb, ${JSON.stringify(row.marketplace_bundle)}::jsonb,
-          ${row.publisher_key}, ${row.published_at}, ${order})`,
-    sql`insert into channel_pointers (package, channel, release_id, moved_at)
-        values (${row.package}, ${row.channel}, ${row.id}, ${row.published_at})
-        on conflict (package, channel) do update set release_id = excluded.release_id, moved_at = excluded.moved_at
-          where (select version_order from releases r where r.id = channel_pointers.release_id) < ${order}`,
-    outboxInsert([event], shards),
+          ${JSON.stringify(row.publisher_bundle)}::jsonb, ${row.publisher_key}, ${given.uploaded_by}, ${row.uploaded_at},
+          ${row.submitted_at}, ${versionOrder(row.version)})`,
+    sql`insert into release_files (release_id, files, unpacked_bytes)
+        values (${row.id}, ${JSON.stringify(given.files)}::jsonb, ${given.unpacked_bytes})`,
+    outboxInsert([given.event], shards),
     rememberAnswer(claim, now, { status: 201, response: row }),
   ]);
 }
 
+/** By version (never a rejected one), or the one that a channel points to; null where the tenant sees none. */
 export async function readRelease(
   database: Database,
   tenantId: string,
@@ -130,93 +137,136 @@ export async function readRelease(
 ): Promise<Release | null> {
   const statement =
     "version" in by
-      ? sql`select ${releaseColumns} from releases r where r.package = ${name} and r.version = ${by.version}`
-      : sql`select ${releaseColumns} from channel_pointers c join releases r on r.id = c.release_id
+      ? sql`select ${releaseColumns(tenantId)} from releases r
+            where r.package = ${name} and r.version = ${by.version} and r.state <> 'rejected'`
+      : sql`select ${releaseColumns(tenantId)} from channel_pointers c join releases r on r.id = c.release_id
             where c.package = ${name} and c.channel = ${by.channel}`;
   const [rows] = await asTenant(database, tenantId, [statement]);
   return rows?.[0] === undefined ? null : releaseOf(rows[0]);
 }
 
-const installColumns = sql`i.id, i.package, i.version, i.channel, i.artifact_sha256, i.units, i.release_id, i.changed_at`;
-
-export async function listInstalls(database: Database, tenantId: string): Promise<Install[]> {
-  const [rows] = await asTenant(database, tenantId, [
-    sql`select ${installColumns} from installs i where i.tenant_id = ${tenantId} order by i.package`,
-  ]);
-  return (rows ?? []).map(installOf);
+/** A release as its own tenant and a reviewer know it. */
+export interface KnownRelease {
+  readonly release: Release;
+  readonly publisher_tenant_id: string;
+  readonly uploaded_by: string | null;
 }
 
-/** The tenant's install of a package, and the wall time that its release declares. */
-export async function readInstall(
+export async function readReleaseById(database: Database, tenantId: string, id: string): Promise<KnownRelease | null> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select ${releaseColumns(tenantId)}, r.publisher_tenant_id, r.uploaded_by from releases r where r.id = ${id}`,
+  ]);
+  return rows?.[0] === undefined ? null : knownOf(rows[0]);
+}
+
+export function knownOf({ publisher_tenant_id: publisher, uploaded_by: by, ...row }: Row): KnownRelease {
+  return {
+    release: releaseOf(row),
+    publisher_tenant_id: String(publisher),
+    uploaded_by: typeof by === "string" ? by : null,
+  };
+}
+
+/** Releases of a package that the tenant may see, the newest version first. `before`: a `version_order`. */
+export async function listReleases(
   database: Database,
   tenantId: string,
   name: string,
-): Promise<{ install: Install; wall_ms: number } | null> {
+  limit: number,
+  before: { readonly version_order: string; readonly id: string } | null,
+): Promise<Release[]> {
+  const after = before === null ? sql`` : sql`and (r.version_order, r.id) < (${before.version_order}, ${before.id})`;
   const [rows] = await asTenant(database, tenantId, [
-    sql`select ${installColumns}, (r.manifest -> 'limits' ->> 'wall_ms')::int as wall_ms
-        from installs i join releases r on r.id = i.release_id
-        where i.tenant_id = ${tenantId} and i.package = ${name}`,
+    sql`select ${releaseColumns(tenantId)} from releases r where r.package = ${name} ${after}
+        order by r.version_order desc, r.id desc limit ${limit}`,
   ]);
-  if (rows?.[0] === undefined) return null;
-  const { wall_ms: wallMs, ...row } = rows[0];
-  return { install: installOf(row), wall_ms: Number(wallMs) };
+  return (rows ?? []).map(releaseOf);
 }
 
-/** True where a release with this artifact is installed by the tenant now, or was published by it. */
-export async function mayFetchArtifact(database: Database, tenantId: string, sha256: string): Promise<boolean> {
-  const [rows] = await asTenant(database, tenantId, [
-    sql`select exists (select from installs where tenant_id = ${tenantId} and artifact_sha256 = ${sha256})
-          or exists (select from releases where publisher_tenant_id = ${tenantId} and artifact_sha256 = ${sha256}) as may`,
-  ]);
-  return rows?.[0]?.["may"] === true;
-}
-
-export interface PutInstall {
-  readonly row: Install;
-  /** The release that was installed when the change was decided, or null. */
-  readonly from_release_id: string | null;
-  /** Version of the entitlements that it was decided on. */
-  readonly entitlement_version: number;
-  readonly principal_id: string;
+/** A change of a release's state by its own tenant. */
+export interface StateChange {
+  readonly release: Release;
   readonly event: AuditEvent;
   readonly claim: IdempotencyClaim;
   readonly now: number;
 }
 
-/**
- * Install row, its history, event and answer in one transaction; false where the install or the entitlements are no longer
- * what was decided on: nothing changed, decide again.
- */
-export async function putInstall(
+/** draft → in review, with event and answer; false where it is no draft any more: nothing changed. */
+export const submitRelease = (database: Database, tenantId: string, shards: number, change: StateChange) =>
+  changeState(
+    database,
+    tenantId,
+    shards,
+    change,
+    sql`update releases set state = 'in_review', submitted_at = ${change.release.submitted_at}
+        where id = ${change.release.id} and publisher_tenant_id = ${tenantId} and state = 'draft' returning id`,
+  );
+
+/** published → yanked, with event and answer; false where it is not published any more: nothing changed. */
+export const yankRelease = (
   database: Database,
   tenantId: string,
   shards: number,
-  { row, claim, now, ...given }: PutInstall,
+  change: StateChange & { readonly yanked_by: string },
+) =>
+  changeState(
+    database,
+    tenantId,
+    shards,
+    change,
+    sql`update releases set state = 'yanked', yanked_at = ${change.release.yanked_at}, yanked_by = ${change.yanked_by},
+          yank_reason = ${change.release.yank_reason}
+        where id = ${change.release.id} and publisher_tenant_id = ${tenantId} and state = 'published' returning id`,
+  );
+
+async function changeState(
+  database: Database,
+  tenantId: string,
+  shards: number,
+  { release: row, event, claim, now }: StateChange,
+  update: SQL,
 ): Promise<boolean> {
-  const write =
-    given.from_release_id === null
-      ? sql`on conflict do nothing`
-      : sql`on conflict (tenant_id, package) do update set release_id = excluded.release_id, version = excluded.version,
-              channel = excluded.channel, artifact_sha256 = excluded.artifact_sha256, units = excluded.units,
-              changed_at = excluded.changed_at
-            where installs.release_id = ${given.from_release_id}`;
   const results = await asTenant(database, tenantId, [
     ...forgetExpired(claim, now),
-    sql`with entitled as (
-          select from entitlement_versions
-          where tenant_id = ${tenantId} and version = ${given.entitlement_version} for share
-        ), changed as (
-          insert into installs (tenant_id, package, id, release_id, version, channel, artifact_sha256, units, changed_at)
-          select ${tenantId}::uuid, ${row.package}, ${row.id}, ${row.release_id}, ${row.version}, ${row.channel},
-            ${row.artifact_sha256}, ${row.units}::int, ${row.changed_at}::timestamptz from entitled
-          ${write} returning id
-        ), told as (
-          insert into install_history
-            (tenant_id, package, release_id, version, channel, artifact_sha256, principal_id, changed_at)
-          select ${tenantId}::uuid, ${row.package}, ${row.release_id}, ${row.version}, ${row.channel},
-            ${row.artifact_sha256}, ${given.principal_id}, ${row.changed_at}::timestamptz from changed
-        ), remembered as (${rememberAnswer(claim, now, { status: 201, response: row }, sql`from changed`)})
-        ${outboxInsert([given.event], shards, sql`where exists (select from changed)`)}`,
+    sql`with changed as (${update}),
+          remembered as (${rememberAnswer(claim, now, { status: 200, response: row }, sql`from changed`)})
+        ${outboxInsert([event], shards, sql`where exists (select from changed)`)}`,
   ]);
   return (results.at(-1) ?? []).length > 0;
+}
+
+/**
+ * True where a release with this artifact is installed by the tenant, or was (a run that started before an upgrade still
+ * fetches what it started with, and a rollback goes back to it), was published by it, or waits for its review.
+ */
+export async function mayFetchArtifact(database: Database, tenantId: string, sha256: string): Promise<boolean> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select exists (select from install_history where tenant_id = ${tenantId} and artifact_sha256 = ${sha256})
+          or exists (
+            select from releases where artifact_sha256 = ${sha256}
+              and (publisher_tenant_id = ${tenantId} or (state = 'in_review' and app_curates()))
+          ) as may`,
+  ]);
+  return rows?.[0]?.["may"] === true;
+}
+
+/** The newest version of a package that is published and not yanked, or null. */
+export async function readNewestPublished(database: Database, tenantId: string, name: string): Promise<string | null> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select version from releases where package = ${name} and state = 'published' order by version_order desc limit 1`,
+  ]);
+  return rows?.[0] === undefined ? null : String(rows[0]["version"]);
+}
+
+/** Releases by id, those of them that the tenant may see. */
+export async function readReleasesById(
+  database: Database,
+  tenantId: string,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, Release>> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select ${releaseColumns(tenantId)} from releases r
+        where r.id in (select jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb))`,
+  ]);
+  return new Map((rows ?? []).map((row) => [String(row["id"]), releaseOf(row)] as const));
 }

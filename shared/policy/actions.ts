@@ -2,6 +2,8 @@
 // policy/rego/authz.rego has the same list as data, and a test compares the two.
 
 import type { Caller } from "../tenancy/caller.ts";
+import type { RunWindow, Weekday } from "../contract/http-entitlements.ts";
+import type { FlagFacts } from "../contract/http-flags.ts";
 import type { Channel } from "../contract/names.ts";
 
 export const actions = [
@@ -11,12 +13,23 @@ export const actions = [
   "key.revoke",
   "publisher_key.add",
   "release.publish",
+  "release.review",
+  "release.yank",
   "release.read",
+  "channel.move",
   "artifact.read",
   "entitlement.read",
   "entitlement.write",
+  "entitlement.propose",
+  "entitlement.approve",
+  "explain.ask",
   "install.read",
   "install.write",
+  "install.pin",
+  "upgrade.start",
+  "rollback.start",
+  "package.freeze",
+  "bar.write",
   "execution.start",
   "execution.finish",
   "execution.read",
@@ -25,32 +38,92 @@ export const actions = [
   "budget.read",
   "budget.write",
   "audit.read",
+  "flag.read",
+  "flag.write",
+  "metrics.read",
 ] as const;
 export type Action = (typeof actions)[number];
 
-interface EntitlementFact {
+export interface EntitlementFact {
   readonly channel: Channel;
   readonly allowed: boolean;
+  readonly version_range: string | null;
+  readonly run_windows: readonly RunWindow[] | null;
+  readonly runs_per_day_max: number | null;
+}
+
+/** The ledger's refusal: null while it was not asked, or where it had room. */
+export interface PrivacyFact {
+  readonly units: number;
+  readonly remaining_units: number;
+  /** The budget's limit that would have room for the run now. */
+  readonly limit_needed_units: number;
+  readonly leak_units_per_hour: number;
+}
+
+/** What install.write and upgrade.start are decided on. */
+interface MoveFacts {
+  readonly package: string;
+  readonly channel: Channel;
+  readonly flags: FlagFacts;
+  readonly entitlement: EntitlementFact | null;
+  /** The release that the channel points to. */
+  readonly release: {
+    readonly version: string;
+    readonly state: "published" | "yanked";
+    /** The tenant has barred it. */
+    readonly barred: boolean;
+    /** The newest published version of the package that is not yanked, where there is one. */
+    readonly alternative: string | null;
+  } | null;
+  /** `release.version` is in the entitlement's range; true where either is missing. */
+  readonly in_range: boolean;
+  readonly frozen: boolean;
 }
 
 /** What a room found out before it asks for the whole decision; null = there is none. */
 export interface ActionFacts {
   readonly "execution.start": {
     readonly package: string;
+    readonly flags: FlagFacts;
     readonly entitlement: EntitlementFact | null;
+    /** The install asked for, there or not. */
+    readonly install_name: string;
     readonly install: { readonly channel: Channel; readonly version: string } | null;
-    readonly privacy: { readonly remaining_units: number; readonly units: number } | null;
+    /** `install.version` is in the entitlement's range; true where either is missing. */
+    readonly in_range: boolean;
+    /** UTC, of the call. */
+    readonly clock: { readonly weekday: Weekday; readonly minute: number };
+    /** Runs of the package that started in this UTC day. */
+    readonly runs_today: number;
+    readonly privacy: PrivacyFact | null;
   };
-  readonly "install.write": {
+  /** `install`: the one that is to be moved; null where it is new. */
+  readonly "install.write": MoveFacts & {
+    readonly install: { readonly name: string; readonly pinned: boolean } | null;
+  };
+  readonly "upgrade.start": MoveFacts & {
+    readonly installs: { readonly count: number; readonly pinned: number };
+    /** The gate of the rollout that would be widened holds, and the call does not say to go on despite it. */
+    readonly gate_holds: boolean;
+    readonly cohort_percent: number;
+  };
+  readonly "rollback.start": {
     readonly package: string;
-    readonly channel: Channel;
-    readonly entitlement: EntitlementFact | null;
-    readonly release: { readonly channel: Channel } | null;
+    /** The version asked for, or null: the last good one of each. */
+    readonly version: string | null;
+    readonly installs: { readonly count: number };
+    /** The version asked for is barred. */
+    readonly barred: boolean;
   };
   readonly "release.publish": {
     readonly package: string;
     readonly package_owner: "none" | "self" | "other";
   };
+  /** `own`: the caller uploaded it. */
+  readonly "release.review": { readonly package: string; readonly version: string; readonly own: boolean };
+  /** `own`: the caller proposed it. */
+  readonly "entitlement.approve": { readonly change_id: string; readonly own: boolean };
 }
 export type FactsOf<A extends Action> = A extends keyof ActionFacts ? ActionFacts[A] : never;
 

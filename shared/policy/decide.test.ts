@@ -3,9 +3,18 @@
 import { describe, expect, test } from "vitest";
 import { committedPolicyBuild, policySourceDigest } from "../../scripts/generate/policy.ts";
 import { loadCommittedPolicy } from "../../test/support/policy.ts";
-import { roleNames, type Role } from "../contract/names.ts";
+import { entitlementUpsert, type RunWindow } from "../contract/http-entitlements.ts";
+import { flagsOn } from "../contract/http-flags.ts";
+import { roleNames, type Channel, type Role } from "../contract/names.ts";
 import type { Caller } from "../tenancy/caller.ts";
-import { actions, decisionInput, type Action, type ActionFacts, type FactsOf } from "./actions.ts";
+import {
+  actions,
+  decisionInput,
+  type Action,
+  type ActionFacts,
+  type EntitlementFact,
+  type FactsOf,
+} from "./actions.ts";
 import { decide, rules, type Decision, type Policy } from "./decide.ts";
 
 const policy = await loadCommittedPolicy();
@@ -23,29 +32,68 @@ const ask = <A extends Action>(role: Role, action: A, facts?: FactsOf<A>): Decis
   decide(policy, decisionInput(action, caller(role), facts));
 
 const operator =
-  "whoami.read release.read artifact.read entitlement.read install.read install.write execution.start execution.finish execution.read disclosure.link budget.read audit.read pql.query";
+  "whoami.read release.read artifact.read entitlement.read entitlement.propose explain.ask install.read install.write install.pin upgrade.start rollback.start package.freeze bar.write execution.start execution.finish execution.read disclosure.link budget.read audit.read pql.query flag.read metrics.read";
 const auditor =
-  "whoami.read release.read entitlement.read install.read execution.read disclosure.link pql.query budget.read audit.read key.list";
+  "whoami.read release.read entitlement.read explain.ask install.read execution.read disclosure.link pql.query budget.read audit.read key.list flag.read metrics.read";
+const publisher =
+  "whoami.read publisher_key.add release.publish release.yank release.read channel.move artifact.read explain.ask";
+const viewer =
+  "whoami.read release.read entitlement.read explain.ask install.read execution.read budget.read flag.read metrics.read";
 const mayDo: Record<Role, readonly string[]> = {
   admin: actions,
   operator: operator.split(" "),
   auditor: auditor.split(" "),
-  publisher: ["whoami.read", "publisher_key.add", "release.publish", "release.read"],
-  viewer: ["whoami.read", "release.read", "entitlement.read", "install.read", "execution.read", "budget.read"],
+  publisher: publisher.split(" "),
+  reviewer: ["whoami.read", "release.read", "release.review", "artifact.read", "explain.ask"],
+  viewer: viewer.split(" "),
 };
 
+const entitledOn = (channel: Channel, allowed = true): EntitlementFact => ({
+  channel,
+  allowed,
+  version_range: null,
+  run_windows: null,
+  runs_per_day_max: null,
+});
 const run: ActionFacts["execution.start"] = {
   package: "tools/sbom-inventory",
-  entitlement: { channel: "stable", allowed: true },
+  flags: flagsOn,
+  entitlement: entitledOn("stable"),
+  install_name: "default",
   install: { channel: "stable", version: "1.0.0" },
+  in_range: true,
+  clock: { weekday: "tue", minute: 600 },
+  runs_today: 0,
   privacy: null,
 };
-const install: ActionFacts["install.write"] = {
+const move = {
   package: "tools/sbom-inventory",
   channel: "stable",
-  entitlement: { channel: "stable", allowed: true },
-  release: { channel: "stable" },
+  flags: flagsOn,
+  entitlement: entitledOn("stable"),
+  release: { version: "1.0.0", state: "published", barred: false, alternative: null },
+  in_range: true,
+  frozen: false,
+} as const;
+const install: ActionFacts["install.write"] = { ...move, install: null };
+const upgrade: ActionFacts["upgrade.start"] = {
+  ...move,
+  installs: { count: 2, pinned: 1 },
+  gate_holds: false,
+  cohort_percent: 50,
 };
+const rollback: ActionFacts["rollback.start"] = {
+  package: "tools/sbom-inventory",
+  version: null,
+  installs: { count: 2 },
+  barred: false,
+};
+const spent = (remaining: number, units: number): ActionFacts["execution.start"]["privacy"] => ({
+  units,
+  remaining_units: remaining,
+  limit_needed_units: units,
+  leak_units_per_hour: 5,
+});
 
 test("the compiled policy is that of the Rego source in the tree", async () => {
   expect((await committedPolicyBuild()).source_sha256).toBe(await policySourceDigest());
@@ -65,17 +113,22 @@ describe("by role alone", () => {
   );
 
   test("a role too low is told in words, and how to get one that does", () => {
-    expect(ask("viewer", "execution.start")).toEqual({
-      allow: false,
-      rule: "role_too_low",
-      reasons: ["The role viewer does not allow execution.start; admin, operator do."],
-      roles_allowed: ["admin", "operator"],
+    const words = {
+      reason: "The role viewer does not allow execution.start; admin, operator do.",
       fix: {
         words: "Ask an admin of the tenant for a key with the role operator.",
         method: "POST",
         path: "/api/keys",
         body: { role: "operator" },
       },
+    };
+    expect(ask("viewer", "execution.start")).toEqual({
+      allow: false,
+      rule: "role_too_low",
+      reasons: [words.reason],
+      roles_allowed: ["admin", "operator"],
+      fix: words.fix,
+      obstacles: [{ rule: "role_too_low", ...words, effect: { facts: {}, role: "operator" } }],
     });
   });
 
@@ -85,7 +138,10 @@ describe("by role alone", () => {
 });
 
 describe("with facts", () => {
-  const entitled = (channel: "stable" | "canary", allowed = true) => ({ entitlement: { channel, allowed } });
+  const entitled = (channel: Channel, allowed = true) => ({ entitlement: entitledOn(channel, allowed) });
+  const constrained = (given: Partial<EntitlementFact>) => ({ entitlement: { ...entitledOn("stable"), ...given } });
+  const off = { market_entitlements: false, market_channels: false };
+  const closed: RunWindow = { days: ["mon"], from: "00:00", to: "24:00" };
   const cases: [string, Decision, string][] = [
     ["an entitled run of an installed package", ask("operator", "execution.start", run), "ok"],
     [
@@ -113,15 +169,11 @@ describe("with facts", () => {
       "a run beyond the privacy budget",
       ask("operator", "execution.start", {
         ...run,
-        privacy: { remaining_units: 999_999_999_999, units: 1_000_000_000_000 },
+        privacy: spent(999_999_999_999, 1_000_000_000_000),
       }),
       "privacy_budget_exceeded",
     ],
-    [
-      "a run within the privacy budget",
-      ask("operator", "execution.start", { ...run, privacy: { remaining_units: 5, units: 5 } }),
-      "ok",
-    ],
+    ["a run within the privacy budget", ask("operator", "execution.start", { ...run, privacy: spent(5, 5) }), "ok"],
     ["an entitled install", ask("operator", "install.write", install), "ok"],
     [
       "an install without an entitlement",
@@ -158,11 +210,141 @@ describe("with facts", () => {
       ask("publisher", "release.publish", { package: "a", package_owner: "other" }),
       "package_of_another_publisher",
     ],
+    [
+      "a run of a version out of range",
+      ask("operator", "execution.start", { ...run, ...constrained({ version_range: ">=2.0.0" }), in_range: false }),
+      "version_not_entitled",
+    ],
+    [
+      "an install of a version out of range",
+      ask("operator", "install.write", { ...install, ...constrained({ version_range: ">=2.0.0" }), in_range: false }),
+      "version_not_entitled",
+    ],
+    [
+      "a run outside its windows",
+      ask("operator", "execution.start", { ...run, ...constrained({ run_windows: [closed] }) }),
+      "outside_run_window",
+    ],
+    [
+      "a run with no window at all",
+      ask("operator", "execution.start", { ...run, ...constrained({ run_windows: [] }) }),
+      "outside_run_window",
+    ],
+    [
+      "a run in the first minute of a window",
+      ask("operator", "execution.start", {
+        ...run,
+        ...constrained({ run_windows: [closed, { days: ["tue"], from: "10:00", to: "10:01" }] }),
+      }),
+      "ok",
+    ],
+    [
+      "a run in the minute in which a window ends",
+      ask("operator", "execution.start", {
+        ...run,
+        ...constrained({ run_windows: [{ days: ["tue"], from: "09:08", to: "10:00" }] }),
+      }),
+      "outside_run_window",
+    ],
+    [
+      "the last run of a day",
+      ask("operator", "execution.start", { ...run, ...constrained({ runs_per_day_max: 3 }), runs_today: 2 }),
+      "ok",
+    ],
+    [
+      "a run beyond the day's cap",
+      ask("operator", "execution.start", { ...run, ...constrained({ runs_per_day_max: 3 }), runs_today: 3 }),
+      "run_cap_reached",
+    ],
+    [
+      "an install from canary while channels are off",
+      ask("operator", "install.write", {
+        ...install,
+        ...entitled("canary"),
+        channel: "canary",
+        flags: { ...off, market_entitlements: true },
+      }),
+      "channels_off",
+    ],
+    [
+      "an install from stable while channels are off",
+      ask("operator", "install.write", { ...install, flags: { ...off, market_entitlements: true } }),
+      "ok",
+    ],
+    [
+      "an operator's run while entitlements are off",
+      ask("operator", "execution.start", { ...run, flags: off }),
+      "entitlements_off",
+    ],
+    [
+      "an install of a yanked release",
+      ask("operator", "install.write", { ...install, release: { ...move.release, state: "yanked" } }),
+      "release_yanked",
+    ],
+    [
+      "an install of a barred release",
+      ask("operator", "install.write", { ...install, release: { ...move.release, barred: true } }),
+      "release_barred",
+    ],
+    [
+      "an install of a frozen package",
+      ask("operator", "install.write", { ...install, frozen: true }),
+      "package_frozen",
+    ],
+    [
+      "a move of a pinned install",
+      ask("operator", "install.write", { ...install, install: { name: "edge-1", pinned: true } }),
+      "install_pinned",
+    ],
+    ["an upgrade", ask("operator", "upgrade.start", upgrade), "ok"],
+    [
+      "an upgrade of what is all pinned",
+      ask("operator", "upgrade.start", { ...upgrade, installs: { count: 2, pinned: 2 } }),
+      "install_pinned",
+    ],
+    [
+      "an upgrade of what is not installed",
+      ask("operator", "upgrade.start", { ...upgrade, installs: { count: 0, pinned: 0 } }),
+      "not_installed",
+    ],
+    [
+      "a wider cohort while the gate holds",
+      ask("operator", "upgrade.start", { ...upgrade, gate_holds: true }),
+      "gate_holds",
+    ],
+    ["a rollback", ask("operator", "rollback.start", rollback), "ok"],
+    [
+      "a rollback of what is not installed",
+      ask("operator", "rollback.start", { ...rollback, installs: { count: 0 } }),
+      "not_installed",
+    ],
+    [
+      "a rollback to a barred version",
+      ask("operator", "rollback.start", { ...rollback, version: "1.0.0", barred: true }),
+      "release_barred",
+    ],
+    ["a review", ask("reviewer", "release.review", { package: "a", version: "1.0.0", own: false }), "ok"],
+    [
+      "a review of one's own release",
+      ask("admin", "release.review", { package: "a", version: "1.0.0", own: true }),
+      "own_release",
+    ],
+    ["an approval", ask("admin", "entitlement.approve", { change_id: "chg_1", own: false }), "ok"],
+    [
+      "an approval of one's own change",
+      ask("admin", "entitlement.approve", { change_id: "chg_1", own: true }),
+      "own_change",
+    ],
   ];
   test.each(cases)("%s is decided", (_, decision, rule) => {
     expect(decision.rule).toBe(rule);
     expect(decision.allow).toBe(rule === "ok");
     expect(decision.fix === null).toBe(rule === "ok");
+  });
+
+  test("while entitlements are off an admin may, by a rule that the log is told of", () => {
+    const decision = ask("admin", "execution.start", { ...run, entitlement: null, flags: off });
+    expect([decision.allow, decision.rule, decision.obstacles]).toEqual([true, "entitlements_off", []]);
   });
 
   test("every deny rule of the catalogue is met by a case above", () => {
@@ -174,17 +356,14 @@ describe("with facts", () => {
     for (const channel of ["stable", "canary"] as const) {
       for (const entitlement of [
         null,
-        { channel: "stable", allowed: false },
-        { channel: "canary", allowed: false },
-        { channel: "stable", allowed: true },
-      ] as const) {
+        entitledOn("stable", false),
+        entitledOn("canary", false),
+        entitledOn("stable"),
+      ]) {
         const facts = { ...run, install: { channel, version: "1.0.0" }, entitlement };
         const before = ask("operator", "execution.start", facts);
         if (before.allow) continue;
-        const body = before.fix?.body as {
-          entitlements: [{ package: string; channel: "stable" | "canary"; allowed: boolean }];
-        };
-        const { package: name, ...proposed } = body.entitlements[0];
+        const { package: name, ...proposed } = entitlementUpsert.parse(before.fix?.body).entitlements[0]!;
         expect(name).toBe(run.package);
         expect(ask("operator", "execution.start", { ...facts, entitlement: proposed }).rule).toBe("ok");
       }
@@ -192,21 +371,28 @@ describe("with facts", () => {
   });
 
   test("whole numbers of a deny are written as they are", () => {
-    const spent = ask("operator", "execution.start", {
-      ...run,
-      privacy: { remaining_units: -7, units: 1_000_000_000_000 },
-    });
-    expect(spent.reasons).toEqual([
+    const denied = ask("operator", "execution.start", { ...run, privacy: spent(-7, 1_000_000_000_000) });
+    expect(denied.reasons).toEqual([
       "The run needs 1000000000000 micro-epsilon, and -7 are left of the tenant's privacy budget.",
     ]);
-    expect(spent.fix?.words).toContain("by 1000000000007 micro-epsilon");
+    expect(denied.fix?.words).toContain("by 1000000000007 micro-epsilon");
+    expect(denied.fix?.body).toEqual({ limit_units: 1_000_000_000_000, leak_units_per_hour: 5 });
   });
 });
 
 describe("what is no decision is a deny", () => {
   const answering = (result: unknown): Policy => ({ sha256: "", evaluate: () => result });
-  const allow = { allow: true, rule: "ok", reasons: [], roles_allowed: ["admin"], fix: null };
-  const deny = { allow: false, rule: "not_installed", reasons: ["It is not."], roles_allowed: ["admin"], fix: null };
+  const allow = { allow: true, rule: "ok", reasons: [], roles_allowed: ["admin"], fix: null, obstacles: [] };
+  const effect = { facts: {}, role: null };
+  const obstacle = { rule: "not_installed", reason: "It is not.", fix: null, effect };
+  const deny = {
+    allow: false,
+    rule: "not_installed",
+    reasons: ["It is not."],
+    roles_allowed: ["admin"],
+    fix: null,
+    obstacles: [obstacle],
+  };
   const input = decisionInput("whoami.read", caller("admin"));
 
   test("a well-formed result set is taken as it is", () => {
@@ -228,6 +414,9 @@ describe("what is no decision is a deny", () => {
     ["a deny without a reason", [{ result: { ...deny, reasons: [] } }]],
     ["a deny by rule ok", [{ result: { ...deny, rule: "ok" } }]],
     ["a deny by an unknown rule", [{ result: { ...deny, rule: "because" } }]],
+    ["a deny without an obstacle", [{ result: { ...deny, obstacles: [] } }]],
+    ["an obstacle without an effect", [{ result: { ...deny, obstacles: [{ ...obstacle, effect: {} }] } }]],
+    ["an allow with an obstacle", [{ result: { ...allow, obstacles: [obstacle] } }]],
     ["a truthy word", [{ result: { ...allow, allow: "true" } }]],
     ["an unknown role", [{ result: { ...allow, roles_allowed: ["root"] } }]],
     ["a fix of another shape", [{ result: { ...deny, fix: { words: "do it" } } }]],
@@ -260,6 +449,10 @@ describe("what is no decision is a deny", () => {
     [
       "an install without a channel",
       { ...input, action: "execution.start", facts: { ...run, install: { version: "1.0.0" } } },
+    ],
+    [
+      "a minute that no day has",
+      { ...input, action: "execution.start", facts: { ...run, clock: { weekday: "tue", minute: 1_440 } } },
     ],
   ])("the real policy decides nothing on %s", (_, foreign) => {
     expect(decide(policy, foreign as Parameters<typeof decide>[1])).toMatchObject({ rule: "policy_error" });

@@ -15,12 +15,24 @@ export interface Policy {
 export const rules = [
   "ok",
   "role_too_low",
+  "own_release",
+  "own_change",
+  "package_of_another_publisher",
+  "channels_off",
+  "entitlements_off",
   "entitlement_missing",
   "entitlement_denied",
   "channel_not_entitled",
+  "version_not_entitled",
+  "release_yanked",
+  "release_barred",
+  "package_frozen",
   "not_installed",
+  "install_pinned",
+  "gate_holds",
+  "outside_run_window",
+  "run_cap_reached",
   "privacy_budget_exceeded",
-  "package_of_another_publisher",
   "policy_error",
 ] as const;
 export type Rule = (typeof rules)[number];
@@ -32,6 +44,15 @@ const fix = z.strictObject({
   body: z.unknown(),
 });
 
+/** What applying a fix does to the input of the same decision: the facts that become others, the role where it is one. */
+const effect = z.strictObject({
+  facts: z.record(z.string(), z.unknown()),
+  role: z.enum(roleNames).nullable(),
+});
+
+const denyRule = z.enum(rules).exclude(["ok", "policy_error"]);
+const obstacle = z.strictObject({ rule: denyRule, reason: z.string().min(1).max(500), fix: fix.nullable(), effect });
+
 const sentences = z.array(z.string().min(1).max(500)).max(8);
 const rolesAllowed = z.array(z.enum(roleNames)).max(roleNames.length);
 
@@ -39,17 +60,20 @@ const rolesAllowed = z.array(z.enum(roleNames)).max(roleNames.length);
 const decisionShape = z.discriminatedUnion("allow", [
   z.strictObject({
     allow: z.literal(true),
-    rule: z.literal("ok"),
+    // `entitlements_off`: allowed without an entitlement, because the flag is off; to be told in the log.
+    rule: z.enum(["ok", "entitlements_off"]),
     reasons: z.array(z.never()).length(0),
     roles_allowed: rolesAllowed.min(1),
     fix: z.null(),
+    obstacles: z.array(z.never()).length(0),
   }),
   z.strictObject({
     allow: z.literal(false),
-    rule: z.enum(rules).exclude(["ok", "policy_error"]),
+    rule: denyRule,
     reasons: sentences.min(1),
     roles_allowed: rolesAllowed,
     fix: fix.nullable(),
+    obstacles: z.array(obstacle).min(1),
   }),
 ]);
 
@@ -62,6 +86,18 @@ export interface Fix {
   readonly body: unknown;
 }
 
+/** One rule that denies; a decision names the first, `obstacles` has all. */
+export interface Obstacle {
+  readonly rule: Rule;
+  readonly reason: string;
+  readonly fix: Fix | null;
+  /** What applying the fix changes in the input: an explanation evaluates that again. */
+  readonly effect: {
+    readonly facts: Readonly<Record<string, unknown>>;
+    readonly role: (typeof roleNames)[number] | null;
+  };
+}
+
 export interface Decision {
   readonly allow: boolean;
   readonly rule: Rule;
@@ -69,6 +105,8 @@ export interface Decision {
   readonly roles_allowed: readonly (typeof roleNames)[number][];
   /** The smallest change that would allow it, in words and as a call of this API. */
   readonly fix: Fix | null;
+  /** Every rule that denies, nearest first; never shown whole to a caller who may not see the facts. */
+  readonly obstacles: readonly Obstacle[];
 }
 
 const policyError: Decision = {
@@ -77,6 +115,7 @@ const policyError: Decision = {
   reasons: ["The policy gave no decision, so the answer is no. Report the request id."],
   roles_allowed: [],
   fix: null,
+  obstacles: [],
 };
 
 /** Never throws: an exception, an undefined rule, a missing or foreign field is a deny with rule `policy_error`. */

@@ -64,7 +64,7 @@ export type Reserved =
       readonly admit_until_ms: number;
       readonly remaining_units: number;
     }
-  | { readonly state: "exceeded"; readonly units: number; readonly remaining_units: number }
+  | { readonly state: "exceeded"; readonly units: number; readonly balance: Balance }
   | { readonly state: "conflict" };
 
 /** `held`: the lease is not the one that was seen to end; a retry has taken the reservation up again. */
@@ -172,7 +172,7 @@ export class Ledger {
         };
       }
       if (request.units > before.remaining_units) {
-        return { state: "exceeded", units: request.units, remaining_units: before.remaining_units };
+        return { state: "exceeded", units: request.units, balance: before };
       }
       this.#sql.exec(
         "insert into reservation values (?, ?, ?, ?, 'held', ?, ?, ?, null)",

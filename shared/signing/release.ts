@@ -3,7 +3,14 @@
 
 import { hex, sha256, base64Bytes, toBytes } from "../contract/bytes.ts";
 import type { SignedBundle } from "../contract/events.ts";
-import { releasePredicate, releasePredicateType, type PackageManifest } from "../contract/http-market.ts";
+import {
+  channelPredicate,
+  channelPredicateType,
+  releasePredicate,
+  releasePredicateType,
+  type PackageManifest,
+} from "../contract/http-market.ts";
+import type { Channel } from "../contract/names.ts";
 import { verifyBundle } from "./bundle.ts";
 import { importVerifyKey } from "./keys.ts";
 import type { Statement } from "./statement.ts";
@@ -81,10 +88,7 @@ export async function checkRelease(
 ): Promise<CheckedRelease> {
   const checked = await checkPublisherBundle(bundles.publisher, bundles.publisherSpki);
   if (!checked.ok) return checked;
-  const verified = await verifyBundle(bundles.marketplace, async (kid) => {
-    const spki = marketplaceKeys.get(kid);
-    return spki === undefined ? null : await importVerifyKey(toBytes(base64Bytes(spki)), "P-256");
-  });
+  const verified = await verifyBundle(bundles.marketplace, (kid) => keyOf(marketplaceKeys, kid));
   if (!verified.ok) return { ok: false, reason: `the marketplace's countersignature: ${verified.reason}` };
   const expected = await countersignature(bundles.publisher, checked.release);
   const subject = onlySubject(verified.statement);
@@ -99,6 +103,52 @@ export async function checkRelease(
     return { ok: false, reason: "the marketplace's countersignature is over another release" };
   }
   return checked;
+}
+
+/** Where a channel of a package points, as the marketplace signed it. */
+export interface SignedPointer {
+  readonly package: string;
+  readonly channel: Channel;
+  readonly version: string;
+  readonly sequence: number;
+  readonly moved_at: string;
+  readonly artifact_sha256: string;
+}
+
+/** The statement that the marketplace signs when a channel is moved. */
+export const pointerStatement = ({ artifact_sha256: sha256, ...predicate }: SignedPointer) => ({
+  subject: [{ name: `${predicate.package}@${predicate.version}`, digest: { sha256 } }],
+  predicateType: channelPredicateType,
+  predicate,
+});
+
+export type CheckedPointer =
+  | { readonly ok: true; readonly pointer: SignedPointer }
+  | { readonly ok: false; readonly reason: string };
+
+/** A channel's pointer, verified. That it is the newest one is not in it: `sequence` tells which of two is newer. */
+export async function checkChannelPointer(
+  bundle: SignedBundle,
+  marketplaceKeys: ReadonlyMap<string, string>,
+): Promise<CheckedPointer> {
+  const verified = await verifyBundle(bundle, (kid) => keyOf(marketplaceKeys, kid));
+  if (!verified.ok) return { ok: false, reason: `the channel pointer's signature: ${verified.reason}` };
+  const { statement } = verified;
+  const subject = onlySubject(statement);
+  const predicate = channelPredicate.safeParse(statement.predicate);
+  if (statement.predicateType !== channelPredicateType || subject === null || !predicate.success) {
+    return { ok: false, reason: "the signed statement is not one of a channel pointer" };
+  }
+  const { package: name, version } = predicate.data;
+  if (subject.name !== `${name}@${version}`) {
+    return { ok: false, reason: "the channel pointer names another release than its subject" };
+  }
+  return { ok: true, pointer: { ...predicate.data, artifact_sha256: subject.digest.sha256 } };
+}
+
+async function keyOf(keys: ReadonlyMap<string, string>, kid: string): Promise<CryptoKey | null> {
+  const spki = keys.get(kid);
+  return spki === undefined ? null : await importVerifyKey(toBytes(base64Bytes(spki)), "P-256");
 }
 
 function onlySubject(statement: Statement): Statement["subject"][number] | null {

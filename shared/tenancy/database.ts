@@ -18,6 +18,25 @@ export async function asTenant(database: Database, tenantId: string, statements:
   return rows;
 }
 
+/**
+ * The same for a change that two tenants take part in: one transaction, with `app.tenant` set anew before each part. What
+ * one part may see and write is its tenant's; that the parts belong together is the caller's to guard. Answers each
+ * statement's rows, part by part.
+ */
+export async function asTenants(
+  database: Database,
+  parts: readonly { readonly tenant_id: string; readonly statements: readonly SQL[] }[],
+): Promise<Row[][][]> {
+  const rows = await inBatch(
+    database,
+    parts.flatMap(({ tenant_id: tenantId, statements }) => [
+      sql`select set_config('app.tenant', ${tenantId}, true)`,
+      ...statements,
+    ]),
+  );
+  return parts.map(({ statements }) => rows.splice(0, statements.length + 1).slice(1));
+}
+
 /** Runs `statements` in one transaction, without a tenant. */
 export async function inBatch(database: Database, statements: readonly SQL[]): Promise<Row[][]> {
   const [first, ...rest] = statements.map((statement) => database.execute<Row>(statement));

@@ -45,7 +45,8 @@ beforeAll(async () => {
   writeFileSync(join(home, "input"), "x");
   const admin = hostOf("admin", home);
   await ok(admin, "market", "keygen");
-  await ok(admin, "market", "publish", "package");
+  const release = await ok(admin, "market", "publish", "package");
+  await ok(hostOf("reviewer", home), "market", "review", "approve", String(release["id"]));
   await ok(admin, "market", "entitle", packageName);
   await ok(admin, "market", "install", packageName);
   await ok(admin, "budget", "set", "--limit", "100", "--leak-per-hour", "0");

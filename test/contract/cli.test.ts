@@ -23,13 +23,22 @@ const hostOf = (role: Role): TestHost =>
   testHost({ env: { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: tenant.keys[role] } });
 
 /** The sample package under a name of this file's own, so that other tests may publish theirs. */
-function samplePackage(version: string): string {
+function samplePackage(version: string, name = packageName, given: Record<string, unknown> = {}): string {
   const folder = testFolder();
   cpSync(join(project, "test", "fixtures", "sbom-inventory"), folder, { recursive: true });
   const path = join(folder, "maestro.json");
   const manifest = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
-  writeFileSync(path, JSON.stringify({ ...manifest, name: packageName, version }));
+  writeFileSync(path, JSON.stringify({ ...manifest, name, version, ...given }));
   return folder;
+}
+
+/** Publishes a folder as the publisher, and approves it as the reviewer; answers the release as it is published. */
+async function publish(folder: string): Promise<Record<string, unknown>> {
+  const publisher = hostOf("publisher");
+  await ok(publisher, "market", "keygen");
+  const uploaded = await ok(publisher, "market", "publish", folder);
+  expect(uploaded).toMatchObject({ state: "in_review", marketplace_bundle: null });
+  return await ok(hostOf("reviewer"), "market", "review", "approve", String(uploaded["id"]), "--reason", "read it");
 }
 
 async function ok(host: TestHost, ...argv: string[]): Promise<Record<string, unknown>> {
@@ -65,10 +74,9 @@ describe("maestro and the API", () => {
 
   test("a package goes from its publisher to a run, its record, and a denial with the way out", async () => {
     const admin = hostOf("admin");
-    await ok(admin, "market", "keygen");
-    const release = await ok(admin, "market", "publish", samplePackage("1.0.0"));
-    expect(release).toMatchObject({ package: packageName, version: "1.0.0", channel: "stable", units: 10 });
-    expect(await ok(admin, "market", "show", packageName)).toEqual(release);
+    const release = await publish(samplePackage("1.0.0"));
+    expect(release).toMatchObject({ package: packageName, version: "1.0.0", state: "published", units: 10 });
+    expect(await ok(hostOf("publisher"), "market", "show", packageName)).toEqual(release);
 
     const operator = hostOf("operator");
     const refused = await maestro(operator, "market", "install", packageName, "--json");
@@ -114,14 +122,53 @@ describe("maestro and the API", () => {
   });
 
   test("a version is published once; other bytes under it are a conflict", async () => {
-    const admin = hostOf("admin");
-    await ok(admin, "market", "keygen");
+    const publisher = hostOf("publisher");
+    await ok(publisher, "market", "keygen");
     const folder = samplePackage("2.0.0");
-    await ok(admin, "market", "publish", folder);
+    await ok(publisher, "market", "publish", folder);
     writeFileSync(join(folder, "more.txt"), "other bytes");
-    const { code, err } = await maestro(admin, "market", "publish", folder);
+    const { code, err } = await maestro(publisher, "market", "publish", folder);
     expect(code).toBe(5);
     expect(err).toContain("release_exists");
+  });
+
+  test("a release is reviewed by its difference, by someone else, and found and moved afterwards", async () => {
+    const name = "cli-contract/reviewed";
+    await publish(samplePackage("1.0.0", name));
+    const folder = samplePackage("1.1.0", name, { channel: "canary", privacy_units: 20 });
+    writeFileSync(join(folder, "more.txt"), "a file more");
+    const publisher = hostOf("publisher");
+    await ok(publisher, "market", "keygen");
+    expect(await ok(publisher, "market", "publish", folder, "--draft")).toMatchObject({ state: "draft" });
+    const named = `${name}@1.1.0`;
+    expect(await ok(publisher, "market", "submit", named)).toMatchObject({ state: "in_review" });
+
+    const reviewer = hostOf("reviewer");
+    const { out } = await maestro(reviewer, "market", "review", "show", named);
+    expect(out).toContain("~ /privacy_units 10 → 20");
+    expect(out).toContain("+ more.txt (11 bytes)");
+    expect(out).toContain("It asks for more:");
+    expect((await maestro(publisher, "market", "review", "approve", named)).code).toBe(3);
+    await ok(reviewer, "market", "review", "approve", named);
+
+    const channels = async (): Promise<unknown> =>
+      ((await ok(publisher, "market", "channels", name))["channels"] as Record<string, unknown>[])
+        .map((pointer) => `${String(pointer["channel"])} ${String(pointer["version"])}`)
+        .toSorted();
+    expect(await channels()).toEqual(["canary 1.1.0", "stable 1.0.0"]);
+    await ok(publisher, "market", "promote", name);
+    expect(await channels()).toEqual(["canary 1.1.0", "stable 1.1.0"]);
+    expect((await maestro(publisher, "market", "promote", name, "1.0.0")).code).toBe(5);
+    await ok(publisher, "market", "promote", name, "1.0.0", "--down");
+
+    await ok(publisher, "market", "yank", named, "--reason", "it was a test");
+    const versions = (await ok(publisher, "market", "versions", name))["releases"] as Record<string, unknown>[];
+    expect(versions.map(({ version, state }) => [version, state])).toEqual([
+      ["1.1.0", "yanked"],
+      ["1.0.0", "published"],
+    ]);
+    const found = (await ok(publisher, "market", "search", "reviewed"))["packages"] as Record<string, unknown>[];
+    expect(found.map((one) => one["name"])).toContain(name);
   });
 
   test("things that are not there are exit code 4", async () => {

@@ -24,7 +24,7 @@ test("an insert on entitlements that have changed since makes no row, no event a
   const set = must(200, await api.fetch("/api/market/entitlements", jsonCall(tenant.keys.viewer, "GET"))).json;
   const now = Date.now();
   const insert = (id: string, version: number, key: string) => {
-    const execution = startedExecution({ id, install, wallMs: 1000, inputSha256: null, now });
+    const execution = startedExecution({ id, install, wallMs: 1000, inputSha256: null, rolloutId: null, now });
     const random = (count: number) => crypto.getRandomValues(new Uint8Array(count));
     const context = {
       tenant_id: tenant.tenant_id,
@@ -35,9 +35,11 @@ test("an insert on entitlements that have changed since makes no row, no event a
     } as const;
     return insertExecution(database, tenant.tenant_id, 2, {
       execution,
+      install_id: install.id,
       principal_id: tenant.principals.operator,
       entitlement_version: version,
-      event: newEvent(context, "mc.execution.started", startedEvent(execution, version, "e".repeat(64))),
+      runs_per_day_max: null,
+      events: [newEvent(context, "mc.execution.started", startedEvent(execution, install.id, version, "e".repeat(64)))],
       claim: {
         tenant_id: tenant.tenant_id,
         principal_id: tenant.principals.operator,

@@ -34,9 +34,18 @@ const tenantColumns: Readonly<Record<string, string>> = {
   executions: "tenant_id",
   audit_events: "tenant_id",
   audit_index: "tenant_id",
+  entitlement_constraints: "tenant_id",
+  entitlement_changes: "tenant_id",
+  run_counts: "tenant_id",
+  tenant_flags: "tenant_id",
+  metric_counters: "tenant_id",
+  package_states: "tenant_id",
+  good_releases: "tenant_id",
+  rollouts: "tenant_id",
+  release_bars: "tenant_id",
 };
 /** The marketplace's own: every tenant reads them, the publishing tenant alone writes. */
-const publicTables = ["channel_pointers", "packages", "releases"];
+const publicTables = ["channel_history", "channel_pointers", "packages", "release_files", "releases"];
 /** The audit worker's own notes: no other role has any right on them. */
 const auditTables = ["audit_activity"];
 /** No worker's role has any right on these. */
@@ -68,7 +77,23 @@ async function fill(tenantId: string, principal: string): Promise<void> {
     sql`insert into packages values (${name}, ${tenantId}, now())`,
     releaseInsert(releaseOf(tenantId), name, tenantId),
     sql`insert into channel_pointers values (${name}, 'stable', ${releaseOf(tenantId)}, now())`,
-    sql`insert into installs values (${tenantId}, ${name}, ${`ins_${"0".repeat(26)}`}, ${releaseOf(tenantId)}, '1.0.0', 'stable', ${digest}, 0, now())`,
+    sql`insert into installs (tenant_id, package, id, release_id, version, channel, artifact_sha256, units, changed_at, name, bucket)
+        values (${tenantId}, ${name}, ${`ins_${"0".repeat(26)}`}, ${releaseOf(tenantId)}, '1.0.0', 'stable', ${digest}, 0, now(), 'default', 0)`,
+    sql`insert into entitlement_constraints values (${tenantId}, ${name}, '1.x', null, null)`,
+    sql`insert into entitlement_changes (tenant_id, id, state, entitlements, reason, proposed_by, proposed_at)
+        values (${tenantId}, ${`chg_${"0".repeat(26)}`}, 'proposed', '[]', '', ${principal}, now())`,
+    sql`insert into run_counts values (${tenantId}, ${name}, current_date, 1)`,
+    sql`insert into tenant_flags values (${tenantId}, 'market_channels', true, ${principal}, now())`,
+    sql`insert into metric_counters values (${tenantId}, 'mc_entitlement_denies_total', '', 1)`,
+    sql`insert into package_states (tenant_id, package, version, changed_at) values (${tenantId}, ${name}, 1, now())`,
+    sql`insert into good_releases values (${tenantId}, ${name}, 'stable', ${releaseOf(tenantId)}, now())`,
+    sql`insert into rollouts (tenant_id, id, package, channel, release_id, version, artifact_sha256, cohort_percent, state, rule,
+          reason, started_by, started_at, changed_at, ended_at, gate_since, old_runs_per_block, expected_new_share_ppm,
+          expected_share_of)
+        values (${tenantId}, ${`rol_${"0".repeat(26)}`}, ${name}, 'stable', ${releaseOf(tenantId)}, '1.0.0', ${digest}, 100,
+          'completed', null, '', ${principal}, now(), now(), now(), now(), 1, 0, 'installs')`,
+    sql`insert into release_bars (tenant_id, package, artifact_sha256, version, rule, reason, barred_at)
+        values (${tenantId}, ${name}, ${digest}, '1.0.0', 'operator', '', now())`,
     sql`insert into install_history (tenant_id, package, release_id, version, channel, artifact_sha256, principal_id, changed_at)
         values (${tenantId}, ${name}, ${releaseOf(tenantId)}, '1.0.0', 'stable', ${digest}, ${principal}, now())`,
     sql`insert into executions (tenant_id, id, package, version, channel, release_id, release_sha256, units, status, principal_id,
@@ -83,9 +108,10 @@ async function fill(tenantId: string, principal: string): Promise<void> {
 }
 
 const releaseInsert = (id: string, name: string, publisher: string) =>
-  sql`insert into releases (id, package, publisher_tenant_id, version, channel, artifact_sha256, artifact_bytes, units,
-        manifest, publisher_bundle, marketplace_bundle, publisher_spki, published_at)
-      values (${id}, ${name}, ${publisher}, '1.0.0', 'stable', ${"0".repeat(64)}, 1, 0, '{}', '{}', '{}', '', now())`;
+  sql`insert into releases (id, package, publisher_tenant_id, version, channel, state, artifact_sha256, artifact_bytes, units,
+        manifest, publisher_bundle, marketplace_bundle, publisher_spki, uploaded_at, published_at)
+      values (${id}, ${name}, ${publisher}, '1.0.0', 'stable', 'published', ${"0".repeat(64)}, 1, 0, '{}', '{}', '{}', '',
+        now(), now())`;
 const releaseOf = (tenantId: string): string => `rel_${tenantId.replaceAll("-", "").slice(0, 26)}`;
 
 test("every table is known here, so that none comes without a thought of whose its rows are", async () => {
@@ -209,6 +235,46 @@ test("a tenant cannot write a row into another's name", async () => {
     // 42501: new row violates row-level security policy.
     expect([table, refused]).toEqual([table, "42501"]);
   }
+});
+
+test("a release that is not published shows to its publisher, to reviewers while they review it, and to nobody else", async () => {
+  const outsider = await stack.seedTenant("rows-outsider", { curates: false });
+  const name = `rows/${tenant.tenant_id}`;
+  const states = ["draft", "in_review", "rejected", "published"] as const;
+  const idOf = (state: string): string =>
+    `rel_${tenant.tenant_id.replaceAll("-", "").slice(0, 16)}${state
+      .replaceAll(/[^a-z]/g, "")
+      .replaceAll(/[iluo]/g, "0")
+      .slice(0, 10)
+      .padEnd(10, "0")}`;
+  await inBatch(
+    owner,
+    states.flatMap((state, at) => [
+      sql`insert into releases (id, package, publisher_tenant_id, version, channel, state, artifact_sha256, artifact_bytes, units,
+            manifest, publisher_bundle, marketplace_bundle, publisher_spki, uploaded_at, submitted_at, published_at)
+          values (${idOf(state)}, ${name}, ${tenant.tenant_id}, ${`2.0.${at}`}, 'stable', ${state}, ${"1".repeat(64)}, 1, 0, '{}',
+            '{}', ${state === "published" ? "{}" : null}::jsonb, '', now(), now(), ${state === "published" ? sql`now()` : null})
+          on conflict do nothing`,
+      sql`insert into release_files values (${idOf(state)}, '[]', 0) on conflict do nothing`,
+    ]),
+  );
+  const seenBy = async (tenantId: string): Promise<unknown[]> => {
+    const [releases, files] = await asTenant(app, tenantId, [
+      sql`select state from releases where package = ${name} and version like '2.%' order by version`,
+      sql`select r.state from release_files f join releases r on r.id = f.release_id where r.package = ${name}
+          order by r.version`,
+    ]);
+    expect(files).toEqual(releases);
+    return (releases ?? []).map((row) => row["state"]);
+  };
+  expect(await seenBy(tenant.tenant_id)).toEqual(states);
+  // The neighbour curates.
+  expect(await seenBy(neighbour.tenant_id)).toEqual(["in_review", "rejected", "published"]);
+  expect(await seenBy(outsider.tenant_id)).toEqual(["published"]);
+  const changed = await asTenant(app, outsider.tenant_id, [
+    sql`update releases set state = 'rejected' where package = ${name} returning id`,
+  ]);
+  expect(changed).toEqual([[]]);
 });
 
 test("a tenant cannot change or remove another's rows: they are not there for it", async () => {

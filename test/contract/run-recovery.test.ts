@@ -12,7 +12,7 @@ import { finishRun, startRun, type RunParts } from "../../shared/executions/star
 import * as store from "../../shared/executions/store.ts";
 import { entitlementStore } from "../../shared/market/entitlement-store.ts";
 import { EntitlementQueue } from "../../shared/market/entitlements.ts";
-import { readInstall } from "../../shared/market/release-store.ts";
+import { readInstall } from "../../shared/market/install-store.ts";
 import { Ledger, leaseMs, type LedgerPort } from "../../shared/privacy/ledger.ts";
 import { asTenant, type Database } from "../../shared/tenancy/database.ts";
 import { answerOnce, type IdempotencyClaim } from "../../shared/tenancy/idempotency.ts";
@@ -41,17 +41,32 @@ beforeAll(async () => {
   const release = `rel_${"0".repeat(26)}`;
   await owner.query("insert into packages values ($1, $2, $3) on conflict do nothing", [packageName, tenantId, now]);
   await owner.query(
-    `insert into releases values ($1, $2, $3, '1.0.0', 'stable', $4, 10, $5, $6, '{}', '{}', '', $7) on conflict do nothing`,
+    `insert into releases (id, package, publisher_tenant_id, version, channel, state, artifact_sha256, artifact_bytes, units,
+       manifest, publisher_bundle, marketplace_bundle, publisher_spki, uploaded_at, published_at)
+     values ($1, $2, $3, '1.0.0', 'stable', 'published', $4, 10, $5, $6, '{}', '{}', '', $7, $7) on conflict do nothing`,
     [release, packageName, tenantId, "c".repeat(64), units, JSON.stringify({ limits: { wall_ms: 1000 } }), now],
   );
   await owner.query(
-    `insert into installs values ($1, $2, $3, $4, '1.0.0', 'stable', $5, $6, $7) on conflict do nothing`,
+    `insert into installs (tenant_id, package, id, release_id, version, channel, artifact_sha256, units, changed_at, name, bucket)
+     values ($1, $2, $3, $4, '1.0.0', 'stable', $5, $6, $7, 'default', 0) on conflict do nothing`,
     [tenantId, packageName, `ins_${"0".repeat(26)}`, release, "c".repeat(64), units, now],
   );
   await owner.end();
   const entitlements = new EntitlementQueue(entitlementStore(database, tenantId, 2), Date.now, random);
   await entitlements.put({
-    upsert: { entitlements: [{ package: packageName, channel: "stable", allowed: true }], reason: "" },
+    upsert: {
+      entitlements: [
+        {
+          package: packageName,
+          channel: "stable",
+          allowed: true,
+          version_range: null,
+          run_windows: null,
+          runs_per_day_max: null,
+        },
+      ],
+      reason: "",
+    },
     principal_id: principalId,
     claim: null,
     if_version: null,
@@ -81,10 +96,18 @@ function world() {
   const startClaim = claimOf("POST /api/executions");
   const finishClaim = claimOf("POST /api/executions/{id}/finish");
   const partsWith = (plan: CrashPlan): RunParts => {
-    const allow = { allow: true, rule: "ok", reasons: [], roles_allowed: ["operator"], fix: null } as const;
+    const allow = {
+      allow: true,
+      rule: "ok",
+      reasons: [],
+      roles_allowed: ["operator"],
+      fix: null,
+      obstacles: [],
+    } as const;
     const effects = crashing(
       {
-        readInstall: (name: string) => readInstall(database, tenantId, name),
+        readInstall: (name: string, install: string) => readInstall(database, tenantId, name, install),
+        runsToday: (name: string) => store.runsToday(database, tenantId, name, now),
         insert: (row: store.InsertExecution) => store.insertExecution(database, tenantId, 2, row),
         read: (id: string) => store.readExecution(database, tenantId, id),
         end: (row: store.EndExecution) => store.endExecution(database, tenantId, 2, row),
@@ -98,7 +121,9 @@ function world() {
       ledger: crashing(port, plan),
       policy_sha256: "e".repeat(64),
       decide: () => allow,
+      allowedEvent: () => Promise.reject(new Error("no allow of this test goes without an entitlement")),
       readInstall: effects.readInstall,
+      runsToday: effects.runsToday,
       insert: effects.insert,
       read: effects.read,
       end: effects.end,
@@ -120,7 +145,7 @@ function world() {
         const started = await startRun(
           partsWith(plan),
           { caller, now, claim: startClaim },
-          { package: packageName, input_sha256: null },
+          { package: packageName, install: "default", input_sha256: null },
         );
         if (started.state !== "started") throw new Error("denied");
         return { status: 201, body: started.execution };
@@ -237,19 +262,23 @@ test("a row that comes after its reservation's admission time is refused, so tha
   const run = await store.readExecution(database, tenantId, id);
   const late = await store.insertExecution(database, tenantId, 2, {
     execution: { ...run!, id: `exe_${"1".repeat(26)}` },
+    install_id: `ins_${"0".repeat(26)}`,
     principal_id: principalId,
     entitlement_version: 1,
-    event: {
-      id: `evt_${"1".repeat(26)}`,
-      tenant_id: tenantId,
-      type: "mc.privacy.budget_set",
-      schema_version: 1,
-      source: "api",
-      source_seq: null,
-      occurred_at: new Date().toISOString(),
-      principal: null,
-      attributes: { limit_units: 1, leak_units_per_hour: 0 },
-    },
+    runs_per_day_max: null,
+    events: [
+      {
+        id: `evt_${"1".repeat(26)}`,
+        tenant_id: tenantId,
+        type: "mc.privacy.budget_set",
+        schema_version: 1,
+        source: "api",
+        source_seq: null,
+        occurred_at: new Date().toISOString(),
+        principal: null,
+        attributes: { limit_units: 1, leak_units_per_hour: 0 },
+      },
+    ],
     claim: { tenant_id: tenantId, principal_id: principalId, route: "late", key: "late", body_sha256: "d".repeat(64) },
     now: Date.now(),
     admit_until_ms: Date.now() - 1,

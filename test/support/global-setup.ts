@@ -7,13 +7,15 @@ import type { AddressInfo } from "node:net";
 import type { TestProject } from "vitest/node";
 import { ephemeralFolder, startStack, type Stack } from "../../scripts/stack/index.ts";
 import type { TokenRequest } from "../../scripts/stack/issuer.ts";
+import type { SeedOptions } from "../../scripts/stack/seed.ts";
 import type { StackFacts } from "./stack.ts";
 
 /** What a test may ask for, by name. Arguments and answers are JSON. */
 const controls = {
   stopPostgres: (stack: Stack) => stack.postgres.stop(),
   startPostgres: (stack: Stack) => stack.postgres.start(),
-  seedTenant: (stack: Stack, slug: unknown) => stack.seedTenant(String(slug)),
+  seedTenant: (stack: Stack, slug: unknown, options: unknown) =>
+    stack.seedTenant(String(slug), options as SeedOptions | undefined),
   issueToken: (stack: Stack, request: unknown) => stack.issueToken(request as TokenRequest),
   rotateIssuerKey: (stack: Stack) => stack.rotateIssuerKey(),
   runScheduled: (stack: Stack) => stack.runScheduled(),
@@ -26,6 +28,10 @@ const controls = {
     const [worker, binding] = bucket === "artifacts" ? ["maestro-api", "ARTIFACTS"] : ["maestro-audit", "AUDIT_BUCKET"];
     const object = await (await stack.miniflare.getR2Bucket(binding, worker)).get(String(key));
     return object === null ? null : Buffer.from(await object.arrayBuffer()).toString("base64");
+  },
+  async deleteObject(stack: Stack, bucket: unknown, key: unknown) {
+    const [worker, binding] = bucket === "artifacts" ? ["maestro-api", "ARTIFACTS"] : ["maestro-audit", "AUDIT_BUCKET"];
+    await (await stack.miniflare.getR2Bucket(binding, worker)).delete(String(key));
   },
 } as const;
 export type ControlName = keyof typeof controls;

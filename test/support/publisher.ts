@@ -6,7 +6,11 @@ import { gzipSync } from "node:zlib";
 import { packTar } from "modern-tar";
 import { base64, sha256Hex, utf8, type Bytes } from "../../shared/contract/bytes.ts";
 import type { SignedBundle } from "../../shared/contract/events.ts";
-import { releasePredicateType, type PackageManifest } from "../../shared/contract/http-market.ts";
+import {
+  releasePredicateType,
+  type PackageManifest,
+  type PublishedRelease,
+} from "../../shared/contract/http-market.ts";
 import { signStatement } from "../../shared/signing/bundle.ts";
 import { importSigner, type Signer } from "../../shared/signing/keys.ts";
 import { statement } from "../../shared/signing/statement.ts";
@@ -97,21 +101,41 @@ export function must<T extends { readonly status: number; readonly json: unknown
   return answer;
 }
 
-/** Registers the signer, publishes a package of that price, and entitles and installs it for the same tenant. */
-export async function installPackage(
+/** Uploads a release as the tenant's publisher, and has its reviewer approve it. Answers the release, published. */
+export async function publishRelease(
   api: Contract,
   { keys }: SeededTenant,
+  signer: Signer,
+  manifest: PackageManifest,
+  given?: Bytes,
+): Promise<PublishedRelease> {
+  const artifact = given ?? (await packageOf(manifest));
+  const bundle = await signRelease(signer, manifest, artifact);
+  const uploaded = must(201, await api.fetch("/api/market/releases", uploadOf(keys.publisher, bundle, artifact)));
+  const path = `/api/market/reviews/${String(uploaded.json.id)}/approve`;
+  const approved = must(200, await api.fetch(path, jsonCall(keys.reviewer, "POST", { reason: "a test" })));
+  return approved.json as PublishedRelease;
+}
+
+/** A new publisher key, registered for the tenant. */
+export async function registeredSigner(api: Contract, { keys }: SeededTenant): Promise<Signer> {
+  const signer = await newSigner();
+  const spki = base64(signer.spki);
+  must(201, await api.fetch("/api/market/publisher-keys", jsonCall(keys.publisher, "POST", { spki })));
+  return signer;
+}
+
+/** Publishes a package of that price with a key of its own, and entitles and installs it for the same tenant. */
+export async function installPackage(
+  api: Contract,
+  tenant: SeededTenant,
   name: string,
   privacyUnits = 0,
 ): Promise<void> {
-  const signer = await newSigner();
-  const manifest = manifestOf(name, { privacy_units: privacyUnits });
-  const artifact = await packageOf(manifest);
-  const bundle = await signRelease(signer, manifest, artifact);
+  const { keys } = tenant;
+  const signer = await registeredSigner(api, tenant);
+  await publishRelease(api, tenant, signer, manifestOf(name, { privacy_units: privacyUnits }));
   const row = { entitlements: [{ package: name, channel: "stable", allowed: true }] };
-  const spki = base64(signer.spki);
-  must(201, await api.fetch("/api/market/publisher-keys", jsonCall(keys.publisher, "POST", { spki })));
-  must(201, await api.fetch("/api/market/releases", uploadOf(keys.publisher, bundle, artifact)));
   must(200, await api.fetch("/api/market/entitlements", jsonCall(keys.admin, "PUT", row)));
   must(201, await api.fetch("/api/market/installs", jsonCall(keys.operator, "POST", { package: name })));
 }

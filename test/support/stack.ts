@@ -3,7 +3,7 @@
 import { inject } from "vitest";
 import type { Stack } from "../../scripts/stack/index.ts";
 import type { TokenRequest } from "../../scripts/stack/issuer.ts";
-import type { SeededTenant } from "../../scripts/stack/seed.ts";
+import type { SeededTenant, SeedOptions } from "../../scripts/stack/seed.ts";
 import type { ControlName } from "./global-setup.ts";
 
 /** What travels from the global setup to the test files. */
@@ -26,7 +26,7 @@ export interface StackHandle extends Omit<StackFacts, "controlUrl"> {
   /** The stack is shared by all files, which run one after the other: start what you stop, in a `finally`. */
   readonly postgres: { stop(): Promise<void>; start(): Promise<void> };
   /** Seeds a tenant, or answers the same one again. Give each test file slugs of its own. */
-  seedTenant(slug: string): Promise<SeededTenant>;
+  seedTenant(slug: string, options?: SeedOptions): Promise<SeededTenant>;
   issueToken(request: TokenRequest): Promise<string>;
   /** The issuer signs with a new key from now on; answers its `kid`. */
   rotateIssuerKey(): Promise<string>;
@@ -34,6 +34,8 @@ export interface StackHandle extends Omit<StackFacts, "controlUrl"> {
   runScheduled(): Promise<void>;
   /** Keys in the bucket with this prefix, in byte order, the first 1,000. */
   listObjects(bucket: BucketName, prefix: string): Promise<string[]>;
+  /** Takes an object out of the bucket behind the product's back. */
+  deleteObject(bucket: BucketName, key: string): Promise<void>;
   readObject(bucket: BucketName, key: string): Promise<Uint8Array<ArrayBuffer> | null>;
 }
 
@@ -48,11 +50,12 @@ export function useStack(): StackHandle {
   return {
     ...facts,
     postgres: { stop: () => control("stopPostgres"), start: () => control("startPostgres") },
-    seedTenant: (slug) => control("seedTenant", slug),
+    seedTenant: (slug, options) => control("seedTenant", slug, options ?? {}),
     issueToken: (request) => control("issueToken", request),
     rotateIssuerKey: () => control("rotateIssuerKey"),
     runScheduled: () => control("runScheduled"),
     listObjects: (bucket, prefix) => control("listObjects", bucket, prefix),
+    deleteObject: (bucket, key) => control("deleteObject", bucket, key),
     async readObject(bucket, key) {
       const text = await control<string | null>("readObject", bucket, key);
       return text === null ? null : new Uint8Array(Buffer.from(text, "base64"));

@@ -9,7 +9,19 @@ test("without Postgres the object says that it cannot know, and never answers fr
   expect(await entitlements.check("tools/any")).toEqual({ state: "unavailable" });
   expect(await entitlements.list()).toEqual({ state: "unavailable" });
   const put = await entitlements.put({
-    upsert: { entitlements: [{ package: "tools/any", channel: "stable", allowed: true }], reason: "" },
+    upsert: {
+      entitlements: [
+        {
+          package: "tools/any",
+          channel: "stable",
+          allowed: true,
+          version_range: null,
+          run_windows: null,
+          runs_per_day_max: null,
+        },
+      ],
+      reason: "",
+    },
     principal_id: `pri_${"0".repeat(26)}`,
     claim: null,
     if_version: null,

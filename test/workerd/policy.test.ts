@@ -21,8 +21,13 @@ const caller = (role: Caller["role"]): Caller => ({
 
 const facts = {
   package: "tools/sbom-inventory",
-  entitlement: { channel: "stable", allowed: true },
+  flags: { market_entitlements: true, market_channels: true },
+  entitlement: { channel: "stable", allowed: true, version_range: null, run_windows: null, runs_per_day_max: null },
+  install_name: "default",
   install: { channel: "stable", version: "1.0.0" },
+  in_range: true,
+  clock: { weekday: "tue", minute: 600 },
+  runs_today: 0,
   privacy: null,
 } as const;
 
@@ -41,7 +46,7 @@ test("a deny has its rule, its sentence and its fix", () => {
     reasons: ["The role operator does not allow budget.write; only admin does."],
     fix: { body: { role: "admin" } },
   });
-  const spent = { ...facts, privacy: { remaining_units: 0, units: 1 } };
+  const spent = { ...facts, privacy: { remaining_units: 0, units: 1, limit_needed_units: 1, leak_units_per_hour: 0 } };
   expect(decide(policy, decisionInput("execution.start", caller("operator"), spent))).toMatchObject({
     rule: "privacy_budget_exceeded",
   });

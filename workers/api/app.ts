@@ -9,14 +9,23 @@ import { secureHeaders } from "./middleware/headers.ts";
 import { notFound, problemResponse, toProblem } from "./middleware/problem.ts";
 import { logVisit, openVisit } from "./middleware/visit.ts";
 import { register as audit } from "./routes/audit.ts";
+import { register as changes } from "./routes/changes.ts";
 import { register as disclosure } from "./routes/disclosure.ts";
 import { register as docs } from "./routes/docs.ts";
+import { register as entitlements } from "./routes/entitlements.ts";
 import { register as executions } from "./routes/executions.ts";
+import { register as explain } from "./routes/explain.ts";
+import { register as flags } from "./routes/flags.ts";
 import { register as health } from "./routes/health.ts";
+import { register as installs } from "./routes/installs.ts";
 import { register as keys } from "./routes/keys.ts";
 import { register as market } from "./routes/market.ts";
+import { register as metrics } from "./routes/metrics.ts";
+import { register as packages } from "./routes/packages.ts";
 import { register as pql } from "./routes/pql.ts";
 import { register as privacy } from "./routes/privacy.ts";
+import { register as reviews } from "./routes/reviews.ts";
+import { register as rollouts } from "./routes/rollouts.ts";
 import { register as whoami } from "./routes/whoami.ts";
 
 export interface App {
@@ -30,6 +39,15 @@ const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   whoami,
   keys,
   market,
+  packages,
+  reviews,
+  changes,
+  entitlements,
+  explain,
+  flags,
+  metrics,
+  installs,
+  rollouts,
   executions,
   disclosure,
   privacy,
@@ -39,9 +57,10 @@ const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   docs,
 ];
 
-export function createApp(): App {
+/** `more`: routes beside the product's, for benchmarks. */
+export function createApp(more: readonly ((door: Door) => void)[] = []): App {
   const table = new RouteTable();
-  for (const register of modules) register(table, table.entries);
+  for (const register of [...modules, ...more]) register(table, table.entries);
 
   const app = new OpenAPIHono<AppEnv>();
   app.use(async (c, next) => {

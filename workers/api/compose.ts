@@ -3,21 +3,26 @@
 import { waitUntil } from "cloudflare:workers";
 import { neon, neonConfig } from "@neondatabase/serverless";
 import { loadPolicy } from "@open-policy-agent/opa-wasm";
+import { z } from "zod";
 import { drizzle } from "drizzle-orm/neon-http";
 import { createRemoteJWKSet, customFetch } from "jose";
 import policyBuild from "../../policy/generated/authz.json";
 import policyModule from "../../policy/generated/authz.wasm";
 import type { EntitlementsParts } from "../../durable-objects/entitlements.ts";
 import type { OutboxDrainParts } from "../../durable-objects/outbox-drain.ts";
+import type { RolloutGatesParts } from "../../durable-objects/rollout-gates.ts";
 import type { PrivacyLedgerParts } from "../../durable-objects/privacy-ledger.ts";
+import { base64Bytes } from "../../shared/contract/bytes.ts";
 import type { Log, Random } from "../../shared/contract/ports.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
+import { tenantsRollingOut } from "../../shared/market/package-state-store.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { DrainPort } from "../../shared/outbox/drain.ts";
 import { shardOf } from "../../shared/outbox/outbox.ts";
 import { postgresOutbox } from "../../shared/outbox/store.ts";
 import { compiledPolicy } from "../../shared/policy/compiled.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
+import { kidOf } from "../../shared/signing/keys.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
 import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
@@ -70,10 +75,15 @@ function makeParts(env: Env): Parts {
     entitlements: (tenantId) => env.ENTITLEMENTS.getByName(tenantId) as unknown as EntitlementsPort,
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],
+    releaseKeys: once(() => releaseKeysOf(env)),
     artifacts: env.ARTIFACTS,
     nudgeDrain: (tenantId) => {
       const drain = drainAt(env, shardOf(tenantId, shards));
       waitUntil(drain.nudge().catch((error: unknown) => log("warn", "drain not nudged", errorFacts(error))));
+    },
+    nudgeGate: (tenantId) => {
+      const nudged = gateAt(env, tenantId).nudge();
+      waitUntil(nudged.catch((error: unknown) => log("warn", "gate not nudged", errorFacts(error))));
     },
     shards,
     publicUrl: env.PUBLIC_URL,
@@ -102,15 +112,46 @@ export const privacyLedgerParts = (env: Env): PrivacyLedgerParts => {
   };
 };
 
+export const rolloutGatesParts = (env: Env): RolloutGatesParts => {
+  const parts = partsOf(env);
+  const { database, shards } = parts;
+  return { database, shards, clock, random, log, nudgeDrain: (tenantId) => parts.nudgeDrain(tenantId) };
+};
+
+const gateAt = (env: Env, tenantId: string): { nudge(): Promise<void>; sweep(): Promise<void> } =>
+  env.ROLLOUT_GATES.getByName(tenantId) as unknown as { nudge(): Promise<void>; sweep(): Promise<void> };
+
+/** The gates of tenants that have a rollout running have an alarm, also where a nudge or an alarm was lost. */
+async function sweepGates(env: Env): Promise<void> {
+  const tenants = await tenantsRollingOut(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
+    log("error", "gates not swept", errorFacts(error));
+    return [];
+  });
+  for (const result of await Promise.allSettled(tenants.map((tenantId) => gateAt(env, tenantId).sweep()))) {
+    if (result.status === "rejected") log("error", "gate not swept", errorFacts(result.reason));
+  }
+}
+
 /** The cron's work: every drain has its alarm, even where one was lost, and old answers are forgotten. */
 export async function sweep(env: Env): Promise<void> {
   await forgetAllExpired(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
     log("error", "expired answers not forgotten", errorFacts(error));
   });
+  await sweepGates(env);
   const drains = Array.from({ length: shardsOf(env) }, (_, shard) => drainAt(env, shard).sweep());
   for (const result of await Promise.allSettled(drains)) {
     if (result.status === "rejected") log("error", "drain not swept", errorFacts(result.reason));
   }
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => (made ??= make());
+}
+
+async function releaseKeysOf(env: Env): Promise<ReadonlyMap<string, string>> {
+  const list = z.array(z.base64()).parse(JSON.parse(env.RELEASE_KEYS));
+  return new Map(await Promise.all(list.map(async (spki) => [await kidOf(base64Bytes(spki)), spki] as const)));
 }
 
 const shardsOf = (env: Env): number => {

@@ -15,10 +15,13 @@ export interface Env {
   /** How many audit queues there are, as decimal digits. */
   readonly AUDIT_SHARDS: string;
   readonly PUBLIC_URL: string;
+  /** The marketplace's release keys, public halves: a JSON array of SPKI DER in base64, retired ones included. */
+  readonly RELEASE_KEYS: string;
 
   readonly ENTITLEMENTS: DurableObjectNamespace;
   readonly PRIVACY_LEDGER: DurableObjectNamespace;
   readonly OUTBOX_DRAIN: DurableObjectNamespace;
+  readonly ROLLOUT_GATES: DurableObjectNamespace;
   readonly AUDIT: Fetcher;
   readonly SIGNER: Fetcher;
   readonly ARTIFACTS: R2Bucket;

@@ -3,8 +3,16 @@
 import { entitlementsObject } from "../../durable-objects/entitlements.ts";
 import { outboxDrainObject } from "../../durable-objects/outbox-drain.ts";
 import { privacyLedgerObject } from "../../durable-objects/privacy-ledger.ts";
+import { rolloutGatesObject } from "../../durable-objects/rollout-gates.ts";
 import { createApp } from "./app.ts";
-import { entitlementsParts, outboxDrainParts, partsOf, privacyLedgerParts, sweep } from "./compose.ts";
+import {
+  entitlementsParts,
+  outboxDrainParts,
+  partsOf,
+  privacyLedgerParts,
+  rolloutGatesParts,
+  sweep,
+} from "./compose.ts";
 import type { Env } from "./env.ts";
 
 const app = createApp();
@@ -12,6 +20,8 @@ const app = createApp();
 export const Entitlements = entitlementsObject<Env>(entitlementsParts);
 export const OutboxDrain = outboxDrainObject<Env>(outboxDrainParts);
 export const PrivacyLedger = privacyLedgerObject<Env>(privacyLedgerParts);
+
+export const RolloutGates = rolloutGatesObject<Env>(rolloutGatesParts);
 
 export default {
   fetch: (request, env, context) => app.fetch(request, { parts: partsOf(env) }, context),

@@ -26,9 +26,16 @@ export interface Parts {
   entitlements(tenantId: string): EntitlementsPort;
   readonly audit: AuditServiceApi & DisclosureServiceApi;
   readonly signer: SignerServiceApi;
+  /**
+   * The marketplace's release keys that signatures are verified with, kid → SPKI in base64: pinned in the configuration, so
+   * that verifying needs no signer, and a signer that was replaced is not believed.
+   */
+  releaseKeys(): Promise<ReadonlyMap<string, string>>;
   readonly artifacts: R2Bucket;
   /** Wakes the tenant's drain after a commit, without waiting for it; a lost nudge costs a second. */
   nudgeDrain(tenantId: string): void;
+  /** Has the tenant's health gates look soon, without waiting for it; a lost nudge costs ten seconds. */
+  nudgeGate(tenantId: string): void;
   /** How many audit queues there are. */
   readonly shards: number;
   /** Origin of this API as callers see it, without a trailing slash. */

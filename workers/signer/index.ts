@@ -7,8 +7,13 @@ import type { SignedBundle } from "../../shared/contract/events.ts";
 import type { PublishedKey } from "../../shared/contract/http-audit.ts";
 import { signStatement } from "../../shared/signing/bundle.ts";
 import { importSigner, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
-import { checkPublisherBundle, countersignature } from "../../shared/signing/release.ts";
-import type { Countersignature, SignerServiceApi } from "../../shared/signing/service.ts";
+import {
+  checkPublisherBundle,
+  checkRelease,
+  countersignature,
+  pointerStatement,
+} from "../../shared/signing/release.ts";
+import type { Countersignature, PointerRequest, SignerServiceApi } from "../../shared/signing/service.ts";
 import { statement } from "../../shared/signing/statement.ts";
 
 interface Env {
@@ -28,6 +33,23 @@ export class SignerService extends WorkerEntrypoint<Env> implements SignerServic
       statement(await countersignature(publisherBundle, checked.release)),
     );
     return { ok: true, bundle: signed };
+  }
+
+  async pointer(request: PointerRequest): Promise<Countersignature> {
+    const own = await this.#signer();
+    const checked = await checkRelease(
+      {
+        publisher: request.publisher_bundle,
+        marketplace: request.marketplace_bundle,
+        publisherSpki: request.publisher_spki,
+      },
+      new Map([[own.kid, base64(own.spki)]]),
+    );
+    if (!checked.ok) return checked;
+    const { manifest, artifact_sha256 } = checked.release;
+    const { channel, sequence, moved_at } = request;
+    const pointer = { package: manifest.name, channel, version: manifest.version, sequence, moved_at, artifact_sha256 };
+    return { ok: true, bundle: await signStatement(own, statement(pointerStatement(pointer))) };
   }
 
   async keys(): Promise<PublishedKey[]> {

@@ -1,87 +1,127 @@
-// Installing the release that a channel points to: entitlement, decision, both signatures, the row. Called by
-// POST /api/market/installs.
+// Installing the release that a channel points to, as one of the tenant's named installs: decision, signatures, one
+// transaction. Called by POST /api/market/installs.
+//
+// What stands where after a crash, at each await: reads, the bucket, the signatures, nothing; the batch, install, history,
+// event and answer, or none of them. Nothing is written by halves, so nothing is cleaned up.
 
 import type { z } from "@hono/zod-openapi";
-import type { Install, installRequest, Release } from "../../../shared/contract/http-market.ts";
+import { installsMax, type Install, type installRequest } from "../../../shared/contract/http-installs.ts";
+import { hexBytes, sha256Hex, utf8 } from "../../../shared/contract/bytes.ts";
 import { newId } from "../../../shared/contract/ids.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
-import { installChange } from "../../../shared/market/install.ts";
-import * as store from "../../../shared/market/release-store.ts";
+import { installTold } from "../../../shared/market/install-told.ts";
+import { bucketOf, inCohort, moved, refOf, type Move, type ReleaseRef } from "../../../shared/market/package-state.ts";
+import { writePackage } from "../../../shared/market/package-state-store.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
-import { checkRelease } from "../../../shared/signing/release.ts";
+import { checkChannelPointer } from "../../../shared/signing/release.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
-import { denied } from "../middleware/deny.ts";
-import { artifactKey } from "./artifacts.ts";
-import { invalidRelease, noEntitlements, noRelease } from "./refusals.ts";
+import { decisionEvent, denied } from "../middleware/deny.ts";
+import { installFacts, moveFacts, refOfRelease, type MoveFacts } from "./move-facts.ts";
+import { invalidRelease, noRelease, packageBusy } from "./refusals.ts";
+import { whyUnusable } from "./release-checks.ts";
 
-/** Others may change the install or the entitlements meanwhile: so many times is decided anew. */
-const attemptsMax = 4;
+/** Others may change the package or the entitlements meanwhile: so many times is decided anew. */
+export const attemptsMax = 6;
 
-export async function installRelease(
-  call: Call<never, "install.write">,
-  wanted: z.output<typeof installRequest>,
-): Promise<Install> {
+type InstallCall = Call<never, "install.write">;
+
+export async function installRelease(call: InstallCall, wanted: z.output<typeof installRequest>): Promise<Install> {
   for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
     const row = await attemptInstall(call, wanted);
     if (row === null) continue;
     call.parts.nudgeDrain(call.caller.tenant_id);
     return row;
   }
-  throw new Problem("database_unavailable", "The install keeps changing under this call.");
+  throw packageBusy();
 }
 
 /** Null: what was decided on had changed by the time of the write, and nothing was written. */
 async function attemptInstall(
-  call: Call<never, "install.write">,
-  { package: name, channel: wanted }: z.output<typeof installRequest>,
+  call: InstallCall,
+  { package: name, channel, name: installName }: z.output<typeof installRequest>,
 ): Promise<Install | null> {
   const { parts, caller, now } = call;
-  const [checked, found, before] = await Promise.all([
-    parts.entitlements(caller.tenant_id).check(name),
-    store.readRelease(parts.database, caller.tenant_id, name, { channel: wanted }),
-    store.readInstall(parts.database, caller.tenant_id, name),
-  ]);
-  if (checked.state === "unavailable") throw noEntitlements();
-  const facts = {
-    package: name,
-    channel: wanted,
-    entitlement: checked.entitlement,
-    release: found === null ? null : { channel: wanted },
-  };
+  const found = await moveFacts(call, name, channel);
+  const facts = installFacts(found, installName);
   const decision = call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: name });
-  if (found === null) throw noRelease();
-  await checkSignatures(call, found);
+  await requirePointed(call, found);
 
-  const { row, told } = installChange(before?.install ?? null, found, wanted, {
-    id: newId("install", now, parts.random(10)),
-    changed_at: new Date(now).toISOString(),
-  });
-  const written = await store.putInstall(parts.database, caller.tenant_id, parts.shards, {
-    row,
-    from_release_id: before?.install.release_id ?? null,
-    entitlement_version: checked.version,
+  const at = new Date(now).toISOString();
+  const before = found.state.installs.find((install) => install.name === installName) ?? null;
+  if (before === null && found.state.installs.length >= installsMax) {
+    throw new Problem("too_many_installs", `There are ${installsMax} installs of ${name}.`, {
+      installs_max: installsMax,
+    });
+  }
+  const id = before?.id ?? newId("install", now, parts.random(10));
+  const bucket = before?.bucket ?? bucketOf(hexBytes(await sha256Hex(utf8(id))));
+  const to = placeOf(found, bucket);
+  const from = before === null ? null : refOf(before);
+  const row: Install =
+    before === null
+      ? {
+          id,
+          package: name,
+          name: installName,
+          version: to.version,
+          channel,
+          artifact_sha256: to.artifact_sha256,
+          units: to.units,
+          release_id: to.release_id,
+          pinned: false,
+          bucket,
+          changed_at: at,
+        }
+      : moved(before, to, channel, false, at);
+  const rolloutId = to.release_id === found.state.rollout?.release_id ? found.state.rollout.id : null;
+  const move: Move = { row, from, cause: "install", rollout_id: rolloutId };
+  const written = await writePackage(parts.database, caller.tenant_id, parts.shards, {
+    change: {
+      package: name,
+      from_version: found.state.version,
+      moves: [move],
+      // The first release of a channel that the tenant has is good until another has proved itself.
+      good: found.state.good.has(channel) ? [] : [{ channel, release_id: to.release_id }],
+      events: [
+        newEvent(eventContext(call), "mc.install.changed", installTold(move)),
+        ...(decision.rule === "ok" ? [] : [await decisionEvent(call, decision, { facts, package: name })]),
+      ],
+    },
+    entitlement_version: found.entitlement_version,
     principal_id: caller.principal_id,
-    event: newEvent(eventContext(call), "mc.install.changed", told),
-    claim: call.claim!,
+    claim: call.claim,
+    answer: { status: 201, response: row },
     now,
   });
   return written ? row : null;
 }
 
-/** Both signatures over what the row says, and the artifact in the bucket. */
-async function checkSignatures({ parts }: Pick<Call, "parts">, found: Release): Promise<void> {
-  const keys = new Map((await parts.signer.keys()).map((key) => [key.kid, key.spki]));
-  const verified = await checkRelease(
-    { publisher: found.publisher_bundle, marketplace: found.marketplace_bundle, publisherSpki: found.publisher_key },
-    keys,
-  );
-  if (!verified.ok) throw invalidRelease(verified.reason);
+/** The pointer's target, but for installs outside the cohort of a rollout to it: they get the channel's last good one. */
+function placeOf({ state, release, facts }: MoveFacts, bucket: number): ReleaseRef {
+  const target = refOfRelease(release!);
+  const { rollout } = state;
+  if (rollout === null || rollout.release_id !== target.release_id || rollout.channel !== facts.channel) return target;
+  return inCohort({ bucket }, rollout.cohort_percent) ? target : (state.good.get(facts.channel) ?? target);
+}
+
+/** The channel points somewhere, its pointer is the marketplace's own, and the release may be used. */
+export async function requirePointed({ parts }: Pick<Call, "parts">, found: MoveFacts): Promise<void> {
+  const { release, pointer } = found;
+  if (release === null || pointer === null) throw noRelease();
+  const checked = await checkChannelPointer(pointer.bundle, await parts.releaseKeys());
+  if (!checked.ok) throw invalidRelease(checked.reason);
+  const { pointer: signed } = checked;
   if (
-    verified.release.artifact_sha256 !== found.artifact_sha256 ||
-    (await parts.artifacts.head(artifactKey(found.artifact_sha256))) === null
+    signed.package !== release.package ||
+    signed.channel !== pointer.channel ||
+    signed.version !== release.version ||
+    signed.artifact_sha256 !== release.artifact_sha256 ||
+    signed.sequence !== pointer.sequence
   ) {
-    throw invalidRelease("the artifact that was signed is not in the marketplace");
+    throw invalidRelease("the channel's pointer was signed for another release");
   }
+  const why = await whyUnusable(parts, release);
+  if (why !== null) throw invalidRelease(why);
 }

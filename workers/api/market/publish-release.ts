@@ -1,12 +1,11 @@
-// Publishing a release: the publisher's signature, the artifact under its digest, the countersignature, the row. Called by
-// POST /api/market/releases.
+// Uploading a release: the publisher's signature, every entry of the archive, the artifact under its digest, the row. Called
+// by POST /api/market/releases. It is published when a reviewer has approved it (review-release.ts).
 //
 // What stands where after a crash, at each await:
 //   checks                     nothing
-//   artifact into the bucket   whole, and its manifest the signed one, or not there; no release names it yet, so it is not
-//                              served, and the retry finds it there
-//   countersign                as before
-//   the batch                  package, release, channel pointer, event and answer, or none of them
+//   artifact into the bucket   whole and walked, or not there; no release names it yet, so it is not served, and the retry
+//                              finds it there
+//   the batch                  package, release, its files, event and answer, or none of them
 
 import { base64Bytes, utf8Text } from "../../../shared/contract/bytes.ts";
 import { signedBundle, type SignedBundle } from "../../../shared/contract/events.ts";
@@ -25,10 +24,13 @@ import { invalidRelease } from "./refusals.ts";
 
 export const bundleHeader = "maestro-release-bundle";
 export const bundleHeaderMax = 16 * 1024;
+/** `true`: the release stays a draft until it is submitted. */
+export const draftHeader = "maestro-release-draft";
 
 export async function publishRelease(call: Call<never, "release.publish">): Promise<Release> {
   const { parts, caller, now } = call;
   const bundle = parseBundle(call.request.headers.get(bundleHeader));
+  const draft = parseDraft(call.request.headers.get(draftHeader));
   const key = await store.readPublisherKey(
     parts.database,
     caller.tenant_id,
@@ -51,36 +53,50 @@ export async function publishRelease(call: Call<never, "release.publish">): Prom
   if (!decision.allow) await denied(call, decision, { facts, package: manifest.name });
 
   if (call.stream === null) throw new Problem("release_invalid", "The request has no body.");
-  await keepArtifact(parts.artifacts, call.stream, checked.release);
-  const countersigned = await parts.signer.countersign(bundle, key.spki);
-  if (!countersigned.ok) throw invalidRelease(countersigned.reason);
+  const { files, unpacked_bytes } = await keepArtifact(parts.artifacts, call.stream, checked.release);
 
+  const at = new Date(now).toISOString();
   const row: Release = {
     id: newId("release", now, parts.random(10)),
     package: manifest.name,
     version: manifest.version,
     channel: manifest.channel,
+    state: draft ? "draft" : "in_review",
     artifact_sha256: digest,
     artifact_bytes: bytes,
     units: manifest.privacy_units,
     manifest,
     publisher_bundle: bundle,
-    marketplace_bundle: countersigned.bundle,
+    marketplace_bundle: null,
     publisher_key: key.spki,
-    published_at: new Date(now).toISOString(),
+    uploaded_at: at,
+    submitted_at: draft ? null : at,
+    reviewed_at: null,
+    review_reason: null,
+    published_at: null,
+    yanked_at: null,
+    yank_reason: null,
   };
-  const event = newEvent(eventContext(call), "mc.release.published", {
+  const event = newEvent(eventContext(call), "mc.release.submitted", {
     package: row.package,
     version: row.version,
     channel: row.channel,
     release_sha256: digest,
-    units: row.units,
+    outcome: draft ? "draft" : "in_review",
   });
   try {
-    await store.insertRelease(parts.database, caller.tenant_id, parts.shards, row, event, call.claim!, now);
+    await store.insertRelease(parts.database, caller.tenant_id, parts.shards, {
+      row,
+      uploaded_by: caller.principal_id,
+      files,
+      unpacked_bytes,
+      event,
+      claim: call.claim!,
+      now,
+    });
   } catch (error) {
     if (isForbidden(error)) {
-      // Another tenant published the first release of this name a moment ago.
+      // Another tenant uploaded the first release of this name a moment ago.
       const owned = { package: manifest.name, package_owner: "other" as const };
       await denied(call, call.decide(owned), { facts: owned, package: manifest.name });
     }
@@ -89,12 +105,20 @@ export async function publishRelease(call: Call<never, "release.publish">): Prom
     // Null: it was the Idempotency-Key that stood there, which the door answers.
     if (existing === null) throw error;
     if (existing.artifact_sha256 !== digest) {
-      throw new Problem("release_exists", `${row.package}@${row.version} was published with other bytes.`);
+      throw new Problem("release_exists", `${row.package}@${row.version} was uploaded with other bytes.`);
     }
     return existing;
   }
   parts.nudgeDrain(caller.tenant_id);
   return row;
+}
+
+function parseDraft(header: string | null): boolean {
+  if (header === null || header === "false") return false;
+  if (header === "true") return true;
+  throw new Problem("invalid_request", `The header ${draftHeader} is \`true\` or \`false\`.`, {
+    errors: [{ path: draftHeader, message: "true or false" }],
+  });
 }
 
 function parseBundle(header: string | null): SignedBundle {

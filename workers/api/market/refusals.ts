@@ -9,3 +9,9 @@ export const noEntitlements = (): Problem =>
 /** A reason of a room, as the problem's sentence. */
 export const invalidRelease = (reason: string): Problem =>
   new Problem("release_invalid", `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`);
+
+export const wrongState = (stateNow: string): Problem =>
+  new Problem("release_state", `The release is ${stateNow.replaceAll("_", " ")}.`, { state_now: stateNow });
+
+export const packageBusy = (): Problem =>
+  new Problem("package_busy", "The package kept changing under this call.", { retry_after_s: 1 });

@@ -1,18 +1,20 @@
-// A deny: its event is committed to the outbox, then its problem is thrown. The door calls it for the role, routes for
-// what the rooms decided with facts.
+// Decisions that the log is told of: every deny, in the one place that refuses, and the allows that nobody was asked an
+// entitlement for. The event of a deny is committed before the caller is answered; Postgres being out of reach is then the
+// answer instead. Used by the door, and by routes that decide with facts.
 
-import { canonicalJson } from "../../../shared/contract/events.ts";
+import { canonicalJson, type AuditEvent } from "../../../shared/contract/events.ts";
 import { sha256Hex, utf8 } from "../../../shared/contract/bytes.ts";
 import { Problem, type ProblemCode } from "../../../shared/contract/problems.ts";
 import { newEvent, outboxInsert } from "../../../shared/outbox/outbox.ts";
 import { decisionInput, type Action, type FactsOf } from "../../../shared/policy/actions.ts";
-import type { Decision } from "../../../shared/policy/decide.ts";
+import type { Decision, Rule } from "../../../shared/policy/decide.ts";
 import type { Caller } from "../../../shared/tenancy/caller.ts";
 import { asTenant } from "../../../shared/tenancy/database.ts";
+import { countMetric } from "../../../shared/tenancy/metrics-store.ts";
 import { eventContext } from "../event-context.ts";
 import type { Parts } from "../parts.ts";
 
-/** What a deny needs of a call: a `Call` of the door fits. */
+/** What a decision's event needs to know of a call: a `Call` of the door fits. */
 export interface DeniedCall {
   readonly now: number;
   readonly action: Action;
@@ -28,22 +30,43 @@ export interface DenyExtra {
   readonly units?: number;
 }
 
-/** Always throws: the problem once the event is committed, or what the database threw. */
-export async function denied(call: DeniedCall, decision: Decision, extra: DenyExtra = {}): Promise<never> {
-  const { caller, parts } = call;
+/** The event of a decision, to be committed with what it led to. */
+export async function decisionEvent(
+  call: DeniedCall,
+  decision: Decision,
+  extra: DenyExtra = {},
+): Promise<AuditEvent<"mc.policy.decision">> {
   const { facts, ...named } = extra;
-  const input = decisionInput(call.action, caller, facts);
-  const event = newEvent(eventContext(call), "mc.policy.decision", {
+  return newEvent(eventContext(call), "mc.policy.decision", {
     action: call.action,
-    outcome: "deny",
+    outcome: decision.allow ? "allow" : "deny",
     rule: decision.rule,
     ...named,
-    policy_sha256: parts.policy.sha256,
-    input_sha256: await sha256Hex(utf8(canonicalJson(input))),
+    policy_sha256: call.parts.policy.sha256,
+    input_sha256: await sha256Hex(utf8(canonicalJson(decisionInput(call.action, call.caller, facts)))),
   });
-  await asTenant(parts.database, caller.tenant_id, [outboxInsert([event], parts.shards)]);
+}
+
+/** The rules that are about who may do it at all, or about the budget: no denies of the marketplace. */
+const otherRules: ReadonlySet<Rule> = new Set([
+  "role_too_low",
+  "privacy_budget_exceeded",
+  "own_change",
+  "policy_error",
+]);
+
+/** Always throws: the problem once the event is committed, or what the database threw. */
+export async function denied(call: DeniedCall, decision: Decision, extra: DenyExtra = {}): Promise<never> {
+  const { caller, parts, action } = call;
+  const event = await decisionEvent(call, decision, extra);
+  await asTenant(parts.database, caller.tenant_id, [
+    outboxInsert([event], parts.shards),
+    ...(otherRules.has(decision.rule)
+      ? []
+      : [countMetric(caller.tenant_id, "mc_entitlement_denies_total", { action, reason: decision.rule })]),
+  ]);
   parts.nudgeDrain(caller.tenant_id);
-  throw denyProblem(decision, caller, facts ?? null);
+  throw denyProblem(decision, caller, extra.facts ?? null);
 }
 
 const codes: Partial<Record<Decision["rule"], ProblemCode>> = {

@@ -14,9 +14,9 @@ import { timestamp } from "../../../shared/contract/names.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import { finishRun, startRun, type RunParts } from "../../../shared/executions/start.ts";
 import * as store from "../../../shared/executions/store.ts";
-import { readInstall } from "../../../shared/market/release-store.ts";
+import { readInstall } from "../../../shared/market/install-store.ts";
 import type { Call, Door } from "../door.ts";
-import { denied } from "../middleware/deny.ts";
+import { decisionEvent, denied } from "../middleware/deny.ts";
 
 const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
 const byId = z.strictObject({ id: executionId });
@@ -37,7 +37,15 @@ export function register(door: Door): void {
     problems: ["denied", "privacy_budget_exceeded"],
     handler: async (call) => {
       const run = { caller: call.caller, now: call.now, claim: call.claim! };
-      const started = await startRun({ ...partsOf(call), decide: (facts) => call.decide(facts) }, run, call.input.json);
+      const started = await startRun(
+        {
+          ...partsOf(call),
+          decide: (facts) => call.decide(facts),
+          allowedEvent: (decision, facts) => decisionEvent(call, decision, { facts, package: facts.package }),
+        },
+        run,
+        call.input.json,
+      );
       if (started.state === "denied") {
         return await denied(call, started.decision, {
           facts: started.facts,
@@ -65,6 +73,7 @@ export function register(door: Door): void {
       const run = { caller: call.caller, now: call.now, claim: call.claim! };
       const ended = await finishRun(partsOf(call), run, call.input.params.id, call.input.json);
       call.parts.nudgeDrain(call.caller.tenant_id);
+      if (ended.rollout_id !== null) call.parts.nudgeGate(call.caller.tenant_id);
       return { status: 200, body: ended };
     },
   });
@@ -116,16 +125,21 @@ export function register(door: Door): void {
   });
 }
 
-function partsOf({ parts, caller }: Pick<Call, "parts" | "caller">): Omit<RunParts, "decide"> {
+function partsOf({
+  parts,
+  caller,
+  now,
+}: Pick<Call, "parts" | "caller" | "now">): Omit<RunParts, "decide" | "allowedEvent"> {
   const { database, shards, random, log } = parts;
   const tenantId = caller.tenant_id;
   return {
     random,
     log,
     entitlements: parts.entitlements(tenantId),
+    runsToday: (name) => store.runsToday(database, tenantId, name, now),
     ledger: parts.ledger(tenantId),
     policy_sha256: parts.policy.sha256,
-    readInstall: (name) => readInstall(database, tenantId, name),
+    readInstall: (name, install) => readInstall(database, tenantId, name, install),
     insert: (row) => store.insertExecution(database, tenantId, shards, row),
     read: (id) => store.readExecution(database, tenantId, id),
     end: (row) => store.endExecution(database, tenantId, shards, row),

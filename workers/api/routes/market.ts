@@ -1,14 +1,9 @@
-// /api/market: publisher keys, releases, artifacts, entitlements, installs.
+// /api/market: publisher keys, releases, artifacts.
 
 import { createRoute, z } from "@hono/zod-openapi";
 import { base64, base64Bytes, hex, hexBytes, sha256 } from "../../../shared/contract/bytes.ts";
 import {
   artifactBytesMax,
-  entitlementSet,
-  entitlementUpsert,
-  install,
-  installList,
-  installRequest,
   publisherKey,
   publisherKeyRequest,
   release,
@@ -18,14 +13,12 @@ import { channel, packageName, sha256Digest, version } from "../../../shared/con
 import { Problem } from "../../../shared/contract/problems.ts";
 import * as store from "../../../shared/market/release-store.ts";
 import { importVerifyKey } from "../../../shared/signing/keys.ts";
-import { LostToSameKey } from "../../../shared/tenancy/idempotency.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
 import type { Call, Door } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { artifactKey } from "../market/artifacts.ts";
-import { installRelease } from "../market/install-release.ts";
-import { bundleHeader, bundleHeaderMax, publishRelease } from "../market/publish-release.ts";
-import { noEntitlements, noRelease } from "../market/refusals.ts";
+import { bundleHeader, bundleHeaderMax, draftHeader, publishRelease } from "../market/publish-release.ts";
+import { noRelease } from "../market/refusals.ts";
 
 const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
 
@@ -56,22 +49,27 @@ export function register(door: Door): void {
     route: createRoute({
       method: "post",
       path: "/api/market/releases",
-      summary: "Publish a signed release: the body is the package's tar.gz",
+      summary: "Upload a signed release for review: the body is the package's tar.gz",
       description:
-        "The bundle's statement names the artifact's SHA-256 and size and carries the manifest. The artifact is kept under " +
-        "its digest, countersigned by the marketplace, and the manifest's channel points to it from then on.",
+        "The bundle's statement names the artifact's SHA-256 and size and carries the manifest. Every entry of the archive " +
+        "is looked at, the artifact is kept under its digest. Once a reviewer approves it, the marketplace countersigns " +
+        "it, and the manifest's channel points to it, if it is newer than what the channel points to.",
       request: {
         headers: z.object({
           [bundleHeader]: z.string().max(bundleHeaderMax).describe("the publisher's Sigstore bundle, JSON in base64"),
+          [draftHeader]: z
+            .enum(["true", "false"])
+            .optional()
+            .describe("`true`: keep it as a draft, to submit it later"),
         }),
         body: { content: { "application/gzip": { schema: z.string().openapi({ format: "binary" }) } }, required: true },
       },
-      responses: { 201: { description: "The release, countersigned", content: json(release) } },
+      responses: { 201: { description: "The release, a draft or in review", content: json(release) } },
     }),
     action: "release.publish",
     idempotency: "required",
     problems: ["denied", "release_exists", "release_invalid", "too_large"],
-    stream: { bytesMax: artifactBytesMax, fingerprintHeaders: [bundleHeader] },
+    stream: { bytesMax: artifactBytesMax, fingerprintHeaders: [bundleHeader, draftHeader] },
     handler: async (call) => ({ status: 201, body: await publishRelease(call) }),
   });
 
@@ -87,7 +85,7 @@ export function register(door: Door): void {
             message: "give `version` or `channel`, not both",
           }),
       },
-      responses: { 200: { description: "The release, with both signatures", content: json(release) } },
+      responses: { 200: { description: "The release, with its signatures", content: json(release) } },
     }),
     action: "release.read",
     idempotency: "none",
@@ -105,7 +103,7 @@ export function register(door: Door): void {
     route: createRoute({
       method: "get",
       path: "/api/market/artifacts/{sha256}",
-      summary: "The bytes of an installed release",
+      summary: "The bytes of a release: installed now or before, published by you, or in your review",
       request: { params: z.strictObject({ sha256: sha256Digest }) },
       responses: {
         200: {
@@ -122,7 +120,8 @@ export function register(door: Door): void {
       const { database, artifacts } = call.parts;
       const may = await store.mayFetchArtifact(database, call.caller.tenant_id, digest);
       const object = may ? await artifacts.get(artifactKey(digest)) : null;
-      if (object === null) throw new Problem("not_found", "There is no such artifact among your installs.");
+      if (object === null)
+        throw new Problem("not_found", "There is no such artifact among your installs and releases.");
       return {
         status: 200,
         body: object.body,
@@ -133,94 +132,6 @@ export function register(door: Door): void {
         },
       };
     },
-  });
-
-  door.route({
-    route: createRoute({
-      method: "get",
-      path: "/api/market/entitlements",
-      summary: "Get tenant entitlements",
-      responses: { 200: { description: "The whole set, with its version as ETag", content: json(entitlementSet) } },
-    }),
-    action: "entitlement.read",
-    idempotency: "none",
-    headersOf: etagOf,
-    handler: async (call) => {
-      const listed = await call.parts.entitlements(call.caller.tenant_id).list();
-      if (listed.state === "unavailable") throw noEntitlements();
-      return { status: 200, body: listed.set };
-    },
-  });
-
-  door.route({
-    route: createRoute({
-      method: "put",
-      path: "/api/market/entitlements",
-      summary: "Upsert tenant entitlements",
-      request: {
-        headers: z.object({
-          "if-match": z.string().optional().describe("the ETag that you saw; 412 where it is not current"),
-        }),
-        body: { content: json(entitlementUpsert), required: true },
-      },
-      responses: { 200: { description: "The whole set after the change", content: json(entitlementSet) } },
-    }),
-    action: "entitlement.write",
-    idempotency: "optional",
-    problems: ["version_conflict"],
-    headersOf: etagOf,
-    handler: async (call) => {
-      const names = call.input.json.entitlements.map((row) => row.package);
-      if (new Set(names).size !== names.length) {
-        throw new Problem("invalid_request", "A package is named twice.", {
-          errors: [{ path: "entitlements", message: "each package at most once" }],
-        });
-      }
-      const result = await call.parts.entitlements(call.caller.tenant_id).put({
-        upsert: call.input.json,
-        principal_id: call.caller.principal_id,
-        claim: call.claim,
-        if_version: ifVersion(call.request.headers.get("if-match")),
-      });
-      if (result.state === "unavailable") throw noEntitlements();
-      if (result.state === "lost_to_same_key") throw new LostToSameKey();
-      if (result.state === "version_conflict") {
-        throw new Problem("version_conflict", `The set is at version ${result.version} now.`, {
-          version: result.version,
-        });
-      }
-      call.parts.nudgeDrain(call.caller.tenant_id);
-      return { status: 200, body: result.set };
-    },
-  });
-
-  door.route({
-    route: createRoute({
-      method: "get",
-      path: "/api/market/installs",
-      summary: "What this tenant has installed",
-      responses: { 200: { description: "Installs by package name", content: json(installList) } },
-    }),
-    action: "install.read",
-    idempotency: "none",
-    handler: async (call) => ({
-      status: 200,
-      body: { installs: await store.listInstalls(call.parts.database, call.caller.tenant_id) },
-    }),
-  });
-
-  door.route({
-    route: createRoute({
-      method: "post",
-      path: "/api/market/installs",
-      summary: "Install the release that a channel points to",
-      request: { body: { content: json(installRequest), required: true } },
-      responses: { 201: { description: "The install", content: json(install) } },
-    }),
-    action: "install.write",
-    idempotency: "required",
-    problems: ["denied", "not_found", "release_invalid"],
-    handler: async (call) => ({ status: 201, body: await installRelease(call, call.input.json) }),
   });
 }
 
@@ -251,15 +162,4 @@ function spkiBytes(text: string): Uint8Array<ArrayBuffer> | null {
   } catch {
     return null;
   }
-}
-
-function ifVersion(header: string | null): number | null {
-  if (header === null || header === "*") return null;
-  const match = /^"v(\d{1,15})"$/.exec(header);
-  // An ETag that is none of ours was never current.
-  return match === null ? -1 : Number(match[1]);
-}
-
-function etagOf(body: unknown): Record<string, string> {
-  return { etag: `"v${entitlementSet.parse(body).version}"` };
 }

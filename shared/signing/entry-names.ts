@@ -1,5 +1,8 @@
-// Which names a package's files may have. Held by packing and by unpacking alike, so that what packs also unpacks,
-// on every file system: no way out of the folder, nothing that two systems would read as different or as the same.
+// Which names a package's files may have. Held by packing, by the upload and by unpacking alike, so that what packs also
+// unpacks, on every file system: no way out of the folder, nothing that two systems would read as different or as the same.
+
+/** Files and folders of one package, counting the folders that only a file's path names. */
+export const packageEntriesMax = 4_096;
 
 const nameCharactersMax = 255;
 const segmentPattern = /^[A-Za-z0-9@_+,=~. ()[\]-]+$/;
@@ -46,6 +49,7 @@ export class SeenNames {
       if (seen.own) return "the same name twice";
     }
     this.#kinds.set(name.toLowerCase(), { name, kind, own: true });
+    if (this.#kinds.size > packageEntriesMax) return `more than ${packageEntriesMax} entries, folders counted`;
     return null;
   }
 }

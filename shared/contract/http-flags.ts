@@ -1,0 +1,28 @@
+// Wire shapes of a tenant's flags: what may be switched off, and what off means.
+
+import { z } from "@hono/zod-openapi";
+import { timestamp } from "./names.ts";
+
+/** Flag → what off means. On unless a tenant's admin says otherwise. */
+export const flags = {
+  market_entitlements: "entitlements are not asked: admins alone may install and run, and each time is in the log",
+  market_channels: "stable only: nothing is installed from or upgraded to canary; what runs goes on, rollback works",
+} as const;
+export type FlagName = keyof typeof flags;
+export const flagNames = Object.keys(flags) as [FlagName, ...FlagName[]];
+export type FlagFacts = Readonly<Record<FlagName, boolean>>;
+export const flagsOn: FlagFacts = { market_entitlements: true, market_channels: true };
+
+export const flagState = z
+  .strictObject({
+    flag: z.enum(flagNames),
+    enabled: z.boolean(),
+    off_means: z.string(),
+    changed_at: timestamp.nullable().describe("null: never changed, on"),
+    changed_by: z.string().nullable(),
+  })
+  .openapi("FlagState");
+export const flagList = z.strictObject({ flags: z.array(flagState) }).openapi("FlagList");
+export type FlagList = z.infer<typeof flagList>;
+export const flagChange = z.strictObject({ flag: z.enum(flagNames), enabled: z.boolean() }).openapi("FlagChange");
+export type FlagChange = z.infer<typeof flagChange>;

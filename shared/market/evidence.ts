@@ -1,0 +1,19 @@
+// Evidence as the health gate counts it: e-processes, kept as natural logarithms. Used by sequential-test.ts,
+// sample-ratio.ts and gate.ts.
+//
+// An e-process is at least 0 and, where the hypothesis is true, at most 1 in the mean whenever one stops to look. By
+// Ville's inequality it then ever reaches 1/alpha with a chance of at most alpha, so that a look after every run costs
+// nothing. A mean of e-processes is one again: that is how many alternatives are tried at once.
+
+/** ln of the mean of the values whose ln are given: by the largest of them, so that nothing overflows. */
+export function logMean(logs: readonly number[]): number {
+  const largest = logs.reduce((left, right) => Math.max(left, right));
+  const sum = logs.reduce((total, log) => total + Math.exp(log - largest), 0);
+  return largest + Math.log(sum / logs.length);
+}
+
+/**
+ * Thousandths of log10, rounded down, so that evidence is a whole number on the wire. The gate decides on this number
+ * and on no other: what is written down is what was decided on.
+ */
+export const log10Milli = (log: number): number => Math.floor((log / Math.LN10) * 1000) + 0;

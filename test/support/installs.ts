@@ -1,0 +1,80 @@
+// A tenant's installs of a package over HTTP, for tests of upgrades, rollbacks and the health gate.
+
+import type { SeededTenant } from "../../scripts/stack/seed.ts";
+import type { Install, PackageStatus } from "../../shared/contract/http-installs.ts";
+import type { Signer } from "../../shared/signing/keys.ts";
+import type { CheckedAnswer, Contract } from "./openapi.ts";
+import { jsonCall, manifestOf, must, publishRelease } from "./publisher.ts";
+
+export class Market {
+  readonly api: Contract;
+  readonly publisher: SeededTenant;
+  readonly signer: Signer;
+  readonly tenant: SeededTenant;
+
+  constructor(api: Contract, publisher: SeededTenant, signer: Signer, tenant: SeededTenant) {
+    this.api = api;
+    this.publisher = publisher;
+    this.signer = signer;
+    this.tenant = tenant;
+  }
+
+  publish(name: string, version: string, channel: "stable" | "canary" = "stable") {
+    return publishRelease(this.api, this.publisher, this.signer, manifestOf(name, { version, channel }));
+  }
+
+  async entitle(name: string, channel: "stable" | "canary" = "canary"): Promise<void> {
+    const entitlements = [{ package: name, channel, allowed: true }];
+    must(200, await this.put("/api/market/entitlements", { entitlements }, this.tenant.keys.admin));
+  }
+
+  post(path: string, body: unknown, headers: Record<string, string> = {}): Promise<CheckedAnswer> {
+    return this.api.fetch(path, jsonCall(this.tenant.keys.operator, "POST", body, headers));
+  }
+
+  put(path: string, body: unknown, key = this.tenant.keys.operator): Promise<CheckedAnswer> {
+    return this.api.fetch(path, jsonCall(key, "PUT", body));
+  }
+
+  /** Installs named `host-0` and so on, from stable. */
+  async install(name: string, hosts: number): Promise<Install[]> {
+    const made: Install[] = [];
+    for (let host = 0; host < hosts; host += 1) {
+      const answer = await this.post("/api/market/installs", { package: name, name: `host-${host}` });
+      made.push(must(201, answer).json as Install);
+    }
+    return made;
+  }
+
+  upgrade(name: string, given: Record<string, unknown> = {}): Promise<CheckedAnswer> {
+    return this.post("/api/market/upgrades", { package: name, ...given });
+  }
+
+  rollback(name: string, given: Record<string, unknown> = {}): Promise<CheckedAnswer> {
+    return this.post("/api/market/rollbacks", { package: name, ...given });
+  }
+
+  async status(name: string): Promise<PackageStatus> {
+    const path = `/api/market/status?package=${name}`;
+    return must(200, await this.api.fetch(path, jsonCall(this.tenant.keys.viewer, "GET"))).json as PackageStatus;
+  }
+
+  async versions(name: string): Promise<Record<string, string>> {
+    const { installs } = await this.status(name);
+    return Object.fromEntries(installs.map((install) => [install.name, install.version]));
+  }
+
+  /** Starts and finishes a run of one install. */
+  async run(name: string, install: string, outcome: "succeeded" | "failed" = "succeeded"): Promise<CheckedAnswer> {
+    const started = must(201, await this.post("/api/executions", { package: name, install }));
+    const ending = { outcome, exit_code: outcome === "failed" ? 1 : 0 };
+    return must(200, await this.post(`/api/executions/${String(started.json.id)}/finish`, ending));
+  }
+
+  /** Rows of the tenant's log, once there are at least so many. */
+  async events(where: string): Promise<Record<string, unknown>[]> {
+    const query = `FIND events WHERE ${where} SINCE 1h`;
+    const answer = await this.api.fetch("/api/pql", jsonCall(this.tenant.keys.auditor, "POST", { query }));
+    return must(200, answer).json.rows as Record<string, unknown>[];
+  }
+}

@@ -1,0 +1,114 @@
+// The facts that each action is decided on, gathered as its route gathers them, for explanations: nothing is reserved,
+// nothing is written. Called by POST /api/market/explain.
+
+import type { z } from "@hono/zod-openapi";
+import type { explainRequest } from "../../../shared/contract/http-entitlements.ts";
+import { Problem } from "../../../shared/contract/problems.ts";
+import { privacyFact, runFacts } from "../../../shared/executions/start.ts";
+import { runsToday } from "../../../shared/executions/store.ts";
+import { readChange } from "../../../shared/market/change-store.ts";
+import { readInstall } from "../../../shared/market/install-store.ts";
+import { readPackage } from "../../../shared/market/package-state-store.ts";
+import * as releases from "../../../shared/market/release-store.ts";
+import { readReviewedVersion } from "../../../shared/market/review-store.ts";
+import type { Action, ActionFacts, FactsOf } from "../../../shared/policy/actions.ts";
+import type { Caller } from "../../../shared/tenancy/caller.ts";
+import type { Parts } from "../parts.ts";
+import { installFacts, moveFacts, upgradeFacts } from "./move-facts.ts";
+import { noEntitlements, noRelease } from "./refusals.ts";
+import { rollbackFacts } from "./rollback-package.ts";
+
+type Asked = z.output<typeof explainRequest>;
+
+export interface AskedCall {
+  readonly parts: Parts;
+  readonly caller: Caller;
+  readonly now: number;
+}
+
+interface FactsSource<A extends Action> {
+  /** What one must be allowed to read, all of it, to be told these facts. */
+  readonly reads: readonly Action[];
+  facts(call: AskedCall, asked: Asked): Promise<FactsOf<A>>;
+}
+
+/** Every action that is decided on more than the role. */
+export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> } = {
+  "execution.start": {
+    reads: ["entitlement.read", "install.read", "flag.read", "budget.read"],
+    async facts({ parts, caller, now }, asked) {
+      const { database } = parts;
+      const tenantId = caller.tenant_id;
+      const wanted = { package: packageOf(asked), install: asked.install ?? "default" };
+      const rooms = {
+        entitlements: parts.entitlements(tenantId),
+        readInstall: (name: string, install: string) => readInstall(database, tenantId, name, install),
+        runsToday: (name: string) => runsToday(database, tenantId, name, now),
+      };
+      const found = await runFacts(rooms, now, wanted);
+      if (found === null) throw noEntitlements();
+      if (found.installed === null) return found.facts;
+      const { units } = found.installed.install;
+      const balance = await parts.ledger(tenantId).balance();
+      return balance.remaining_units >= units ? found.facts : { ...found.facts, privacy: privacyFact(units, balance) };
+    },
+  },
+  "install.write": {
+    reads: ["entitlement.read", "install.read", "release.read", "flag.read"],
+    async facts(call, asked) {
+      const found = await moveFacts(call, packageOf(asked), asked.channel ?? "stable");
+      if (found.release === null) throw noRelease();
+      return installFacts(found, asked.install ?? "default");
+    },
+  },
+  "upgrade.start": {
+    reads: ["entitlement.read", "install.read", "release.read", "flag.read"],
+    async facts(call, asked) {
+      const found = await moveFacts(call, packageOf(asked), asked.channel ?? "stable");
+      if (found.release === null) throw noRelease();
+      return upgradeFacts(found, { cohort_percent: asked.cohort_percent, despite_gate: false });
+    },
+  },
+  "rollback.start": {
+    reads: ["install.read"],
+    async facts({ parts, caller }, asked) {
+      const state = await readPackage(parts.database, caller.tenant_id, packageOf(asked));
+      return rollbackFacts(state, asked.version ?? null);
+    },
+  },
+  "release.publish": {
+    reads: ["release.read"],
+    async facts({ parts, caller }, asked) {
+      const name = packageOf(asked);
+      return { package: name, package_owner: await releases.packageOwner(parts.database, caller.tenant_id, name) };
+    },
+  },
+  "release.review": {
+    reads: ["release.read"],
+    async facts({ parts, caller }, asked) {
+      const name = packageOf(asked);
+      const version = needed(asked.version, "version");
+      const known = await readReviewedVersion(parts.database, caller.tenant_id, name, version);
+      if (known === null) throw noRelease();
+      return { package: name, version, own: known.uploaded_by === caller.principal_id };
+    },
+  },
+  "entitlement.approve": {
+    reads: ["entitlement.read"],
+    async facts({ parts, caller }, asked) {
+      const id = needed(asked.change_id, "change_id");
+      const change = await readChange(parts.database, caller.tenant_id, id);
+      if (change === null) throw new Problem("not_found", "There is no such change.");
+      return { change_id: id, own: change.proposed_by === caller.principal_id };
+    },
+  },
+};
+
+const packageOf = (asked: Asked): string => needed(asked.package, "package");
+
+function needed(value: string | undefined, name: string): string {
+  if (value !== undefined) return value;
+  throw new Problem("invalid_request", `This action is decided on \`${name}\`.`, {
+    errors: [{ path: name, message: "required for this action" }],
+  });
+}

@@ -1,0 +1,104 @@
+// Upgrading a package's installs to where a channel points, all of them or a cohort: decision, signatures, a plan, one
+// transaction for all installs together. Called by POST /api/market/upgrades.
+//
+// What stands where after a crash, at each await: reads, the bucket, the signatures, nothing; the batch, every install that
+// moves, its history, the rollout, the events and the answer, or none of them. A retry with the same key recalls the answer
+// or starts over.
+
+import type { z } from "@hono/zod-openapi";
+import type { upgradeRequest, UpgradeResult } from "../../../shared/contract/http-installs.ts";
+import { newId } from "../../../shared/contract/ids.ts";
+import { runsBefore } from "../../../shared/executions/rollout-store.ts";
+import { installTold } from "../../../shared/market/install-told.ts";
+import { writePackage } from "../../../shared/market/package-state-store.ts";
+import * as releases from "../../../shared/market/release-store.ts";
+import { planUpgrade, type UpgradePlan } from "../../../shared/market/upgrade.ts";
+import { inRange } from "../../../shared/market/version-range.ts";
+import { newEvent } from "../../../shared/outbox/outbox.ts";
+import type { Call } from "../door.ts";
+import { eventContext } from "../event-context.ts";
+import { decisionEvent, denied } from "../middleware/deny.ts";
+import { attemptsMax, requirePointed } from "./install-release.ts";
+import { moveFacts, refOfRelease, upgradeFacts } from "./move-facts.ts";
+import { invalidRelease, packageBusy } from "./refusals.ts";
+import { whyUnusable } from "./release-checks.ts";
+
+type UpgradeCall = Call<never, "upgrade.start">;
+
+export async function upgradePackage(
+  call: UpgradeCall,
+  wanted: z.output<typeof upgradeRequest>,
+): Promise<UpgradeResult> {
+  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+    const result = await attemptUpgrade(call, wanted);
+    if (result === null) continue;
+    call.parts.nudgeDrain(call.caller.tenant_id);
+    if (result.rollout.state === "running") call.parts.nudgeGate(call.caller.tenant_id);
+    return result;
+  }
+  throw packageBusy();
+}
+
+/** Null: what was decided on had changed by the time of the write, and nothing was written. */
+async function attemptUpgrade(
+  call: UpgradeCall,
+  wanted: z.output<typeof upgradeRequest>,
+): Promise<UpgradeResult | null> {
+  const { parts, caller, now } = call;
+  const { package: name, channel } = wanted;
+  const found = await moveFacts(call, name, channel);
+  const facts = upgradeFacts(found, wanted);
+  const decision = call.decide(facts);
+  if (!decision.allow) await denied(call, decision, { facts, package: name });
+  await requirePointed(call, found);
+
+  const range = facts.flags.market_entitlements ? (facts.entitlement?.version_range ?? null) : null;
+  const plan = planUpgrade(found.state, {
+    channel,
+    target: refOfRelease(found.release!),
+    cohort_percent: wanted.cohort_percent,
+    reason: wanted.reason,
+    started_by: caller.principal_id,
+    rollout_id: newId("rollout", now, parts.random(10)),
+    at: new Date(now).toISOString(),
+    inRange: (version) => inRange(version, range),
+    before: await runsBefore(parts.database, caller.tenant_id, found.state, now),
+  });
+  if (!plan.changes) return plan.result;
+  await requireGood(call, plan);
+
+  const context = eventContext(call);
+  const written = await writePackage(parts.database, caller.tenant_id, parts.shards, {
+    change: {
+      package: name,
+      from_version: found.state.version,
+      moves: plan.moves,
+      rollouts: plan.rollouts,
+      good: plan.good,
+      events: [
+        ...plan.told.map((told) => newEvent(context, "mc.rollout.changed", told)),
+        ...plan.moves.map((move) => newEvent(context, "mc.install.changed", installTold(move))),
+        ...(decision.rule === "ok" ? [] : [await decisionEvent(call, decision, { facts, package: name })]),
+      ],
+      metrics: plan.told.map(({ outcome }) => ({ labels: { channel, outcome }, by: 1 })),
+    },
+    entitlement_version: found.entitlement_version,
+    principal_id: caller.principal_id,
+    claim: call.claim,
+    answer: { status: 201, response: plan.result },
+    now,
+  });
+  return written ? plan.result : null;
+}
+
+/** Last good releases that installs outside the cohort go to are checked like any other. */
+async function requireGood({ parts, caller }: Pick<Call, "parts" | "caller">, { moves }: UpgradePlan): Promise<void> {
+  const ids = new Set(moves.filter(({ cause }) => cause === "last_good").map(({ row }) => row.release_id));
+  if (ids.size === 0) return;
+  const found = await releases.readReleasesById(parts.database, caller.tenant_id, [...ids]);
+  for (const id of ids) {
+    const release = found.get(id);
+    const why = release === undefined ? "the last good release is not there" : await whyUnusable(parts, release);
+    if (why !== null) throw invalidRelease(why);
+  }
+}
