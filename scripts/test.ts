@@ -95,15 +95,16 @@ async function main(): Promise<number> {
       );
     }
   };
-  await Promise.all(Array.from({ length: atOnce }, work));
-
-  // The contract suite waits more than it computes: it runs beside the others, which follow each other.
-  const lanes = values.fast ? [["unit"]] : [["contract"], ["unit", "simulation", "workerd"]];
-  await Promise.all(
-    lanes.map(async (lane) => {
-      for (const suite of lane) await runSuite(suite);
-    }),
-  );
+  const runSuites = async (suites: readonly string[]): Promise<void> => {
+    for (const suite of suites) await runSuite(suite);
+  };
+  if (values.fast) {
+    await Promise.all(Array.from({ length: atOnce }, work));
+    await runSuite("unit");
+  } else {
+    // The contract suite waits more than it computes: it runs beside everything else, which follows each other.
+    await Promise.all([runSuite("contract"), work().then(() => runSuites(["unit", "simulation", "workerd"]))]);
+  }
 
   // A child that was just told to stop may need a moment.
   let leftovers = findLeftovers(mark);

@@ -102,7 +102,7 @@ test("another tenant's release that is not published is the 404 of one that is n
   const get = (path: string) => api.fetch(path, jsonCall(outsider.keys.admin, "GET"));
   const post = (path: string, body: unknown) => api.fetch(path, jsonCall(outsider.keys.admin, "POST", body));
   const put = (path: string, body: unknown) => api.fetch(path, jsonCall(outsider.keys.admin, "PUT", body));
-  const nobody = `rel_${"0".repeat(26)}`;
+  const nobody = `rel_${"9".repeat(26)}`;
   const pairs: (readonly [CheckedAnswer, CheckedAnswer])[] = [
     [await get(`/api/market/releases/${json.id}`), await get(`/api/market/releases/${nobody}`)],
     [await get(`/api/market/reviews/${json.id}`), await get(`/api/market/reviews/${nobody}`)],

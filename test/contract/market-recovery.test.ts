@@ -39,6 +39,8 @@ let trusted: Map<string, string>;
 let count = 0;
 const newName = (): string => `recovery/package-${(count += 1)}`;
 const random = (bytes: number) => crypto.getRandomValues(new Uint8Array(bytes));
+/** At full count every await is cut off both ways; otherwise each one way, turn by turn. */
+const stride = process.env["MAESTRO_DEEP"] === "1" ? 1 : 2;
 /** More awaits than any of these flows has. */
 const awaitsMax = 40;
 
@@ -142,7 +144,7 @@ interface Flow {
  * same key without a crash brings it to its end.
  */
 async function killedEverywhere(when: CrashPlan["when"], flow: (plan: CrashPlan) => Promise<Flow>): Promise<number> {
-  for (let at = 0; at < awaitsMax; at += 1) {
+  for (let at = stride === 1 || when === "before" ? 0 : 1; at < awaitsMax; at += stride) {
     const plan = crashPlan(at, when);
     const one = await flow(plan);
     const cut = await one.attempt(await apiThatCrashes(plan));
@@ -242,7 +244,7 @@ describe.each(["before", "after"] as const)("cut off %s the effect of every awai
       return name;
     };
     const tenantId = market.tenant.tenant_id;
-    for (let at = 0; at < awaitsMax; at += 1) {
+    for (let at = stride === 1 || when === "before" ? 0 : 1; at < awaitsMax; at += stride) {
       const name = await failing();
       await ranOf(name);
       const plan = crashPlan(at, when);
@@ -280,7 +282,7 @@ test("each of them was told once, however often it was cut off and tried again",
   };
   const sum = (list: readonly { times: number }[]): number => list.reduce((total, { times }) => total + times, 0);
   await expect.poll(async () => sum(await counted()), { timeout: 30_000 }).toBeGreaterThanOrEqual(sum(tellings));
-  expect(tellings.length).toBeGreaterThan(40);
+  expect(tellings.length).toBeGreaterThan(30);
   expect(await counted()).toEqual(tellings);
 });
 
