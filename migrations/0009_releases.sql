@@ -73,8 +73,16 @@ create policy visible_read on releases for select to maestro_app using (
   or publisher_tenant_id = app_tenant()
   or (state in ('in_review', 'rejected') and app_curates())
 );
+-- A publisher uploads, submits and yanks; what makes a release published is a curator's review, and nothing else.
+drop policy own_insert on releases;
+create policy own_insert on releases for insert to maestro_app with check (
+  publisher_tenant_id = app_tenant()
+  and state in ('draft', 'in_review')
+  and exists (select from packages p where p.name = package and p.publisher_tenant_id = app_tenant())
+);
 create policy own_update on releases for update to maestro_app
-  using (publisher_tenant_id = app_tenant()) with check (publisher_tenant_id = app_tenant());
+  using (publisher_tenant_id = app_tenant() and state in ('draft', 'published'))
+  with check (publisher_tenant_id = app_tenant() and state in ('in_review', 'yanked'));
 create policy review_update on releases for update to maestro_app
   using (state = 'in_review' and app_curates()) with check (state in ('published', 'rejected') and app_curates());
 create policy own_update on packages for update to maestro_app using (publisher_tenant_id = app_tenant());

@@ -52,6 +52,7 @@ async function installPackage(stack: Stack, tenant: SeededTenant, signal: AbortS
       ["publisher", "market", "keygen"],
       ["publisher", "market", "pack", join(projectFolder, "test/fixtures/sbom-inventory"), "--out", packed],
       ["publisher", "market", "publish", packed],
+      ["reviewer", "market", "review", "approve", `${packageName}@1.0.0`],
       ["admin", "market", "entitle", packageName, "--reason", "a benchmark"],
       ["operator", "market", "install", packageName, "--channel", "stable"],
       ["admin", "budget", "set", "--limit", String(budgetUnits), "--leak-per-hour", "0"],

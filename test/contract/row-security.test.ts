@@ -55,7 +55,7 @@ const workerRoles = ["maestro_app", "maestro_auth", "maestro_drain", "maestro_au
 const appTables = Object.entries(tenantColumns);
 
 beforeAll(async () => {
-  tenant = await stack.seedTenant("rows-a");
+  tenant = await stack.seedTenant("rows-a", { curates: false });
   neighbour = await stack.seedTenant("rows-b");
   app = databaseAs(stack, "app");
   owner = databaseAs(stack, "owner");
@@ -275,6 +275,15 @@ test("a release that is not published shows to its publisher, to reviewers while
     sql`update releases set state = 'rejected' where package = ${name} returning id`,
   ]);
   expect(changed).toEqual([[]]);
+  // A publisher that does not curate publishes nothing by itself, whatever its worker says.
+  const own = await asTenant(app, tenant.tenant_id, [
+    sql`update releases set state = 'published', marketplace_bundle = '{}', published_at = now()
+        where id = ${idOf("draft")} returning id`,
+  ]).then(
+    () => null,
+    (error: { code?: string }) => error.code ?? error,
+  );
+  expect(own).toBe("42501");
 });
 
 test("a tenant cannot change or remove another's rows: they are not there for it", async () => {
