@@ -75,7 +75,7 @@ function banner(stack: Stack, tenant: SeededTenant, seconds: string): string {
     const short = relative(process.cwd(), path);
     return short === "" || short.startsWith("..") ? path : short;
   };
-  const login = stack.folder === join(projectFolder, ".maestro") ? "" : ` (MAESTRO_STATE=${shown(stack.folder)})`;
+  const login = stack.folder === join(projectFolder, ".maestro") ? "" : ` --state ${shown(stack.folder)}`;
   return `
 Maestro Conductor ${version} is up after ${seconds} s.
 
