@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, rename, rm, stat } from "node:fs/promises";
 import { ApiProblem, errorCode, Failure, problemOf } from "./failure.ts";
+import { requireFilePlace } from "./folders.ts";
 import type { Host } from "./host.ts";
 import { interruptedFailure, networkFailure, readText } from "./http.ts";
 
@@ -21,6 +22,7 @@ export interface Wanted {
 
 /** Resolves when `file` holds the wanted bytes. What has arrived before a failure stays in FILE.part for the next try. */
 export async function download(host: Host, wanted: Wanted, onBytes: (have: number) => void): Promise<void> {
+  await requireFilePlace(wanted.file);
   const part = `${wanted.file}.part`;
   let resumed = (await sizeOf(part)) > 0;
   for (let attempt = 1; ; attempt += 1) {

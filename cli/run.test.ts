@@ -1,6 +1,7 @@
 // `maestro run` around real signatures, real archives and a real process, against a marketplace that may lie.
 
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -254,6 +255,10 @@ describe("nothing is started when", () => {
     expect((await maestro(host, "run", "tools/sample", "missing")).code).toBe(2);
     expect((await maestro(host, "run", "tools/sample", ".")).code).toBe(2);
     expect((await runIt(host, "--out", "no/such/folder/out")).code).toBe(2);
+    // Were it put in place by a rename, a root user's --out /dev/null would make a file of the device.
+    spawnSync("mkfifo", [join(host.cwd, "pipe")]);
+    expect((await runIt(host, "--out", "pipe")).code).toBe(2);
+    expect(statSync(join(host.cwd, "pipe")).isFIFO()).toBe(true);
     expect((await maestro(host, "run", "../evil", "input.txt")).code).toBe(2);
     expect(server.seen).toEqual([]);
   });

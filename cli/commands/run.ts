@@ -13,6 +13,7 @@ import type { Api } from "../api.ts";
 import { installArgument, leaf, packageArgument, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
+import { requireFilePlace } from "../folders.ts";
 import { printableLines } from "../output.ts";
 import { unpackPackage } from "../package/archive.ts";
 import { artifactOf } from "../package/artifact-cache.ts";
@@ -60,6 +61,7 @@ interface Workplace {
 async function run(session: Session, name: string, input: string, options: RunOptions): Promise<ExitName> {
   const out = options.out === undefined ? null : resolve(session.host.cwd, options.out);
   await checkOutFolder(out === null ? session.host.cwd : dirname(out));
+  if (out !== null) await requireFilePlace(out);
   const isolation = await findIsolation();
   if (isolation.network === "open" && options.requireIsolation === true) {
     throw new Failure("failure", "This machine cannot cut a run off from the network", {

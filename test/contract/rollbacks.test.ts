@@ -2,11 +2,7 @@
 // without a signer, with a clock that is wrong.
 
 import { beforeAll, describe, expect, test } from "vitest";
-import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
-import { entitlementStore } from "../../shared/market/entitlement-store.ts";
-import { EntitlementQueue } from "../../shared/market/entitlements.ts";
-import { databaseAs, localApi } from "../support/api.ts";
-import { Market } from "../support/installs.ts";
+import { Market, marketApi, torn } from "../support/installs.ts";
 import { contractOf } from "../support/openapi.ts";
 import { jsonCall, must, registeredSigner } from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
@@ -36,21 +32,17 @@ async function through(versions: readonly string[], hosts = 2): Promise<{ name: 
   return { name, digests };
 }
 
-/** The API in this process, with parts of the test's own; objects and the bucket are the stack's. */
-async function apiWith(given: Record<string, unknown>) {
-  const tenantId = market.tenant.tenant_id;
-  const { keys } = (await (await fetch(`${stack.apiUrl}/api/audit/keys`)).json()) as PublishedKeys;
-  const release = keys.filter(({ use }) => use === "release").map(({ kid, spki }) => [kid, spki] as const);
-  const random = (bytes: number) => crypto.getRandomValues(new Uint8Array(bytes));
-  const queue = new EntitlementQueue(entitlementStore(databaseAs(stack, "app"), tenantId, 2), Date.now, random);
-  return await localApi(stack, {
-    entitlements: () => queue,
-    releaseKeys: () => Promise.resolve(new Map(release)),
-    artifacts: { head: (key: string) => stack.readObject("artifacts", key) },
-    signer: new Proxy({}, { get: () => () => Promise.reject(new Error("the signer is down")) }),
-    nudgeGate: () => undefined,
-    ...given,
-  });
+const apiWith = (given: Record<string, unknown>) => marketApi(stack, market.tenant.tenant_id, given);
+
+/** The bucket as it is; but the first time that it is asked, `work` is done first. */
+function bucketThatWaitsFor(work: () => Promise<unknown>) {
+  let waited: Promise<unknown> | null = null;
+  return {
+    async head(key: string) {
+      await (waited ??= work());
+      return await stack.readObject("artifacts", key);
+    },
+  };
 }
 
 describe("a rollback", () => {
@@ -179,67 +171,40 @@ describe("a rollback", () => {
   });
 });
 
-describe("the health gate", () => {
-  /** Of four hosts, the cohort is those with the smallest buckets. */
-  async function canary() {
-    const { name } = await through(["1.0.0"], 4);
-    await market.publish(name, "1.1.0", "canary");
-    const { installs } = await market.status(name);
-    const sorted = installs.toSorted((left, right) => left.bucket - right.bucket);
-    const percent = Math.min(99, Math.floor(sorted[1]!.bucket / 100) + 1);
-    const { json } = must(201, await market.upgrade(name, { channel: "canary", cohort_percent: percent }));
-    const cohort = json.moves.map((move: { name: string }) => move.name) as string[];
-    return {
-      name,
-      cohort,
-      others: installs.map((install) => install.name).filter((host) => !cohort.includes(host)),
-      percent,
-    };
-  }
-
-  test("takes a failing release back by itself: the cohort is pinned where it was good, the digest barred", async () => {
-    const { name, cohort, others } = await canary();
-    for (let round = 0; round < 12; round += 1) {
-      await Promise.all([
-        ...cohort.map((host) => market.run(name, host, "failed")),
-        ...others.map((host) => market.run(name, host)),
-      ]);
-    }
-    await expect.poll(async () => (await market.status(name)).rollout?.state, { timeout: 20_000 }).toBe("aborted");
-    const status = await market.status(name);
-    expect(status.rollout).toMatchObject({ rule: "health_gate" });
-    expect(status.bars).toMatchObject([{ version: "1.1.0", rule: "health_gate", barred_by: null }]);
-    for (const install of status.installs) {
-      expect([install.version, install.pinned]).toEqual(["1.0.0", cohort.includes(install.name)]);
-    }
-    expect((await market.upgrade(name, { channel: "canary" })).json.rule).toBe("release_barred");
-    await expect
-      .poll(
-        async () =>
-          (await market.events(`type = "mc.rollout.changed" AND package = "${name}" AND outcome = "aborted"`)).length,
-        {
-          timeout: 20_000,
-        },
-      )
-      .toBe(1);
-    const [told] = await market.events(`type = "mc.rollout.changed" AND package = "${name}" AND outcome = "aborted"`);
-    expect([told!["principal"], told!["rule"]]).toEqual([null, "health_gate"]);
+describe("a rollback and an upgrade at once", () => {
+  test("a rollback between an upgrade's decision and its write holds: the upgrade is decided anew, and denied", async () => {
+    const { name } = await through(["1.0.0", "1.1.0"]);
+    await market.publish(name, "1.2.0");
+    const rolledBack: number[] = [];
+    const artifacts = bucketThatWaitsFor(async () => rolledBack.push((await market.rollback(name)).status));
+    const call = jsonCall(market.tenant.keys.operator, "POST", { package: name });
+    const answer = await (await apiWith({ artifacts })).fetch("/api/market/upgrades", call);
+    const { rule } = (await answer.json()) as { rule: string };
+    expect([rolledBack, answer.status, rule]).toEqual([[201], 403, "install_pinned"]);
+    expect(await market.versions(name)).toEqual({ "host-0": "1.0.0", "host-1": "1.0.0" });
+    expect(await torn(stack, name)).toEqual([]);
   });
 
-  test("lets a sound release go on, holds until it has seen enough, and is widened despite it only when told to", async () => {
-    const { name, cohort, others, percent } = await canary();
-    const wider = Math.min(100, percent + 1);
-    const held = await market.upgrade(name, { channel: "canary", cohort_percent: wider });
-    expect([held.status, held.json.rule]).toEqual([403, "gate_holds"]);
-    for (let round = 0; round < 12; round += 1) {
-      await Promise.all([...cohort, ...others].map((host) => market.run(name, host)));
-    }
-    // The cron's sweep wakes a gate whose nudges were all lost.
-    await stack.runScheduled();
-    await expect
-      .poll(async () => (await market.status(name)).rollout?.gate?.state, { timeout: 20_000 })
-      .toBe("continue");
-    expect((await market.status(name)).rollout).toMatchObject({ state: "running", gate: { new_failures: 0 } });
-    must(201, await market.upgrade(name, { channel: "canary", cohort_percent: wider }));
+  test("an upgrade between a rollback's decision and its write is what is rolled back", async () => {
+    const { name } = await through(["1.0.0", "1.1.0"]);
+    await market.publish(name, "1.2.0");
+    const upgraded: number[] = [];
+    const artifacts = bucketThatWaitsFor(async () => upgraded.push((await market.upgrade(name)).status));
+    const call = jsonCall(market.tenant.keys.operator, "POST", { package: name });
+    const answer = await (await apiWith({ artifacts })).fetch("/api/market/rollbacks", call);
+    expect([upgraded, answer.status]).toEqual([[201], 201]);
+    expect(await answer.json()).toMatchObject({
+      moves: [
+        { name: "host-0", from_version: "1.2.0", to_version: "1.1.0" },
+        { name: "host-1", from_version: "1.2.0", to_version: "1.1.0" },
+      ],
+      barred: [{ version: "1.2.0" }],
+    });
+    const { installs } = await market.status(name);
+    expect(installs.map(({ version, pinned }) => [version, pinned])).toEqual([
+      ["1.1.0", true],
+      ["1.1.0", true],
+    ]);
+    expect(await torn(stack, name)).toEqual([]);
   });
 });

@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { Install } from "../../shared/contract/http-installs.ts";
 import { inBatch } from "../../shared/tenancy/database.ts";
 import { databaseAs } from "../support/api.ts";
-import { Market } from "../support/installs.ts";
+import { Market, torn } from "../support/installs.ts";
 import { contractOf } from "../support/openapi.ts";
 import { freshKey, jsonCall, must, registeredSigner } from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
@@ -36,21 +36,6 @@ const namesBelow = (installs: readonly Install[], percent: number): string[] =>
   installs.filter(({ bucket }) => bucket < percent * 100).map((install) => install.name);
 const namesOn = (versions: Record<string, string>, version: string): string[] =>
   Object.keys(versions).filter((name) => versions[name] === version);
-
-/** Installs whose row, newest history row and release do not say the same. */
-async function torn(name: string): Promise<unknown[]> {
-  const [rows] = await inBatch(databaseAs(stack, "owner"), [
-    sql`select i.name from installs i
-        left join lateral (
-          select release_id, version from install_history h
-          where h.tenant_id = i.tenant_id and h.install_id = i.id order by h.id desc limit 1
-        ) h on true
-        join releases r on r.id = i.release_id
-        where i.package = ${name} and ((i.release_id, i.version) is distinct from (h.release_id, h.version)
-          or (r.version, r.artifact_sha256) is distinct from (i.version, i.artifact_sha256))`,
-  ]);
-  return rows ?? [];
-}
 
 describe("MC-MKT-1902: update channels", () => {
   test("a package's channel is in its manifest, an upgrade to canary follows the signed pointer, and a rollback undoes it", async () => {
@@ -94,6 +79,29 @@ describe("MC-MKT-1902: update channels", () => {
   });
 });
 
+describe("MC-MKT-1902: with the flag market_channels off", () => {
+  test("canary is denied, stable is upgraded and rolled back as ever, and canary is back with the flag", async () => {
+    const { name } = await hosts(2);
+    await market.publish(name, "1.2.0");
+    const flag = (enabled: boolean) =>
+      market.put("/api/flags", { flag: "market_channels", enabled }, market.tenant.keys.admin);
+    must(200, await flag(false));
+    try {
+      const denied = await market.upgrade(name, { channel: "canary" });
+      expect([denied.status, denied.json.rule]).toEqual([403, "channels_off"]);
+      must(201, await market.upgrade(name));
+      expect(await market.versions(name)).toEqual({ "host-0": "1.2.0", "host-1": "1.2.0" });
+      must(201, await market.rollback(name));
+      expect(await market.versions(name)).toEqual({ "host-0": "1.0.0", "host-1": "1.0.0" });
+    } finally {
+      must(200, await flag(true));
+    }
+    must(200, await market.put("/api/market/pins", { package: name, pinned: false }));
+    must(201, await market.upgrade(name, { channel: "canary" }));
+    expect(await market.versions(name)).toEqual({ "host-0": "1.1.0", "host-1": "1.1.0" });
+  });
+});
+
 describe("cohorts", () => {
   test("are the installs whose bucket is below the percentage, and a wider one contains a narrower one", async () => {
     const { name, installs } = await hosts(8);
@@ -117,7 +125,7 @@ describe("cohorts", () => {
     const { rollout, good } = await market.status(name);
     expect(rollout).toMatchObject({ state: "completed", rule: "cohort_complete" });
     expect(good.find(({ channel }) => channel === "canary")?.version).toBe("1.1.0");
-    expect(await torn(name)).toEqual([]);
+    expect(await torn(stack, name)).toEqual([]);
   });
 
   test("those outside get the last good version for them, however old they are", async () => {
@@ -238,7 +246,7 @@ describe("at once", () => {
           [503, "package_busy"],
         ]);
       }
-      expect(await torn(name)).toEqual([]);
+      expect(await torn(stack, name)).toEqual([]);
       const { bars } = await market.status(name);
       for (const { version } of bars) {
         must(200, await market.put("/api/market/bars", { package: name, version, barred: false, reason: "again" }));
@@ -293,6 +301,6 @@ describe("at once", () => {
     expect(upgraded.json.moves).toHaveLength(300);
     const back = must(201, await market.rollback(name));
     expect(back.json.moves).toHaveLength(300);
-    expect(await torn(name)).toEqual([]);
+    expect(await torn(stack, name)).toEqual([]);
   });
 });

@@ -36,17 +36,7 @@ test.skipIf(opa === null)(
     const query =
       '{sprintf("%d", [index]): decision | some index, one in input; decision := data.mc.authz.decision with input as one}';
     const { status, output } = run(
-      [
-        "eval",
-        "--data",
-        "policy/rego/authz.rego",
-        "--data",
-        "policy/rego/privacy_budget.rego",
-        "--stdin-input",
-        "--format",
-        "raw",
-        query,
-      ],
+      ["eval", "--data", "policy/rego", "--stdin-input", "--format", "raw", query],
       JSON.stringify(inputs),
     );
     expect([status, output.slice(0, 200)]).toEqual([0, expect.stringContaining("{")]);
@@ -63,38 +53,74 @@ function* decidedInputs(): Generator<Record<string, unknown>> {
   for (const action of [...actions, "tenant.delete"]) {
     for (const role of [...roleNames, "root"]) yield { action, caller: caller(role) };
   }
-  const channels = ["stable", "canary", "nightly"];
+  const flags = [
+    { market_entitlements: true, market_channels: true },
+    { market_entitlements: false, market_channels: false },
+    { market_entitlements: true },
+  ];
+  const row = { channel: "stable", allowed: true, version_range: null, run_windows: null, runs_per_day_max: null };
   const entitlements = [
     null,
     false,
-    ...channels.flatMap((channel) => [true, false].map((allowed) => ({ channel, allowed }))),
+    row,
+    { ...row, allowed: false },
+    { ...row, channel: "canary" },
+    { ...row, channel: "nightly" },
+    { ...row, version_range: ">=2.0.0" },
+    { ...row, run_windows: [] },
+    { ...row, run_windows: [{ days: ["tue"], from: "09:05", to: "10:00" }] },
+    { ...row, run_windows: [{ days: ["someday"], from: "09:05", to: "10:00" }] },
+    { ...row, runs_per_day_max: 3 },
+    { channel: "stable", allowed: true },
   ];
+  const spent = { limit_needed_units: 7, leak_units_per_hour: 0 };
   const privacies = [
     null,
-    { remaining_units: 1, units: 2 },
-    { remaining_units: 2, units: 2 },
-    { remaining_units: -1, units: 1e12 },
+    { ...spent, remaining_units: 1, units: 2 },
+    { ...spent, remaining_units: 2, units: 2 },
+    { ...spent, remaining_units: -1, units: 1e12 },
     {},
   ];
-  for (const entitlement of entitlements) {
-    for (const channel of channels) {
-      for (const role of ["operator", "viewer"]) {
-        yield {
-          action: "install.write",
-          caller: caller(role),
-          facts: { package: "tools/a", channel, entitlement, release: null },
-        };
-        for (const privacy of privacies) {
-          for (const install of [null, { channel, version: "1.0.0" }]) {
-            yield {
-              action: "execution.start",
-              caller: caller(role),
-              facts: { package: "tools/a", entitlement, install, privacy },
+  const releases = [
+    null,
+    { version: "1.0.0", state: "published", barred: false, alternative: null },
+    { version: "1.0.0", state: "yanked", barred: true, alternative: "0.9.0" },
+    { version: "1.0.0", state: "draft", barred: false, alternative: null },
+  ];
+  for (const flag of flags) {
+    for (const entitlement of entitlements) {
+      for (const role of ["admin", "operator", "viewer"]) {
+        for (const channel of ["stable", "canary", "nightly"]) {
+          const common = { package: "tools/a", flags: flag, entitlement };
+          for (const [at, release] of releases.entries()) {
+            const move = { ...common, channel, release, in_range: at !== 2, frozen: at === 2 };
+            const install = at === 0 ? null : { name: "edge-1", pinned: at === 2 };
+            yield { action: "install.write", caller: caller(role), facts: { ...move, install } };
+            const installs = { count: at, pinned: at === 2 ? 2 : 0 };
+            const upgrade = { ...move, installs, gate_holds: at === 1, cohort_percent: 10 };
+            yield { action: "upgrade.start", caller: caller(role), facts: upgrade };
+          }
+          for (const privacy of privacies) {
+            const run = {
+              ...common,
+              install_name: "edge-1",
+              clock: { weekday: "tue", minute: 545 },
+              runs_today: 3,
+              privacy,
             };
+            yield { action: "execution.start", caller: caller(role), facts: { ...run, install: null, in_range: true } };
+            const install = { channel, version: "1.0.0" };
+            yield { action: "execution.start", caller: caller(role), facts: { ...run, install, in_range: false } };
           }
         }
       }
     }
+  }
+  for (const own of [true, false, null]) {
+    yield { action: "release.review", caller: caller("reviewer"), facts: { package: "a", version: "1.0.0", own } };
+    yield { action: "entitlement.approve", caller: caller("admin"), facts: { change_id: "chg_1", own } };
+    const rollback = { package: "a", version: "1.0.0", installs: { count: 1 }, barred: own };
+    yield { action: "rollback.start", caller: caller("operator"), facts: rollback };
   }
   for (const owner of ["none", "self", "other", "nobody", null]) {
     yield {

@@ -1,10 +1,17 @@
 // A tenant's installs of a package over HTTP, for tests of upgrades, rollbacks and the health gate.
 
+import { sql } from "drizzle-orm";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
+import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Install, PackageStatus } from "../../shared/contract/http-installs.ts";
+import { entitlementStore } from "../../shared/market/entitlement-store.ts";
+import { EntitlementQueue } from "../../shared/market/entitlements.ts";
 import type { Signer } from "../../shared/signing/keys.ts";
+import { inBatch } from "../../shared/tenancy/database.ts";
+import { databaseAs, localApi, type LocalApi } from "./api.ts";
 import type { CheckedAnswer, Contract } from "./openapi.ts";
 import { jsonCall, manifestOf, must, publishRelease } from "./publisher.ts";
+import type { StackHandle } from "./stack.ts";
 
 export class Market {
   readonly api: Contract;
@@ -77,4 +84,39 @@ export class Market {
     const answer = await this.api.fetch("/api/pql", jsonCall(this.tenant.keys.auditor, "POST", { query }));
     return must(200, answer).json.rows as Record<string, unknown>[];
   }
+}
+
+/** The API in this process, with parts of the test's own; objects and the bucket are the stack's. The signer is down. */
+export async function marketApi(
+  stack: StackHandle,
+  tenantId: string,
+  given: Record<string, unknown> = {},
+): Promise<LocalApi> {
+  const { keys } = (await (await fetch(`${stack.apiUrl}/api/audit/keys`)).json()) as PublishedKeys;
+  const release = keys.filter(({ use }) => use === "release").map(({ kid, spki }) => [kid, spki] as const);
+  const random = (bytes: number) => crypto.getRandomValues(new Uint8Array(bytes));
+  const queue = new EntitlementQueue(entitlementStore(databaseAs(stack, "app"), tenantId, 2), Date.now, random);
+  return await localApi(stack, {
+    entitlements: () => queue,
+    releaseKeys: () => Promise.resolve(new Map(release)),
+    artifacts: { head: (key: string) => stack.readObject("artifacts", key) },
+    signer: new Proxy({}, { get: () => () => Promise.reject(new Error("the signer is down")) }),
+    nudgeGate: () => undefined,
+    ...given,
+  });
+}
+
+/** Installs whose row, newest history row and release do not say the same. */
+export async function torn(stack: StackHandle, name: string): Promise<unknown[]> {
+  const [rows] = await inBatch(databaseAs(stack, "owner"), [
+    sql`select i.name from installs i
+        left join lateral (
+          select release_id, version from install_history h
+          where h.tenant_id = i.tenant_id and h.install_id = i.id order by h.id desc limit 1
+        ) h on true
+        join releases r on r.id = i.release_id
+        where i.package = ${name} and ((i.release_id, i.version) is distinct from (h.release_id, h.version)
+          or (r.version, r.artifact_sha256) is distinct from (i.version, i.artifact_sha256))`,
+  ]);
+  return rows ?? [];
 }
