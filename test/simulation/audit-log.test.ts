@@ -197,7 +197,7 @@ describe("messages that come twice, late, out of order and merged", () => {
     return { world, texts, steps };
   }
 
-  const seeds = Array.from({ length: deep ? 400 : 24 }, (_, at) => at + 1);
+  const seeds = Array.from({ length: deep ? 400 : 16 }, (_, at) => at + 1);
   let sealsMeanwhile = 0;
   let writesMeanwhile = 0;
   test.each(seeds)(
