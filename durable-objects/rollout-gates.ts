@@ -30,9 +30,9 @@ export function rolloutGatesObject<Env>(compose: (env: Env) => RolloutGatesParts
       await this.#alarmWithin(nudgedMs);
     }
 
-    /** The cron's: an alarm stands, even where one was lost. */
+    /** The cron's: an alarm stands, even where one was lost; then it looks soon. */
     async sweep(): Promise<void> {
-      await this.#alarmWithin(runningMs);
+      if ((await this.ctx.storage.getAlarm()) === null) await this.#alarmWithin(nudgedMs);
     }
 
     override async alarm(): Promise<void> {
