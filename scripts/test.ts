@@ -53,9 +53,12 @@ async function main(): Promise<number> {
     );
     if (count.failed === 0) return;
     const lines = output.trimEnd().split("\n");
-    if (lines.length > linesShown)
-      console.log(`  … ${lines.length - linesShown} lines before this are in ${outputPath}`);
-    for (const line of lines.slice(-linesShown)) console.log(`  ${line}`);
+    // Vitest's own account of what failed, where there is one; else the end.
+    const account = lines.findIndex((line) => /⎯ (?:Failed (?:Tests|Suites) \d+|Unhandled Errors) ⎯/.test(line));
+    const from = account < 0 ? Math.max(0, lines.length - linesShown) : account;
+    const shown = lines.slice(from, from + linesShown);
+    if (shown.length < lines.length) console.log(`  … ${lines.length - shown.length} more lines are in ${outputPath}`);
+    for (const line of shown) console.log(`  ${line}`);
   };
 
   const runSuite = async (suite: string): Promise<void> => {

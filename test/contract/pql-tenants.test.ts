@@ -103,14 +103,14 @@ describe("pages", () => {
     const cursor = first.next_cursor;
     const ask = (text: string, at: number, given: string): Promise<unknown> =>
       askPql(app, { tenant_id: ours, now: at, query: text, cursor: given }, limits);
-    for (const refused of [
-      ask("FIND decisions SINCE 3h", now, cursor),
-      ask(query, now - 1, cursor),
-      ask(query, now, `${cursor}x`),
-      ask(query, now, ""),
-      ask("FIND decisions BUCKET BY 1h", now, cursor),
-    ]) {
-      await expect(refused).rejects.toMatchObject({ code: "invalid_request", status: 400 });
+    for (const [text, at, given] of [
+      ["FIND decisions SINCE 3h", now, cursor],
+      [query, now - 1, cursor],
+      [query, now, `${cursor}x`],
+      [query, now, ""],
+      ["FIND decisions BUCKET BY 1h", now, cursor],
+    ] as const) {
+      await expect(ask(text, at, given)).rejects.toMatchObject({ code: "invalid_request", status: 400 });
     }
   });
 
