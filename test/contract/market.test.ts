@@ -231,6 +231,33 @@ describe("publishing", () => {
     expect([big.status, big.json.code]).toEqual([413, "too_large"]);
   });
 
+  test("a refusal reaches a client that is still sending, whatever it is refused for, and so does a replay", async () => {
+    const manifest = manifestOf("market/large");
+    const artifact = await packageOf(manifest);
+    const bundle = await signRelease(signer, manifest, artifact);
+    const large = new Uint8Array(24 * 1024 * 1024);
+    const upload = (key: string, headers: Record<string, string> = {}, body = large) => {
+      const { headers: given, ...rest } = uploadOf(key, bundle, body);
+      const all = new Headers(given);
+      for (const [name, value] of Object.entries(headers)) all.set(name, value);
+      return api.fetch("/api/market/releases", { ...rest, headers: all });
+    };
+    const { publisher, viewer } = tenant.keys;
+    const once = { "idempotency-key": freshKey() };
+    expect((await upload(publisher, once, artifact)).status).toBe(201);
+    const answers = await Promise.all([
+      upload("mk_unknown"),
+      upload(viewer),
+      upload(publisher, { "content-type": "text/plain" }),
+      upload(publisher, { "maestro-release-bundle": "e30=" }),
+      upload(publisher, once),
+      api.fetch("/api/market/nowhere", { method: "POST", body: new Uint8Array(1024 * 1024) }),
+      api.fetch("/api/pql", jsonCall(tenant.keys.admin, "POST", { query: "x".repeat(1024 * 1024) })),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual([401, 403, 415, 422, 201, 404, 413]);
+    expect(answers[4].headers.get("idempotency-replayed")).toBe("true");
+  });
+
   test.each(["Tools/upper", "a//b", "/a", "a/", "a_b", "a..b", "-a", "a".repeat(129), "", "ä", "a b"])(
     "the package name %j is refused",
     async (name) => {

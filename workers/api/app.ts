@@ -4,6 +4,7 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { Problem } from "../../shared/contract/problems.ts";
 import { RouteTable, type Door, type Entry } from "./door.ts";
+import { RequestBody } from "./middleware/body.ts";
 import type { AppContext, AppEnv } from "./middleware/context.ts";
 import { secureHeaders } from "./middleware/headers.ts";
 import { notFound, problemResponse, toProblem } from "./middleware/problem.ts";
@@ -65,14 +66,18 @@ export function createApp(more: readonly ((door: Door) => void)[] = []): App {
   const app = new OpenAPIHono<AppEnv>();
   app.use(async (c, next) => {
     const visit = openVisit(c.env.parts);
+    const body = new RequestBody(c.req.raw);
     c.set("visit", visit);
+    c.set("body", body);
     await next();
+    await body.discard();
     secureHeaders(c.res.headers, visit.request_id);
     logVisit(c.env.parts, visit, c.req.method, c.res.status);
   });
   for (const entry of table.entries) {
     app.on(entry.route.method.toUpperCase(), routingPath(entry.route.path), async (c: AppContext) => {
       c.var.visit.route = entry.route.path;
+      c.var.body.routeBytesMax = entry.bodyBytesMax;
       try {
         return await entry.answer(c);
       } catch (error) {

@@ -11,7 +11,7 @@ import { decide, type Decision } from "../../shared/policy/decide.ts";
 import { authenticate } from "../../shared/tenancy/authenticate.ts";
 import type { Caller } from "../../shared/tenancy/caller.ts";
 import { answerOnce, type IdempotencyClaim } from "../../shared/tenancy/idempotency.ts";
-import { boundedStream, checkContentType, jsonBytesMax, parseJson, readBody } from "./middleware/body.ts";
+import { checkContentType, jsonBytesMax, parseJson } from "./middleware/body.ts";
 import type { AppContext } from "./middleware/context.ts";
 import { denied } from "./middleware/deny.ts";
 import { idempotencyKey, type IdempotencyRule } from "./middleware/idempotency.ts";
@@ -112,6 +112,7 @@ export interface Entry {
   readonly action: Action | null;
   readonly idempotency: IdempotencyRule;
   readonly problems: readonly ProblemCode[];
+  readonly bodyBytesMax: number;
   readonly answer: (c: AppContext) => Promise<Response>;
 }
 
@@ -121,7 +122,8 @@ export class RouteTable implements Door {
   route<R extends RouteConfig, A extends Action>(spec: RouteSpec<R, A>): void {
     const { route, action, idempotency, problems = [] } = spec;
     const answer = (c: AppContext): Promise<Response> => answerDecided(c, spec);
-    this.entries.push({ route, action, idempotency, problems, answer });
+    const bodyBytesMax = spec.stream?.bytesMax ?? jsonBytesMax;
+    this.entries.push({ route, action, idempotency, problems, bodyBytesMax, answer });
   }
 
   open<R extends RouteConfig>(spec: OpenSpec<R>): void {
@@ -136,7 +138,7 @@ export class RouteTable implements Door {
       const { now, request_id } = c.var.visit;
       return toResponse(await spec.handler({ now, request_id, parts: c.env.parts, input, request: c.req.raw }));
     };
-    this.entries.push({ route, action: null, idempotency: "none", problems, answer });
+    this.entries.push({ route, action: null, idempotency: "none", problems, bodyBytesMax: jsonBytesMax, answer });
   }
 }
 
@@ -169,12 +171,12 @@ async function answerDecided<R extends RouteConfig, A extends Action>(
   let stream: ReadableStream<Uint8Array> | null = null;
   let bodyDigest = "";
   if (spec.stream !== undefined) {
-    stream = boundedStream(request, spec.stream.bytesMax);
+    stream = c.var.body.stream(spec.stream.bytesMax);
     bodyDigest = await sha256Hex(
       utf8(JSON.stringify(spec.stream.fingerprintHeaders.map((name) => request.headers.get(name)))),
     );
   } else {
-    const bytes = schemas.json === null ? new Uint8Array(0) : await readBody(request, jsonBytesMax);
+    const bytes = schemas.json === null ? new Uint8Array(0) : await c.var.body.bytes(jsonBytesMax);
     if (schemas.json !== null) json = parseBody(schemas.json, parseJson(bytes));
     bodyDigest = await sha256Hex(bytes);
   }

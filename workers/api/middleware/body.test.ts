@@ -4,7 +4,7 @@ import fastCheck from "fast-check";
 import { describe, expect, test } from "vitest";
 import { utf8 } from "../../../shared/contract/bytes.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
-import { boundedStream, checkContentType, duplicateKey, parseJson, readBody } from "./body.ts";
+import { checkContentType, duplicateKey, parseJson, RequestBody } from "./body.ts";
 
 const codeOf = (work: () => unknown): string => {
   try {
@@ -30,6 +30,9 @@ function post(chunks: readonly Uint8Array[], contentLength?: string): Request {
   return new Request("http://api.test/", { method: "POST", body, headers, duplex: "half" } as RequestInit);
 }
 
+const readBody = (request: Request, bytesMax: number) => new RequestBody(request).bytes(bytesMax);
+const boundedStream = (request: Request, bytesMax: number) => new RequestBody(request).stream(bytesMax);
+
 describe("a body", () => {
   test("of exactly the bound is read", async () => {
     expect(await readBody(post([utf8("12"), utf8("345")]), 5)).toEqual(utf8("12345"));
@@ -50,16 +53,64 @@ describe("a body", () => {
     expect(codeOf(() => boundedStream(post([utf8("1")], "6"), 5))).toBe("too_large");
   });
 
-  test("that never ends is cut off at the bound, and its source is told", async () => {
+  test("that never ends is cut off at twice the bound, and its source is told", async () => {
+    let chunks = 0;
     let cancelled = false;
-    const body = new ReadableStream<Uint8Array>({
-      pull: (controller) => controller.enqueue(new Uint8Array(1_000)),
+    const source = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        chunks += 1;
+        controller.enqueue(new Uint8Array(1_000));
+      },
       cancel: () => {
         cancelled = true;
       },
     });
-    const request = new Request("http://api.test/", { method: "POST", body, duplex: "half" } as RequestInit);
-    await expect(readBody(request, 10_000)).rejects.toMatchObject({ code: "too_large" });
+    const request = new Request("http://api.test/", { method: "POST", body: source, duplex: "half" } as RequestInit);
+    const body = new RequestBody(request);
+    body.routeBytesMax = 10_000;
+    await expect(body.bytes(10_000)).rejects.toMatchObject({ code: "too_large" });
+    expect(cancelled).toBe(false);
+    await body.discard();
+    expect(cancelled).toBe(true);
+    expect(chunks).toBeLessThan(25);
+  });
+
+  test("that its route did not read, or not to the end, is read to its end before the answer", async () => {
+    for (const take of [0, 1, 2, 3]) {
+      const sent: string[] = [];
+      const chunks = [utf8("12"), utf8("34"), utf8("56")];
+      const source = new ReadableStream<Uint8Array>(
+        {
+          pull(controller) {
+            const chunk = chunks.shift();
+            sent.push(chunk === undefined ? "end" : "chunk");
+            if (chunk === undefined) controller.close();
+            else controller.enqueue(chunk);
+          },
+        },
+        { highWaterMark: 0 },
+      );
+      const request = new Request("http://api.test/", { method: "POST", body: source, duplex: "half" } as RequestInit);
+      const body = new RequestBody(request);
+      if (take > 0) {
+        const reader = body.stream(100).getReader();
+        for (let read = 0; read < take; read += 1) await reader.read();
+      }
+      await body.discard();
+      expect(sent).toEqual(["chunk", "chunk", "chunk", "end"]);
+    }
+  });
+
+  test("that stalls is waited for within its time only", async () => {
+    let cancelled = false;
+    const source = new ReadableStream<Uint8Array>({
+      pull: () => new Promise(() => undefined),
+      cancel: () => {
+        cancelled = true;
+      },
+    });
+    const request = new Request("http://api.test/", { method: "POST", body: source, duplex: "half" } as RequestInit);
+    await new RequestBody(request).discard(10);
     expect(cancelled).toBe(true);
   });
 

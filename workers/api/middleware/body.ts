@@ -7,6 +7,10 @@ import { concat, utf8Text } from "../../../shared/contract/bytes.ts";
 /** The largest JSON body: 1 MiB. */
 export const jsonBytesMax = 1024 * 1024;
 
+/** How much of a body that its route left unread is still read before the answer: so many times what the route takes. */
+const discardFactor = 2;
+const discardMsMax = 10_000;
+
 const tooLarge = (bytesMax: number): Problem =>
   new Problem("too_large", `The body has more than ${bytesMax} bytes.`, { bytes_max: bytesMax });
 
@@ -26,38 +30,77 @@ export function checkContentType(request: Request, accept: readonly string[]): v
   }
 }
 
-/** The request's stream, which fails with `too_large` at the first byte beyond `bytesMax`. */
-export function boundedStream(request: Request, bytesMax: number): ReadableStream<Uint8Array> {
-  if (Number(request.headers.get("content-length") ?? "0") > bytesMax) throw tooLarge(bytesMax);
-  let seen = 0;
-  const source = (request.body ?? new Response(new Uint8Array(0)).body) as ReadableStream<Uint8Array>;
-  return source.pipeThrough(
-    new TransformStream<Uint8Array, Uint8Array>({
-      transform(chunk, controller) {
-        seen += chunk.byteLength;
-        if (seen > bytesMax) controller.error(tooLarge(bytesMax));
-        else controller.enqueue(chunk);
-      },
-    }),
-  );
-}
+/**
+ * The body of one request, opened once. What a route leaves unread is read and dropped by `discard` before the answer
+ * goes out: HTTP/1.1 closes the connection on a client that is still sending, which then sees a broken pipe and never
+ * the answer (RFC 9112, section 9.6).
+ */
+export class RequestBody {
+  /** The most that the route takes; what is discarded is bounded by it. */
+  routeBytesMax = jsonBytesMax;
+  readonly #request: Request;
+  #reader: ReadableStreamDefaultReader<Uint8Array> | null = null;
+  #seen = 0;
 
-/** The whole body, or `too_large`: at most `bytesMax` and one chunk are ever held. */
-export async function readBody(request: Request, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
-  if (Number(request.headers.get("content-length") ?? "0") > bytesMax) throw tooLarge(bytesMax);
-  if (request.body === null) return new Uint8Array(0);
-  const reader = (request.body as ReadableStream<Uint8Array>).getReader();
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return concat(...chunks);
-    size += value.byteLength;
-    if (size > bytesMax) {
-      await reader.cancel();
-      throw tooLarge(bytesMax);
+  constructor(request: Request) {
+    this.#request = request;
+  }
+
+  /** All of it as a stream, which fails with `too_large` at the first byte beyond `bytesMax`. */
+  stream(bytesMax: number): ReadableStream<Uint8Array> {
+    const reader = this.#open(bytesMax);
+    return new ReadableStream<Uint8Array>(
+      {
+        pull: async (controller) => {
+          const chunk = reader === null ? null : await this.#next(reader, bytesMax);
+          if (chunk === null) controller.close();
+          else controller.enqueue(chunk);
+        },
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  /** All of it, or `too_large`: at most `bytesMax` and one chunk are ever held. */
+  async bytes(bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+    const reader = this.#open(bytesMax);
+    const chunks: Uint8Array[] = [];
+    for (;;) {
+      const chunk = reader === null ? null : await this.#next(reader, bytesMax);
+      if (chunk === null) return concat(...chunks);
+      chunks.push(chunk);
     }
-    chunks.push(value);
+  }
+
+  /** Reads what is left and drops it, within twice the route's bound and `withinMs`. Never throws. */
+  async discard(withinMs = discardMsMax): Promise<void> {
+    if (this.#request.body === null) return;
+    const reader = (this.#reader ??= this.#request.body.getReader() as ReadableStreamDefaultReader<Uint8Array>);
+    // A client that has gone: the answer does not depend on it.
+    const leave = (): Promise<void> => reader.cancel().catch(() => undefined);
+    const late = setTimeout(() => void leave(), withinMs);
+    try {
+      while ((await this.#next(reader, this.routeBytesMax * discardFactor)) !== null);
+    } catch {
+      await leave();
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  #open(bytesMax: number): ReadableStreamDefaultReader<Uint8Array> | null {
+    if (Number(this.#request.headers.get("content-length") ?? "0") > bytesMax) throw tooLarge(bytesMax);
+    if (this.#request.body === null) return null;
+    this.#reader = this.#request.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+    return this.#reader;
+  }
+
+  async #next(reader: ReadableStreamDefaultReader<Uint8Array>, bytesMax: number): Promise<Uint8Array | null> {
+    const { done, value } = await reader.read();
+    if (done) return null;
+    this.#seen += value.byteLength;
+    if (this.#seen > bytesMax) throw tooLarge(bytesMax);
+    return value;
   }
 }
 
