@@ -4,6 +4,8 @@
 //   workerd     test/workerd, inside workerd
 //   contract    test/contract, on Node, against one real stack that globalSetup brings up once
 //   interop     test/interop, on Node, with foreign programs: `npm run test:interop` only
+// Files of one kind share a process (`isolate: false`: a fifth of the time is imports otherwise), so no test may leave a
+// spy, a timer or a changed environment behind; the workerd files have a runtime each.
 
 import { generateKeyPairSync } from "node:crypto";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
@@ -41,6 +43,7 @@ export default defineConfig({
           name: "unit",
           environment: "node",
           include: ["{shared,durable-objects,workers,cli,policy,scripts}/**/*.test.ts"],
+          isolate: false,
           exclude: outside,
           testTimeout: deep ? 600_000 : 60_000,
         },
@@ -50,6 +53,7 @@ export default defineConfig({
           name: "simulation",
           environment: "node",
           include: ["test/simulation/**/*.test.ts"],
+          isolate: false,
           exclude: outside,
           testTimeout: deep ? 1_800_000 : 60_000,
         },
@@ -101,6 +105,7 @@ export default defineConfig({
           name: "contract",
           environment: "node",
           include: ["test/contract/**/*.test.ts"],
+          isolate: false,
           exclude: outside,
           globalSetup: ["./test/support/global-setup.ts"],
           // One stack for all: a file that stops PostgreSQL must not meet another.
