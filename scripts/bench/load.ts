@@ -4,10 +4,10 @@
 
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import pg from "pg";
 import { eventText, type AuditEvent } from "../../shared/contract/events.ts";
 import { newId } from "../../shared/contract/ids.ts";
 import { newEvent, shardOf } from "../../shared/outbox/outbox.ts";
+import { clientOf } from "../stack/connection.ts";
 import type { SeededTenant } from "../stack/seed.ts";
 import type { Stack } from "../stack/index.ts";
 import { commitPlan, type LoadSetting, type PlannedCommit } from "./schedule.ts";
@@ -100,7 +100,7 @@ async function connect(stack: Stack, tenant: SeededTenant, tenants: number): Pro
   const count = tenants === 1 ? connectionsOfOneTenant : 1;
   return Promise.all(
     Array.from({ length: count }, async (): Promise<Connection> => {
-      const client = new pg.Client({ connectionString: stack.databaseUrls.app });
+      const client = clientOf(stack.databaseUrls.app);
       await client.connect();
       await client.query("select set_config('app.tenant', $1, false)", [tenant.tenant_id]);
       let last: Promise<void> = Promise.resolve();

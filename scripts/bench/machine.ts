@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, statfsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, cpus, loadavg, platform, totalmem } from "node:os";
-import pg from "pg";
+import { withClient } from "../stack/connection.ts";
 import type { Stack } from "../stack/index.ts";
 
 /** statfs(2), `TMPFS_MAGIC`. */
@@ -39,21 +39,17 @@ export const loadAverage = (): number => loadavg()[0] ?? 0;
 
 /** Durability as PostgreSQL itself says, and not as it was started: a benchmark without fsync measures something else. */
 export async function requireDurable(stack: Stack): Promise<string> {
-  const client = new pg.Client({ connectionString: stack.databaseUrls.owner });
-  await client.connect();
-  try {
-    const { rows } = await client.query<{ fsync: string; pages: string; commit: string; version: string }>(
+  const { rows } = await withClient(stack.databaseUrls.owner, (client) =>
+    client.query<{ fsync: string; pages: string; commit: string; version: string }>(
       `select current_setting('fsync') as fsync, current_setting('full_page_writes') as pages,
          current_setting('synchronous_commit') as commit, current_setting('server_version') as version`,
-    );
-    const { fsync, pages, commit, version } = rows[0]!;
-    if (fsync !== "on" || pages !== "on" || commit !== "on")
-      throw new Error("PostgreSQL is not durable here: fsync, full_page_writes and synchronous_commit must be on");
-    if (statfsSync(stack.folder).type === tmpfs) throw new Error(`${stack.folder} is in memory, not on a disk`);
-    return version;
-  } finally {
-    await client.end();
-  }
+    ),
+  );
+  const { fsync, pages, commit, version } = rows[0]!;
+  if (fsync !== "on" || pages !== "on" || commit !== "on")
+    throw new Error("PostgreSQL is not durable here: fsync, full_page_writes and synchronous_commit must be on");
+  if (statfsSync(stack.folder).type === tmpfs) throw new Error(`${stack.folder} is in memory, not on a disk`);
+  return version;
 }
 
 export interface ProcessorTime {

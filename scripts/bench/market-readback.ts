@@ -1,19 +1,27 @@
 // What became of the market benchmark's calls, by another path than they took: as PostgreSQL's owner.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import pg from "pg";
+import { isLostConnection, withClient } from "../stack/connection.ts";
 import type { Stack } from "../stack/index.ts";
 import type { Figures } from "./benchmark.ts";
 import type { Market } from "./market-world.ts";
 
-/** PostgreSQL may have come back a moment ago. */
+/** A restart takes less. */
+const reachMsMax = 20_000;
+
+/** PostgreSQL may be restarted meanwhile: asked anew, over a connection of its own each time. */
 async function rows(stack: Stack, text: string, values: readonly unknown[] = []): Promise<Record<string, unknown>[]> {
-  const client = new pg.Client({ connectionString: stack.databaseUrls.owner });
-  await client.connect();
-  try {
-    return (await client.query<Record<string, unknown>>(text, [...values])).rows;
-  } finally {
-    await client.end();
+  const end = performance.now() + reachMsMax;
+  for (;;) {
+    try {
+      return await withClient(
+        stack.databaseUrls.owner,
+        async (client) => (await client.query<Record<string, unknown>>(text, [...values])).rows,
+      );
+    } catch (error) {
+      if (!isLostConnection(error) || performance.now() > end) throw error;
+    }
+    await sleep(100);
   }
 }
 

@@ -3,9 +3,9 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
-import pg from "pg";
 import { parseRange, type Range } from "../../shared/audit/layout.ts";
 import { readSegment, type Gzip } from "../../shared/audit/segment.ts";
+import { clientOf, withClient } from "../stack/connection.ts";
 import type { Stack } from "../stack/index.ts";
 import type { Sighting } from "./schedule.ts";
 
@@ -31,7 +31,7 @@ export interface RowsWatch {
  * so is checked afterwards, row by row.
  */
 export async function watchRows(stack: Stack, tenantIds: readonly string[]): Promise<RowsWatch> {
-  const client = new pg.Client({ connectionString: stack.databaseUrls.owner });
+  const client = clientOf(stack.databaseUrls.owner);
   await client.connect();
   const sightings: Sighting[][] = tenantIds.map(() => []);
   const ended = new AbortController();
@@ -75,17 +75,13 @@ export async function watchRows(stack: Stack, tenantIds: readonly string[]): Pro
 
 /** A tenant's rows as [seq, event id], in `seq` order: past row security, as they stand. */
 export async function indexedRows(stack: Stack, tenantId: string): Promise<LoggedRow[]> {
-  const client = new pg.Client({ connectionString: stack.databaseUrls.owner });
-  await client.connect();
-  try {
-    const { rows } = await client.query<{ seq: string; event_id: string }>(
+  const { rows } = await withClient(stack.databaseUrls.owner, (client) =>
+    client.query<{ seq: string; event_id: string }>(
       "select seq, event_id from audit_events where tenant_id = $1 order by seq",
       [tenantId],
-    );
-    return rows.map(({ seq, event_id: eventId }) => ({ seq: Number(seq), eventId }));
-  } finally {
-    await client.end();
-  }
+    ),
+  );
+  return rows.map(({ seq, event_id: eventId }) => ({ seq: Number(seq), eventId }));
 }
 
 export interface LoggedRow {

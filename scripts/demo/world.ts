@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
-import pg from "pg";
+import { withClient } from "../stack/connection.ts";
 import type { Stack } from "../stack/index.ts";
 import { projectFolder } from "../stack/workers.ts";
 import type { SeededTenant } from "../stack/seed.ts";
@@ -85,13 +85,8 @@ export class World {
 
   /** Rows from Postgres as its owner: past the API, past row security. */
   async rows(query: string, ...values: readonly unknown[]): Promise<Row[]> {
-    const client = new pg.Client({ connectionString: this.stack.databaseUrls.owner });
-    await client.connect();
-    try {
-      return (await client.query<Row>(query, [...values])).rows;
-    } finally {
-      await client.end();
-    }
+    const { rows } = await withClient(this.stack.databaseUrls.owner, (client) => client.query<Row>(query, [...values]));
+    return rows;
   }
 
   /** An object straight from the bucket's own API: past the workers. */

@@ -5,10 +5,10 @@ import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Miniflare } from "miniflare";
-import pg from "pg";
 import { base64 } from "../../shared/contract/bytes.ts";
 import type { Role } from "../../shared/contract/names.ts";
 import { importSigner } from "../../shared/signing/keys.ts";
+import { withClient } from "./connection.ts";
 import { audience, startIssuer, type TokenRequest } from "./issuer.ts";
 import { startKeeper } from "./keeper.ts";
 import { migrate, readMigrations, setRolePasswords } from "./migrate.ts";
@@ -154,7 +154,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       miniflare: workers.miniflare,
       logPaths: { workers: workers.logPath, postgres: join(folder, "logs", "postgres.log") },
       async seedTenant(slug, options) {
-        const tenant = await asOwner(databaseUrls.owner, (client) =>
+        const tenant = await withClient(databaseUrls.owner, (client) =>
           seedTenant(client, folder, slug, issuer.url, options),
         );
         // `maestro login --local` is for the first tenant, the demo's.
@@ -202,22 +202,12 @@ function urlsOf(secrets: Secrets, port: number): Record<"owner" | DatabaseRole, 
   };
 }
 
-async function asOwner<T>(ownerUrl: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: ownerUrl });
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
-
 async function prepareDatabase(ownerUrl: string, secrets: Secrets): Promise<string[]> {
-  await asOwner(ownerUrl.replace(/\/[^/]+$/, "/postgres"), async (client) => {
+  await withClient(ownerUrl.replace(/\/[^/]+$/, "/postgres"), async (client) => {
     const { rowCount } = await client.query("select from pg_database where datname = $1", [database]);
     if (rowCount === 0) await client.query(`create database ${database}`);
   });
-  return asOwner(ownerUrl, async (client) => {
+  return withClient(ownerUrl, async (client) => {
     const applied = await migrate(client, readMigrations(join(projectFolder, "migrations")));
     await setRolePasswords(client, secrets.role_passwords);
     return applied;

@@ -78,6 +78,8 @@ export async function startNeonProxy(options: { port: number; postgresPort: numb
     });
     // A server that stops cuts idle connections, too; the pool replaces them when they are asked for.
     pool.on("error", () => {});
+    // The pool takes its own listener off a connection that it hands out, a moment before ours is on.
+    pool.on("connect", (client) => client.on("error", () => {}));
     pools.set(connectionString, pool);
     return pool;
   }
