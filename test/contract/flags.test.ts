@@ -1,9 +1,18 @@
 // The off-path of both flags, end to end: what still works, for whom, and what the log is told.
 
 import { beforeAll, expect, test } from "vitest";
+import type { PackageManifest } from "../../shared/contract/http-market.ts";
 import { Market } from "../support/installs.ts";
 import { contractOf } from "../support/openapi.ts";
-import { jsonCall, must, registeredSigner } from "../support/publisher.ts";
+import {
+  jsonCall,
+  manifestOf,
+  must,
+  packageOf,
+  registeredSigner,
+  signRelease,
+  uploadOf,
+} from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
 
 const stack = useStack();
@@ -149,6 +158,19 @@ test("denies and upgrades are counted, by action and reason and by channel and o
     expect(after).toContain(`# TYPE ${metric} counter\n`);
     expect(after).toMatch(new RegExp(`# HELP ${metric} \\S`));
   }
+  // Who reviews a release and who publishes a name is no matter of entitlements: denied, and counted nowhere.
+  const { keys } = market.tenant;
+  const own = manifestOf(newName());
+  const artifact = await packageOf(own);
+  const upload = async (manifest: PackageManifest, bytes: Awaited<ReturnType<typeof packageOf>>) =>
+    market.api.fetch("/api/market/releases", uploadOf(keys.admin, await signRelease(signer, manifest, bytes), bytes));
+  const signer = await registeredSigner(market.api, market.tenant);
+  const { json: uploaded } = must(201, await upload(own, artifact));
+  const reviewed = await as(keys.admin, `/api/market/reviews/${uploaded.id}/approve`, {});
+  const taken = manifestOf(name, { version: "9.0.0" });
+  const refused = await upload(taken, await packageOf(taken));
+  expect([reviewed.json.rule, refused.json.rule]).toEqual(["own_release", "package_of_another_publisher"]);
+  expect(await read(keys.viewer)).toBe(after);
   const stranger = await stack.seedTenant("flags-stranger");
   expect(await read(stranger.keys.viewer)).not.toContain("{");
 });

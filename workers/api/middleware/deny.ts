@@ -47,11 +47,16 @@ export async function decisionEvent(
   });
 }
 
-/** The rules that are about who may do it at all, or about the budget: no denies of the marketplace. */
+/**
+ * The rules that are about who may do it at all, who publishes a name, or the budget: nothing that a tenant was entitled to or
+ * has installed was denied by them, and mc_entitlement_denies_total does not count them.
+ */
 const otherRules: ReadonlySet<Rule> = new Set([
   "role_too_low",
-  "privacy_budget_exceeded",
+  "own_release",
   "own_change",
+  "package_of_another_publisher",
+  "privacy_budget_exceeded",
   "policy_error",
 ]);
 
