@@ -5,7 +5,7 @@ import { install, rollout, type GateReport, type Install } from "../contract/htt
 import { channel, type Channel } from "../contract/names.ts";
 import { outboxInsert } from "../outbox/outbox.ts";
 import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
-import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy/idempotency.ts";
+import { forgetExpired, rememberAnswer, rememberOnly, type IdempotencyClaim } from "../tenancy/idempotency.ts";
 import { countMetric } from "../tenancy/metrics-store.ts";
 import type { PackageChange, PackageState, PlacedInstall, ReleaseRef, RunningRollout } from "./package-state.ts";
 
@@ -139,6 +139,26 @@ export async function writePackage(
     ...rolloutInserts(tenantId, change, sql`exists (select from outbox where event_id = ${event.id})`),
   ]);
   return (results[before.length] ?? []).length > 0;
+}
+
+/** The answer alone, where a decision changed nothing; false where the package or the entitlements have changed since. */
+export async function rememberUnchanged(
+  database: Database,
+  tenantId: string,
+  unchanged: Omit<PackageWrite, "change" | "principal_id"> & Pick<PackageChange, "package" | "from_version">,
+): Promise<boolean> {
+  const { claim, now, answer, package: name, from_version: version, entitlement_version: entitled } = unchanged;
+  if (claim === null) return true;
+  const ofPackage = sql`from package_states where tenant_id = ${tenantId} and package = ${name}`;
+  const state =
+    version === 0
+      ? sql`(select 1 where not exists (select ${ofPackage})) held`
+      : sql`(select 1 ${ofPackage} and version = ${version} for share) held`;
+  const entitlements =
+    entitled === null
+      ? sql``
+      : sql`, (select 1 from entitlement_versions where tenant_id = ${tenantId} and version = ${entitled} for share) entitled`;
+  return rememberOnly(database, claim, now, answer, sql`from ${state}${entitlements}`);
 }
 
 function bump(tenantId: string, { change, entitlement_version: entitled }: PackageWrite, at: string): SQL {

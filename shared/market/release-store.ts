@@ -47,20 +47,6 @@ export async function insertPublisherKey(
   return (results.at(-1) ?? []).length > 0;
 }
 
-/** For an answer that changed nothing: what the key was told stays told. */
-export async function remember(
-  database: Database,
-  tenantId: string,
-  claim: IdempotencyClaim,
-  now: number,
-  response: unknown,
-): Promise<void> {
-  await asTenant(database, tenantId, [
-    ...forgetExpired(claim, now),
-    rememberAnswer(claim, now, { status: 201, response }),
-  ]);
-}
-
 /** The tenant's own publisher key, revoked ones included, or null. */
 export async function readPublisherKey(database: Database, tenantId: string, keyId: string) {
   const [rows] = await asTenant(database, tenantId, [

@@ -83,6 +83,25 @@ export function rememberAnswer(
 }
 
 /**
+ * Remembers an answer where nothing is changed: a key that once was answered does nothing later. With `from`, false where
+ * there is no row any more: nothing remembered, decide again. Throws as a change does where another request with the key was
+ * faster.
+ */
+export async function rememberOnly(
+  database: Database,
+  claim: IdempotencyClaim,
+  now: number,
+  answer: { readonly status: number; readonly response: unknown },
+  from: SQL = sql``,
+): Promise<boolean> {
+  const results = await asTenant(database, claim.tenant_id, [
+    ...forgetExpired(claim, now),
+    sql`${rememberAnswer(claim, now, answer, from)} returning key`,
+  ]);
+  return (results.at(-1) ?? []).length > 0;
+}
+
+/**
  * True where two requests with one key may have met, and this one lost: recall the winner's answer, and only where
  * there is none is the error what it seems. (Which unique index speaks first, the key's or the row's, is Postgres' choice.)
  */

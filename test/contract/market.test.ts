@@ -87,6 +87,25 @@ describe("publishing", () => {
     expect([refused.status, refused.json.code]).toEqual([409, "release_exists"]);
   });
 
+  test("a key that was answered with a release that stood there is answered so again, and makes no other", async () => {
+    const manifest = manifestOf("market/stood");
+    const artifact = await packageOf(manifest);
+    const bundle = await signRelease(signer, manifest, artifact);
+    const upload = (key: string) =>
+      api.fetch("/api/market/releases", uploadOf(tenant.keys.publisher, bundle, artifact, key));
+    const first = must(201, await upload(freshKey())).json;
+    const key = freshKey();
+    expect(must(201, await upload(key)).json).toEqual(first);
+    must(200, await api.fetch(`/api/market/reviews/${first.id}/approve`, jsonCall(tenant.keys.reviewer, "POST", {})));
+    const again = must(201, await upload(key));
+    expect([again.json, again.headers.get("idempotency-replayed")]).toEqual([first, "true"]);
+    const next = { ...manifest, version: "2.0.0" };
+    const bytes = await packageOf(next);
+    const other = uploadOf(tenant.keys.publisher, await signRelease(signer, next, bytes), bytes, key);
+    const refused = await api.fetch("/api/market/releases", other);
+    expect([refused.status, refused.json.code]).toEqual([409, "idempotency_conflict"]);
+  });
+
   test("a body that is not the signed digest, or not the signed size, is refused and leaves nothing", async () => {
     const manifest = manifestOf("market/swapped");
     const signed = await packageOf(manifest);

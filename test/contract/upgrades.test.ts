@@ -225,6 +225,70 @@ describe("what holds installs where they are", () => {
   });
 });
 
+describe("one key, one effect, one answer", () => {
+  test("an upgrade that changes nothing is remembered: its key, sent again after a rollback, moves nothing", async () => {
+    const { name } = await hosts(3);
+    must(201, await market.upgrade(name, { channel: "canary", cohort_percent: 99 }));
+    const key = { "idempotency-key": freshKey() };
+    const body = { package: name, channel: "canary", cohort_percent: 50 };
+    const first = must(201, await market.post("/api/market/upgrades", body, key));
+    expect(first.json.moves).toEqual([]);
+    must(201, await market.rollback(name));
+    must(200, await market.put("/api/market/pins", { package: name, pinned: false }));
+    must(
+      200,
+      await market.put("/api/market/bars", { package: name, version: "1.1.0", barred: false, reason: "again" }),
+    );
+    const before = await market.status(name);
+    const again = must(201, await market.post("/api/market/upgrades", body, key));
+    expect([again.json, again.headers.get("idempotency-replayed")]).toEqual([first.json, "true"]);
+    expect(await market.status(name)).toEqual(before);
+    const other = await market.post("/api/market/upgrades", { ...body, reason: "another" }, key);
+    expect([other.status, other.json.code]).toEqual([409, "idempotency_conflict"]);
+  });
+
+  const holds = [
+    ["freezes", { frozen: true, reason: "an audit" }, { frozen: false }],
+    ["pins", { pinned: true, install: "host-0" }, { pinned: false }],
+    ["bars", { version: "1.1.0", barred: true, reason: "it leaks" }, { version: "1.1.0", barred: false, reason: "no" }],
+  ] as const;
+
+  test.each(holds)(
+    "%s: a key is done once, answers what stood then, and takes no other body",
+    async (kind, on, off) => {
+      const { name } = await hosts(2);
+      const path = `/api/market/${kind}`;
+      const put = (given: object, key = freshKey()) =>
+        market.api.fetch(
+          path,
+          jsonCall(market.tenant.keys.operator, "PUT", { package: name, ...given }, { "idempotency-key": key }),
+        );
+      const [key, key2, key3] = [freshKey(), freshKey(), freshKey()];
+      // Each answer is the status as it is read afterwards: for a change, and where there is nothing to change.
+      const first = must(200, await put(on, key));
+      expect(first.json).toEqual(await market.status(name));
+      const nothing = must(200, await put(on, key2));
+      expect(nothing.json).toEqual(first.json);
+      const undone = must(200, await put(off, key3));
+      expect(undone.json).toEqual(await market.status(name));
+      for (const other of [await put(off, key), await put(off, key2), await put(on, key3)]) {
+        expect([other.status, other.json.code]).toEqual([409, "idempotency_conflict"]);
+      }
+      for (const replayed of [await put(on, key), await put(on, key2)]) {
+        expect([replayed.status, replayed.headers.get("idempotency-replayed")]).toEqual([200, "true"]);
+        expect(replayed.json).toEqual(first.json);
+      }
+      expect(await market.status(name)).toEqual(undone.json);
+      // Without a key it is done each time, and once where it comes at once under one.
+      expect(must(200, await market.put(path, { package: name, ...on })).json.version).toBe(undone.json.version + 1);
+      must(200, await market.put(path, { package: name, ...off }));
+      const together = freshKey();
+      const answers = await Promise.all([1, 2, 3].map(() => put(on, together)));
+      for (const answer of answers) expect(must(200, answer).json.version).toBe(Number(undone.json.version) + 3);
+    },
+  );
+});
+
 describe("at once", () => {
   test("two upgrades, and upgrades and rollbacks, leave every install wholly on one release", async () => {
     const { name } = await hosts(3);

@@ -1,5 +1,6 @@
 // What holds a package's installs where they are: pins, bars, the freeze. Each change is one compare-and-set of the
-// package's state with its events; one that changes nothing writes nothing. Called by the routes of rollouts.
+// package's state with its events; one that changes nothing writes no more than its key's answer. Called by the routes of
+// rollouts.
 
 import type { z } from "@hono/zod-openapi";
 import type { barRequest, freezeRequest, PackageStatus, pinRequest } from "../../../shared/contract/http-installs.ts";
@@ -7,7 +8,7 @@ import { Problem } from "../../../shared/contract/problems.ts";
 import { readPointers } from "../../../shared/market/channel-store.ts";
 import * as installs from "../../../shared/market/install-store.ts";
 import { isBarred, shownInstall, type PackageChange, type PackageState } from "../../../shared/market/package-state.ts";
-import { readPackage, writePackage } from "../../../shared/market/package-state-store.ts";
+import { readPackage, rememberUnchanged, writePackage } from "../../../shared/market/package-state-store.ts";
 import * as releases from "../../../shared/market/release-store.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
 import { shownRollout } from "../../../shared/market/upgrade.ts";
@@ -18,13 +19,18 @@ import { noRelease, packageBusy } from "./refusals.ts";
 
 type HoldCall = Pick<Call<never>, "parts" | "caller" | "claim" | "now">;
 
-export async function packageStatus(
+export async function packageStatus(call: Pick<Call, "parts" | "caller">, name: string): Promise<PackageStatus> {
+  return statusOf(call, await readPackage(call.parts.database, call.caller.tenant_id, name));
+}
+
+/** The rest is read behind the state: where that one still stands at a later write, all of it did. */
+async function statusOf(
   { parts, caller }: Pick<Call, "parts" | "caller">,
-  name: string,
+  state: PackageState,
 ): Promise<PackageStatus> {
   const tenantId = caller.tenant_id;
-  const [state, channels, bars, freeze, newest] = await Promise.all([
-    readPackage(parts.database, tenantId, name),
+  const name = state.package;
+  const [channels, bars, freeze, newest] = await Promise.all([
     readPointers(parts.database, tenantId, name),
     installs.listBars(parts.database, tenantId, name),
     installs.readFreeze(parts.database, tenantId, name),
@@ -95,29 +101,48 @@ export async function barRelease(call: HoldCall, wanted: z.output<typeof barRequ
   });
 }
 
-/** Writes what `plan` makes of the package, unless it makes nothing of it; answers the package's status after it. */
-async function holdPackage(
-  call: HoldCall,
-  name: string,
-  plan: (state: PackageState) => Omit<PackageChange, "package" | "from_version">,
-): Promise<PackageStatus> {
-  const { parts, caller, now } = call;
+type Held = Pick<PackageChange, "pins" | "bars" | "lifts" | "freeze" | "events">;
+
+/** Writes what `plan` makes of the package, if anything, with its answer: the package's status after it. */
+async function holdPackage(call: HoldCall, name: string, plan: (state: PackageState) => Held): Promise<PackageStatus> {
+  const { parts, caller, claim, now } = call;
   for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
     const state = await readPackage(parts.database, caller.tenant_id, name);
     const change = plan(state);
-    if (change.events.length === 0) return packageStatus(call, name);
+    const before = await statusOf(call, state);
+    const changes = change.events.length > 0;
+    const status = changes ? afterHold(before, change, caller.principal_id, new Date(now).toISOString()) : before;
+    const named = { package: name, from_version: state.version };
+    const write = { entitlement_version: null, claim, answer: { status: 200, response: status }, now };
+    if (!changes) {
+      if (!(await rememberUnchanged(parts.database, caller.tenant_id, { ...named, ...write }))) continue;
+      return status;
+    }
     const written = await writePackage(parts.database, caller.tenant_id, parts.shards, {
-      change: { package: name, from_version: state.version, ...change },
-      entitlement_version: null,
+      ...write,
+      change: { ...named, ...change },
       principal_id: caller.principal_id,
-      // A PUT that is sent again finds nothing to change, and answers the same.
-      claim: null,
-      answer: { status: 200, response: null },
-      now,
     });
     if (!written) continue;
     parts.nudgeDrain(caller.tenant_id);
-    return packageStatus(call, name);
+    return status;
   }
   throw packageBusy();
+}
+
+/** What `packageStatus` would read once the change is written; a key remembers it in the same transaction. */
+function afterHold(before: PackageStatus, change: Held, by: string, at: string): PackageStatus {
+  const { freeze, pins = [], bars = [], lifts = [] } = change;
+  const pinned = new Map(pins.map((pin) => [pin.install_id, pin.pinned]));
+  const lifted = new Set(lifts.map(({ artifact_sha256 }) => artifact_sha256));
+  const placed = bars.map((bar) => ({ package: before.package, ...bar, barred_by: by, barred_at: at }));
+  return {
+    ...before,
+    version: before.version + 1,
+    ...(freeze === undefined ? {} : { frozen: freeze.frozen, frozen_reason: freeze.frozen ? freeze.reason : null }),
+    installs: before.installs.map((install) =>
+      pinned.has(install.id) ? { ...install, pinned: pinned.get(install.id)!, changed_at: at } : install,
+    ),
+    bars: [...placed, ...before.bars.filter((bar) => !lifted.has(bar.artifact_sha256))],
+  };
 }

@@ -16,6 +16,7 @@ import * as store from "../../../shared/market/release-store.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
 import { checkPublisherBundle } from "../../../shared/signing/release.ts";
 import { isForbidden, isUniqueViolation } from "../../../shared/tenancy/database.ts";
+import { rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { denied } from "../middleware/deny.ts";
@@ -107,6 +108,7 @@ export async function publishRelease(call: Call<never, "release.publish">): Prom
     if (existing.artifact_sha256 !== digest) {
       throw new Problem("release_exists", `${row.package}@${row.version} was uploaded with other bytes.`);
     }
+    await rememberOnly(parts.database, call.claim!, now, { status: 201, response: existing });
     return existing;
   }
   parts.nudgeDrain(caller.tenant_id);

@@ -10,7 +10,7 @@ import type { upgradeRequest, UpgradeResult } from "../../../shared/contract/htt
 import { newId } from "../../../shared/contract/ids.ts";
 import { runsBefore } from "../../../shared/executions/rollout-store.ts";
 import { installTold } from "../../../shared/market/install-told.ts";
-import { writePackage } from "../../../shared/market/package-state-store.ts";
+import { rememberUnchanged, writePackage } from "../../../shared/market/package-state-store.ts";
 import * as releases from "../../../shared/market/release-store.ts";
 import { planUpgrade, type UpgradePlan } from "../../../shared/market/upgrade.ts";
 import { inRange } from "../../../shared/market/version-range.ts";
@@ -64,7 +64,17 @@ async function attemptUpgrade(
     inRange: (version) => inRange(version, range),
     before: await runsBefore(parts.database, caller.tenant_id, found.state, now),
   });
-  if (!plan.changes) return plan.result;
+  if (!plan.changes) {
+    const unchanged = {
+      package: name,
+      from_version: found.state.version,
+      entitlement_version: found.entitlement_version,
+      claim: call.claim,
+      answer: { status: 201, response: plan.result },
+      now,
+    };
+    return (await rememberUnchanged(parts.database, caller.tenant_id, unchanged)) ? plan.result : null;
+  }
   await requireGood(call, plan);
 
   const context = eventContext(call);

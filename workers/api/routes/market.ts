@@ -14,6 +14,7 @@ import { Problem } from "../../../shared/contract/problems.ts";
 import * as store from "../../../shared/market/release-store.ts";
 import { importVerifyKey } from "../../../shared/signing/keys.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
+import { rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { artifactKey } from "../market/artifacts.ts";
@@ -152,7 +153,7 @@ async function registerKey(
   }
   const existing = await store.readPublisherKey(parts.database, tenantId, keyId);
   if (existing === null) throw new Error("a publisher key is neither new nor there");
-  await store.remember(parts.database, tenantId, claim, now, existing);
+  await rememberOnly(parts.database, claim, now, { status: 201, response: existing });
   return existing;
 }
 

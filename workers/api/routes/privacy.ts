@@ -3,8 +3,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { hex } from "../../../shared/contract/bytes.ts";
 import { privacyBudget, privacyBudgetPut } from "../../../shared/contract/http-privacy.ts";
-import { asTenant } from "../../../shared/tenancy/database.ts";
-import { claimDigest, forgetExpired, rememberAnswer } from "../../../shared/tenancy/idempotency.ts";
+import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Door } from "../door.ts";
 
 const answer = {
@@ -42,8 +41,7 @@ export function register(door: Door): void {
       const body = await parts.ledger(caller.tenant_id).configure(caller.principal_id, limit, leak, intent);
       if (claim !== null) {
         // The ledger and Postgres share no transaction; after a crash in between, the ledger knows the intent.
-        const answer = rememberAnswer(claim, now, { status: 200, response: body });
-        await asTenant(parts.database, caller.tenant_id, [...forgetExpired(claim, now), answer]);
+        await rememberOnly(parts.database, claim, now, { status: 200, response: body });
       }
       return { status: 200, body };
     },
