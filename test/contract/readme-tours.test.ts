@@ -1,0 +1,134 @@
+// README's two tours, run as they are printed: by a shell, with the real command line, one after the other on one tenant.
+// `npx` is a script here that starts the same entry without npm's own second, and names the state folder of the test's stack.
+
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join, resolve } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { tourOf } from "../support/readme-tours.ts";
+import { useStack } from "../support/stack.ts";
+
+const project = resolve(import.meta.dirname, "..", "..");
+const readme = readFileSync(join(project, "README.md"), "utf8");
+const stepMsMax = 60_000;
+/** "within a second or two" is what the page promises; a busy machine gets more. */
+const logMsMax = 20_000;
+
+const stack = useStack();
+let folder: string;
+let execution = "exe_none";
+
+beforeAll(async () => {
+  const { local_subjects: subjects } = await stack.seedTenant("demo");
+  folder = realpathSync(mkdtempSync(join(tmpdir(), "maestro-tour-")));
+  for (const name of ["bin", "state", "home"]) mkdirSync(join(folder, name));
+  for (const name of ["cli", "test", "package-lock.json"]) symlinkSync(join(project, name), join(folder, name));
+  const local = JSON.parse(readFileSync(join(stack.folder, "local-issuer.json"), "utf8")) as object;
+  writeFileSync(join(folder, "state", "local-issuer.json"), JSON.stringify({ ...local, subjects }));
+  writeFileSync(
+    join(folder, "bin", "npx"),
+    `#!/bin/sh
+[ "$1" = maestro ] || exit 127
+shift
+if [ "$1 $2" = "login --local" ]; then set -- "$@" --state "${join(folder, "state")}"; fi
+exec node cli/maestro.mjs "$@"
+`,
+    { mode: 0o700 },
+  );
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Exit code, and standard output and error as they came. A run's id of the page is the one of our run. */
+async function sh(command: string): Promise<{ code: number | null; text: string }> {
+  const child = spawn("bash", ["-c", command.replace(/exe_[0-9a-z]{26}/, execution)], {
+    cwd: folder,
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: {
+      PATH: [join(folder, "bin"), dirname(process.execPath), process.env["PATH"]].join(delimiter),
+      HOME: join(folder, "home"),
+      TMPDIR: tmpdir(),
+      NODE_COMPILE_CACHE: join(folder, "compiled"),
+    },
+  });
+  let text = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part) => (text += part));
+  // A loop that does not end is ended with all that it started.
+  const timer = setTimeout(() => process.kill(-child.pid!, "SIGKILL"), stepMsMax);
+  const code = await new Promise<number | null>((done) => child.once("close", done));
+  clearTimeout(timer);
+  execution = /^execution\s+(exe_\w+)$/m.exec(text)?.[1] ?? execution;
+  return { code, text };
+}
+
+/** What differs from one machine and one run to the next is left out; a table's columns are tabs where nobody looks. */
+const comparable = (line: string): string =>
+  line
+    .replace(/http:\/\/127\.0\.0\.1:\d+/, "URL")
+    .replace(/exe_[0-9a-z]{26}/, "exe_ID")
+    .replace(/^(output sha256\s+)[0-9a-f]{64}$/, "$1DIGEST")
+    .replace(/^(output\s+)\S*(\/sbom\.json)$/, "$1…$2")
+    .replace(/rows 0 to \d+/, "rows 0 to N")
+    .replaceAll(/\s+/g, " ")
+    .trim();
+
+/** Lines that the page shows and the command did not print, in this order. */
+function missing(shown: readonly string[], printed: string): string[] {
+  const lines = printed.split("\n").map(comparable);
+  let from = 0;
+  return shown.filter((line) => {
+    if (line === "" || line === "…") return false;
+    const at = lines.indexOf(comparable(line), from);
+    if (at >= 0) from = at + 1;
+    return at < 0;
+  });
+}
+
+async function take(heading: string): Promise<void> {
+  for (const { command, output } of tourOf(readme, heading)) {
+    const end = performance.now() + logMsMax;
+    let done = await sh(command);
+    // The log is told a moment later.
+    while (command.includes("maestro pql ") && missing(output, done.text).length > 0 && performance.now() < end) {
+      done = await sh(command);
+    }
+    // xargs says 123 where one of its commands failed: the runs of the bad release do.
+    const codes = command.includes("xargs") ? [0, 123] : [output[0]?.startsWith("error: ") ? 3 : 0];
+    expect(codes, `${command}\n${done.text}`).toContain(done.code);
+    expect(missing(output, done.text), `${command}\n${done.text}`).toEqual([]);
+  }
+}
+
+test(
+  "the first tour prints what the page shows, and a third run is refused as it says",
+  { timeout: 120_000 },
+  async () => {
+    await take("A tour of two minutes");
+    const again = "npx maestro run tools/sbom-inventory package-lock.json --out sbom.json";
+    expect((await sh(again)).code).toBe(0);
+    const third = await sh(again);
+    expect([third.code, third.text]).toEqual([3, expect.stringContaining("privacy_budget_exceeded")]);
+  },
+);
+
+test("the second tour ends with the gate's abort, whatever hosts the cohort has", { timeout: 180_000 }, async () => {
+  await take("An upgrade that goes wrong, in two minutes");
+  const { text } = await sh("npx maestro market status tools/sbom-inventory --json");
+  const status = JSON.parse(text);
+  expect(status).toMatchObject({
+    rollout: { state: "aborted", rule: "health_gate", version: "1.1.0" },
+    bars: [{ version: "1.1.0", rule: "health_gate" }],
+  });
+  for (const install of status.installs) {
+    const inCohort = install.bucket < status.rollout.cohort_percent * 100;
+    expect(install).toMatchObject({ version: "1.0.0", pinned: inCohort });
+  }
+  // Hosts on both sides, whatever buckets they drew, or there is nothing to compare.
+  const edges = status.installs.filter(({ name }: { name: string }) => name.startsWith("edge-"));
+  const pinned = edges.filter((install: { pinned: boolean }) => install.pinned);
+  expect([edges.length, pinned.length]).toEqual([6, expect.toSatisfy((count: number) => count >= 3 && count < 6)]);
+  const explained = await sh("npx maestro market explain upgrade.start tools/sbom-inventory --channel canary");
+  expect(explained.text).toMatch(/^fix: [\s\S]*^ +PUT \/api\/market\/bars [\s\S]*^ +maestro market unbar /m);
+});
