@@ -40,15 +40,19 @@ export function upgradeCommands(market: Command, act: Act): void {
     .option("--watch", "show the rollout until it ends; Ctrl-C ends the watching alone")
     .action(act(upgrade));
   leaf(market, "rollback", {
-    summary: "move installs back to a version that they had; they are pinned, and what they leave is barred",
+    summary: "take a version back: installs go to one that they had and are pinned there, and it is barred",
+    more:
+      "Unless told otherwise, what is taken back is the version that a rollout tries, else the last one rolled out; each install\n" +
+      "on it goes to what was good for it before. With --install one install goes back, and what it leaves is barred where\n" +
+      "it was the last one on it.",
     examples: [
       "maestro market rollback tools/sbom-inventory",
       'maestro market rollback tools/sbom-inventory --to 1.0.0 --install site-a --reason "wrong hashes"',
     ],
   })
     .argument("<package>", "package name", packageArgument)
-    .option("--to <version>", "a version that the installs had (default: the last good one of each)", versionArgument)
-    .option("--install <name>", "this install only (default: all of them)", installArgument)
+    .option("--to <version>", "all go to this version, which they had before", versionArgument)
+    .option("--install <name>", "this install only", installArgument)
     .option("--reason <text>", "kept with the bar", "")
     .action(act(rollback));
 }

@@ -156,8 +156,12 @@ export const rollbackRequest = z
     package: packageName,
     to_version: version
       .optional()
-      .describe("a version that an install had before; unless told, each gets its last good one"),
-    install: installName.optional().describe("this install only; unless told, all of them"),
+      .describe(
+        "a version that installs had before, for all of them; unless told, one release is taken back: the one that a rollout tries, else the last one rolled out, and each install on it gets what was good for it before",
+      ),
+    install: installName
+      .optional()
+      .describe("this install only; what it leaves is barred where it was the last one on it"),
     reason: reason.default(""),
   })
   .openapi("RollbackRequest");

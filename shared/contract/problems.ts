@@ -85,6 +85,16 @@ export const problems = {
     "The entitlements were changed again since",
     "A revert would undo the later change too: PUT the rows that you want.",
   ],
+  nothing_to_upgrade: [
+    409,
+    "The installs are on a newer release",
+    "An upgrade leads on only: to go back, roll back with `to_version`, or wait until the channel points further.",
+  ],
+  no_good_release: [
+    409,
+    "The channel's release is still being tried",
+    "Install from another channel, or widen the rollout (`maestro market upgrade … --cohort 100`).",
+  ],
   nothing_to_roll_back: [
     409,
     "No install can go back",

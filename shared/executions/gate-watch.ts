@@ -3,8 +3,9 @@
 //
 // What stands where after a crash, at each await: reads, nothing; the report, an older one stands there; the abort, all of
 // its installs are back, pinned, the digest barred and the rollout ended, with their events, or nothing is. The next alarm
-// asks again. Neither bucket nor signer is needed: an install goes back to a release that was verified when it was
-// installed, and its artifact is verified once more before a byte of it runs.
+// asks again. Neither bucket nor signer is needed: releases that are known to be gone are passed over, and where the bucket
+// does not answer, an install goes back to one that was verified when it was installed, and whose artifact is verified once
+// more before a byte of it runs. The digest is barred and the rollout ended also where no install can go back.
 
 import type { GateReport } from "../contract/http-installs.ts";
 import type { Log, Random } from "../contract/ports.ts";
@@ -15,7 +16,9 @@ import {
   readEarlier,
   readPackage,
   writePackage,
+  type EarlierRelease,
 } from "../market/package-state-store.ts";
+import type { PackageState } from "../market/package-state.ts";
 import { planRollback, rollbackChange } from "../market/rollback.ts";
 import type { Database } from "../tenancy/database.ts";
 import { gateCounts } from "./rollout-store.ts";
@@ -26,7 +29,17 @@ export interface GateParts {
   readonly random: Random;
   readonly log: Log;
   nudgeDrain(tenantId: string): void;
+  /** Of these releases, those known not to verify or to have no artifact. One that cannot be looked at now is not among them. */
+  unusable(tenantId: string, releaseIds: readonly string[]): Promise<ReadonlySet<string>>;
 }
+
+/** Every release that an install of the cohort could go back to. */
+const releasesOf = (state: PackageState, earlier: ReadonlyMap<string, readonly EarlierRelease[]>): string[] => {
+  const ids = state.installs
+    .filter((install) => install.release_id === state.rollout?.release_id)
+    .flatMap((install) => (earlier.get(install.id) ?? []).map((release) => release.release_id));
+  return [...new Set([...ids, ...[...state.good.values()].map((release) => release.release_id)])];
+};
 
 /** Answers how many rollouts are still running. Throws where Postgres does. */
 export async function watchRollouts(parts: GateParts, tenantId: string, now: number): Promise<number> {
@@ -48,25 +61,21 @@ async function watchPackage(parts: GateParts, tenantId: string, name: string, no
     await keepGateReport(database, tenantId, state.rollout.id, report);
     return false;
   }
-  const { release_id: badRelease } = state.rollout;
-  const plan = planRollback(
-    { ...state, rollout: { ...state.rollout, gate: report } },
-    await readEarlier(database, tenantId, name),
-    {
-      installs: state.installs.filter((install) => install.release_id === badRelease),
-      to_version: null,
-      rule: "health_gate",
-      reason: report.words.slice(0, 500),
-      at: new Date(now).toISOString(),
-      usable: () => true,
-      log10_e_milli: verdict.log10_e_milli,
-    },
-  );
-  if (plan.moves.length === 0) {
-    // Every install of the cohort was moved or pinned elsewhere meanwhile, or never had another release.
-    parts.log("warn", "the gate would abort a rollout that no install can go back from", { rollout: state.rollout.id });
-    await keepGateReport(database, tenantId, state.rollout.id, report);
-    return false;
+  const earlier = await readEarlier(database, tenantId, name);
+  const unusable = await parts.unusable(tenantId, releasesOf(state, earlier));
+  const plan = planRollback({ ...state, rollout: { ...state.rollout, gate: report } }, earlier, {
+    scope: { kind: "release", release: state.rollout },
+    rule: "health_gate",
+    reason: report.words.slice(0, 500),
+    at: new Date(now).toISOString(),
+    usable: ({ release_id: id }) => !unusable.has(id),
+    log10_e_milli: verdict.log10_e_milli,
+  });
+  if (plan.result.unmoved.length > 0) {
+    parts.log("warn", "the gate aborts, and installs have no release to go back to", {
+      rollout: state.rollout.id,
+      installs: plan.result.unmoved.length,
+    });
   }
   const context = { tenant_id: tenantId, principal: null, source: "api", now, random: parts.random } as const;
   const written = await writePackage(database, tenantId, parts.shards, {

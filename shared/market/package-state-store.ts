@@ -52,7 +52,7 @@ export async function readPackage(database: Database, tenantId: string, name: st
     sql`select version::int as version, frozen from package_states where tenant_id = ${tenantId} and package = ${name}`,
     sql`select ${installColumns}, r.version_order from installs i join releases r on r.id = i.release_id
         where i.tenant_id = ${tenantId} and i.package = ${name} order by i.name`,
-    sql`select g.channel, ${refColumns} from good_releases g join releases r on r.id = g.release_id
+    sql`select g.channel, ${refColumns}, r.state = 'yanked' as yanked from good_releases g join releases r on r.id = g.release_id
         where g.tenant_id = ${tenantId} and g.package = ${name}`,
     sql`select ${rolloutColumns}, ${planColumns} from rollouts o
         where o.tenant_id = ${tenantId} and o.package = ${name} and o.state = 'running'`,
@@ -67,7 +67,11 @@ export async function readPackage(database: Database, tenantId: string, name: st
       ...installOf(row),
       version_order: String(order),
     })),
-    good: new Map((good ?? []).map((row) => [channel.parse(row["channel"]), refFrom(row)] as const)),
+    good: new Map(
+      (good ?? []).map(
+        (row) => [channel.parse(row["channel"]), { ...refFrom(row), yanked: row["yanked"] === true }] as const,
+      ),
+    ),
     rollout: rollouts?.[0] === undefined ? null : runningRolloutOf(rollouts[0]),
     bars: (bars ?? []).map((row) => ({
       version: String(row["version"]),
@@ -79,6 +83,9 @@ export async function readPackage(database: Database, tenantId: string, name: st
 /** A release that an install once was on, and the channel that it followed then. */
 export interface EarlierRelease extends ReleaseRef {
   readonly channel: Channel;
+  /** No rollout of it was left unfinished, or a later one was completed. */
+  readonly proven: boolean;
+  readonly yanked: boolean;
 }
 
 /** By install id: the distinct releases of its history, the newest first, the one it is on included. */
@@ -88,16 +95,27 @@ export async function readEarlier(
   name: string,
 ): Promise<ReadonlyMap<string, readonly EarlierRelease[]>> {
   const [rows] = await asTenant(database, tenantId, [
-    sql`select h.install_id, h.channel, ${refColumns}, max(h.id) as newest
+    sql`select h.install_id, h.channel, ${refColumns}, r.state = 'yanked' as yanked, max(h.id) as newest,
+          coalesce(o.completed or not o.unfinished, true) as proven
         from install_history h join releases r on r.id = h.release_id
+        left join (
+          select release_id, bool_or(state = 'completed') as completed,
+            bool_or(state in ('superseded', 'aborted')) as unfinished
+          from rollouts where tenant_id = ${tenantId} and package = ${name} group by release_id
+        ) o on o.release_id = h.release_id
         where h.tenant_id = ${tenantId} and h.package = ${name} and h.install_id is not null
-        group by h.install_id, h.channel, r.id order by newest desc`,
+        group by h.install_id, h.channel, r.id, o.completed, o.unfinished order by newest desc`,
   ]);
   const byInstall = new Map<string, EarlierRelease[]>();
   for (const row of rows ?? []) {
     const id = String(row["install_id"]);
     const list = byInstall.get(id) ?? [];
-    list.push({ ...refFrom(row), channel: channel.parse(row["channel"]) });
+    list.push({
+      ...refFrom(row),
+      channel: channel.parse(row["channel"]),
+      proven: row["proven"] === true,
+      yanked: row["yanked"] === true,
+    });
     byInstall.set(id, list);
   }
   return byInstall;

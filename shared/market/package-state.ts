@@ -16,6 +16,10 @@ export interface ReleaseRef {
   readonly units: number;
 }
 
+export interface GoodRelease extends ReleaseRef {
+  readonly yanked: boolean;
+}
+
 export interface PlacedInstall extends Install {
   readonly version_order: string;
 }
@@ -36,7 +40,7 @@ export interface PackageState {
   readonly frozen: boolean;
   readonly installs: readonly PlacedInstall[];
   /** The last good release by channel. */
-  readonly good: ReadonlyMap<Channel, ReleaseRef>;
+  readonly good: ReadonlyMap<Channel, GoodRelease>;
   readonly rollout: RunningRollout | null;
   readonly bars: readonly OpenBar[];
 }

@@ -5,9 +5,9 @@ import type { EventAttributes } from "../contract/events.ts";
 import type { InstallMove, Rollout, UpgradeResult } from "../contract/http-installs.ts";
 import type { Channel } from "../contract/names.ts";
 import { gatePlan, type BeforeRollout } from "./gate.ts";
+import { lastGood, type Placing } from "./placement.ts";
 import {
   inCohort,
-  isBarred,
   moved,
   refOf,
   type Move,
@@ -28,8 +28,8 @@ export interface UpgradeAsked {
   readonly rollout_id: string;
   /** RFC 3339. */
   readonly at: string;
-  /** Whether the entitlement's range has this version. */
-  inRange(version: string): boolean;
+  /** For the last good releases that others go to. */
+  readonly placing: Placing;
   /** What the cohort's installs and the others did before. */
   before(cohort: ReadonlySet<string>): BeforeRollout;
 }
@@ -44,6 +44,15 @@ export interface UpgradePlan {
   /** False: everything is as it was asked for already, and there is nothing to write. */
   readonly changes: boolean;
 }
+
+/** Every install of the cohort is on a newer release: an upgrade leads on, never back. */
+export function isAllNewer(state: PackageState, { target, cohort_percent: percent }: UpgradeAsked): boolean {
+  const cohort = state.installs.filter((install) => !install.pinned && inCohort(install, percent));
+  return cohort.length > 0 && cohort.every((install) => staysNewer(state, install, target));
+}
+
+const staysNewer = ({ rollout }: PackageState, install: PlacedInstall, target: ReleaseRef): boolean =>
+  install.version_order > target.version_order && install.release_id !== rollout?.release_id;
 
 export function planUpgrade(state: PackageState, asked: UpgradeAsked): UpgradePlan {
   const running = state.rollout;
@@ -92,15 +101,15 @@ function moveOf(
   if (install.pinned) return null;
   if (inCohort(install, asked.cohort_percent)) {
     if (install.release_id === asked.target.release_id && install.channel === asked.channel) return null;
+    if (staysNewer(state, install, asked.target)) return null;
     const row = moved(install, asked.target, asked.channel, false, asked.at);
     return { row, from: refOf(install), cause: "upgrade", rollout_id: rolloutId };
   }
   // On the release of a rollout that this one takes the place of: back to the last good one, be it older.
   const stranded = superseded !== null && install.release_id === superseded.release_id;
-  const good = state.good.get(install.channel) ?? (stranded ? state.good.get("stable") : undefined);
-  if (good === undefined || good.release_id === install.release_id) return null;
+  const good = lastGood(state, install.channel, asked.placing, asked.target.release_id);
+  if (good === null || good.release_id === install.release_id) return null;
   if (!stranded && good.version_order <= install.version_order) return null;
-  if (isBarred(state, good.artifact_sha256) || !asked.inRange(good.version)) return null;
   const row = moved(install, good, install.channel, false, asked.at);
   return { row, from: refOf(install), cause: "last_good", rollout_id: null };
 }

@@ -16,7 +16,7 @@ import type { SignedBundle } from "../../shared/contract/events.ts";
 import { inBatch, type Database } from "../../shared/tenancy/database.ts";
 import { databaseAs, localApi, type LocalApi } from "../support/api.ts";
 import { crashing, crashPlan, type CrashPlan } from "../support/crashing.ts";
-import { Market } from "../support/installs.ts";
+import { failingRuns, Market } from "../support/installs.ts";
 import { contractOf } from "../support/openapi.ts";
 import {
   freshKey,
@@ -244,11 +244,12 @@ describe.each(["before", "after"] as const)("cut off %s the effect of every awai
       return name;
     };
     const tenantId = market.tenant.tenant_id;
+    const unusable = () => Promise.resolve(new Set<string>());
     for (let at = stride === 1 || when === "before" ? 0 : 1; at < awaitsMax; at += stride) {
       const name = await failing();
-      await ranOf(name);
+      await failingRuns(stack, name);
       const plan = crashPlan(at, when);
-      const parts = { shards: 2, random, log: () => undefined, nudgeDrain: () => undefined };
+      const parts = { shards: 2, random, log: () => undefined, nudgeDrain: () => undefined, unusable };
       const watch = (database: Database) => watchRollouts({ ...parts, database }, tenantId, Date.now());
       await watch(cutOff(databaseAs(stack, "app"), plan)).catch((error: unknown) => {
         if (!plan.crashed) throw error;
@@ -285,17 +286,3 @@ test("each of them was told once, however often it was cut off and tried again",
   expect(tellings.length).toBeGreaterThan(30);
   expect(await counted()).toEqual(tellings);
 });
-
-/** Runs of a rollout that fail on the new release and succeed on the old, as rows: the gate reads nothing else of them. */
-async function ranOf(name: string): Promise<void> {
-  await owner(
-    sql`insert into executions (tenant_id, id, package, version, channel, release_id, release_sha256, units, status, principal_id,
-          entitlement_version, started_at, deadline_at, finished_at, install_id, install_name, rollout_id)
-        select i.tenant_id, 'exe_' || substr(md5(i.id || n), 1, 26), i.package, i.version, i.channel, i.release_id,
-          i.artifact_sha256, 0, case when i.release_id = o.release_id then 'failed' else 'succeeded' end, 'pri', 1, now(), now(),
-          now(), i.id, i.name, o.id
-        from installs i join rollouts o on o.tenant_id = i.tenant_id and o.package = i.package and o.state = 'running',
-          generate_series(1, 40) n
-        where i.package = ${name}`,
-  );
-}

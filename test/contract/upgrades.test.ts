@@ -301,12 +301,13 @@ describe("at once", () => {
         market.put("/api/market/pins", { package: name, pinned: false }),
       ]);
       for (const { status, json } of answers) {
-        // Each is done, denied by what another has just done, or has nothing to go back to.
+        // Each is done, denied by what another has just done, or has nothing to go back or on to.
         expect([status, json.code ?? null]).toBeOneOf([
           [200, null],
           [201, null],
           [403, "denied"],
           [409, "nothing_to_roll_back"],
+          [409, "nothing_to_upgrade"],
           [503, "package_busy"],
         ]);
       }

@@ -120,3 +120,17 @@ export async function torn(stack: StackHandle, name: string): Promise<unknown[]>
   ]);
   return rows ?? [];
 }
+
+/** Runs of a rollout that fail on its release and succeed on the others, 40 an install, as rows: the gate reads nothing else. */
+export async function failingRuns(stack: StackHandle, name: string): Promise<void> {
+  await inBatch(databaseAs(stack, "owner"), [
+    sql`insert into executions (tenant_id, id, package, version, channel, release_id, release_sha256, units, status, principal_id,
+          entitlement_version, started_at, deadline_at, finished_at, install_id, install_name, rollout_id)
+        select i.tenant_id, 'exe_' || substr(md5(i.id || n || o.id), 1, 26), i.package, i.version, i.channel, i.release_id,
+          i.artifact_sha256, 0, case when i.release_id = o.release_id then 'failed' else 'succeeded' end, 'pri', 1, now(), now(),
+          now(), i.id, i.name, o.id
+        from installs i join rollouts o on o.tenant_id = i.tenant_id and o.package = i.package and o.state = 'running',
+          generate_series(1, 40) n
+        where i.package = ${name}`,
+  ]);
+}

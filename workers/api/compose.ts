@@ -27,6 +27,7 @@ import type { Database } from "../../shared/tenancy/database.ts";
 import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
 import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { Env } from "./env.ts";
+import { unusableReleases } from "./market/release-checks.ts";
 import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
 
@@ -115,7 +116,15 @@ export const privacyLedgerParts = (env: Env): PrivacyLedgerParts => {
 export const rolloutGatesParts = (env: Env): RolloutGatesParts => {
   const parts = partsOf(env);
   const { database, shards } = parts;
-  return { database, shards, clock, random, log, nudgeDrain: (tenantId) => parts.nudgeDrain(tenantId) };
+  return {
+    database,
+    shards,
+    clock,
+    random,
+    log,
+    nudgeDrain: (tenantId) => parts.nudgeDrain(tenantId),
+    unusable: (tenantId, ids) => unusableReleases(parts, tenantId, ids),
+  };
 };
 
 const gateAt = (env: Env, tenantId: string): { nudge(): Promise<void>; sweep(): Promise<void> } =>

@@ -6,20 +6,30 @@
 
 import type { z } from "@hono/zod-openapi";
 import { installsMax, type Install, type installRequest } from "../../../shared/contract/http-installs.ts";
+import type { Release } from "../../../shared/contract/http-market.ts";
 import { hexBytes, sha256Hex, utf8 } from "../../../shared/contract/bytes.ts";
 import { newId } from "../../../shared/contract/ids.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import { installTold } from "../../../shared/market/install-told.ts";
-import { bucketOf, inCohort, moved, refOf, type Move, type ReleaseRef } from "../../../shared/market/package-state.ts";
+import {
+  bucketOf,
+  moved,
+  refOf,
+  type Move,
+  type PlacedInstall,
+  type ReleaseRef,
+} from "../../../shared/market/package-state.ts";
 import { writePackage } from "../../../shared/market/package-state-store.ts";
+import { isKeptFrom, placeOutside, placingOf } from "../../../shared/market/placement.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
 import { checkChannelPointer } from "../../../shared/signing/release.ts";
 import type { Call } from "../door.ts";
+import type { Parts } from "../parts.ts";
 import { eventContext } from "../event-context.ts";
 import { decisionEvent, denied } from "../middleware/deny.ts";
 import { installFacts, moveFacts, refOfRelease, type MoveFacts } from "./move-facts.ts";
 import { invalidRelease, noRelease, packageBusy } from "./refusals.ts";
-import { whyUnusable } from "./release-checks.ts";
+import { usableGood, whyUnusable } from "./release-checks.ts";
 
 /** Others may change the package or the entitlements meanwhile: so many times is decided anew. */
 export const attemptsMax = 6;
@@ -46,7 +56,7 @@ async function attemptInstall(
   const facts = installFacts(found, installName);
   const decision = call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: name });
-  await requirePointed(call, found);
+  const target = await requirePointed(call, found);
 
   const at = new Date(now).toISOString();
   const before = found.state.installs.find((install) => install.name === installName) ?? null;
@@ -57,7 +67,7 @@ async function attemptInstall(
   }
   const id = before?.id ?? newId("install", now, parts.random(10));
   const bucket = before?.bucket ?? bucketOf(hexBytes(await sha256Hex(utf8(id))));
-  const to = placeOf(found, bucket);
+  const to = await placeOf(call, found, target, before, bucket);
   const from = before === null ? null : refOf(before);
   const row: Install =
     before === null
@@ -82,8 +92,8 @@ async function attemptInstall(
       package: name,
       from_version: found.state.version,
       moves: [move],
-      // The first release of a channel that the tenant has is good until another has proved itself.
-      good: found.state.good.has(channel) ? [] : [{ channel, release_id: to.release_id }],
+      // The first release of a channel that the tenant has is good until another has proved itself; one that is tried is not.
+      good: found.state.good.has(channel) || rolloutId !== null ? [] : [{ channel, release_id: to.release_id }],
       events: [
         newEvent(eventContext(call), "mc.install.changed", installTold(move)),
         ...(decision.rule === "ok" ? [] : [await decisionEvent(call, decision, { facts, package: name })]),
@@ -98,16 +108,31 @@ async function attemptInstall(
   return written ? row : null;
 }
 
-/** The pointer's target, but for installs outside the cohort of a rollout to it: they get the channel's last good one. */
-function placeOf({ state, release, facts }: MoveFacts, bucket: number): ReleaseRef {
-  const target = refOfRelease(release!);
-  const { rollout } = state;
-  if (rollout === null || rollout.release_id !== target.release_id || rollout.channel !== facts.channel) return target;
-  return inCohort({ bucket }, rollout.cohort_percent) ? target : (state.good.get(facts.channel) ?? target);
+/** The pointer's target, but for installs outside the cohort of a rollout of it: they get the last good one. */
+async function placeOf(
+  call: InstallCall,
+  { state, facts }: MoveFacts,
+  release: Release,
+  before: PlacedInstall | null,
+  bucket: number,
+): Promise<ReleaseRef> {
+  const target = refOfRelease(release);
+  if (!isKeptFrom(state, target, bucket)) {
+    await requireUsable(call.parts, release);
+    return target;
+  }
+  const placing = placingOf(facts, await usableGood(call, state));
+  const to = placeOutside(state, before, facts.channel, target, placing);
+  if (to !== null) return to;
+  throw new Problem(
+    "no_good_release",
+    `${target.version} is tried on ${state.rollout!.cohort_percent}% of the installs, this one is not among them, and no other release is known to be good.`,
+    { version: target.version, cohort_percent: state.rollout!.cohort_percent },
+  );
 }
 
-/** The channel points somewhere, its pointer is the marketplace's own, and the release may be used. */
-export async function requirePointed({ parts }: Pick<Call, "parts">, found: MoveFacts): Promise<void> {
+/** The release that the channel points to: the pointer is the marketplace's own, and names this one. */
+export async function requirePointed({ parts }: Pick<Call, "parts">, found: MoveFacts): Promise<Release> {
   const { release, pointer } = found;
   if (release === null || pointer === null) throw noRelease();
   const checked = await checkChannelPointer(pointer.bundle, await parts.releaseKeys());
@@ -122,6 +147,10 @@ export async function requirePointed({ parts }: Pick<Call, "parts">, found: Move
   ) {
     throw invalidRelease("the channel's pointer was signed for another release");
   }
+  return release;
+}
+
+export async function requireUsable(parts: Parts, release: Release): Promise<void> {
   const why = await whyUnusable(parts, release);
   if (why !== null) throw invalidRelease(why);
 }

@@ -84,8 +84,8 @@ export function upgradeFacts(
   const { state, release } = found;
   const widens =
     state.rollout !== null &&
+    // Whichever channel leads to it: it is the release that is tried.
     state.rollout.release_id === release?.id &&
-    state.rollout.channel === found.facts.channel &&
     state.rollout.cohort_percent < percent;
   return {
     ...found.facts,

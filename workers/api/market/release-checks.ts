@@ -3,16 +3,21 @@
 
 import type { Release } from "../../../shared/contract/http-market.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
+import type { PackageState } from "../../../shared/market/package-state.ts";
+import { readReleasesById } from "../../../shared/market/release-store.ts";
 import { checkRelease } from "../../../shared/signing/release.ts";
 import { errorName } from "../../../shared/outbox/drain.ts";
+import type { Caller } from "../../../shared/tenancy/caller.ts";
 import type { Parts } from "../parts.ts";
 import { artifactKey } from "./artifacts.ts";
 
 /** The bucket may fail once: so many times it is asked, with these waits between. */
 const waitsMs = [50, 200];
 
+export type ReleaseParts = Pick<Parts, "artifacts" | "releaseKeys" | "log">;
+
 /** A reason why the release may not be used, or null. Throws Problem `bucket_unavailable` where that cannot be known now. */
-export async function whyUnusable(parts: Parts, release: Release): Promise<string | null> {
+export async function whyUnusable(parts: ReleaseParts, release: Release): Promise<string | null> {
   if (release.marketplace_bundle === null) return "it was never countersigned";
   const verified = await checkRelease(
     {
@@ -30,7 +35,39 @@ export async function whyUnusable(parts: Parts, release: Release): Promise<strin
   return (await isThere(parts, digest)) ? null : "the artifact that was signed is not in the marketplace";
 }
 
-async function isThere(parts: Parts, sha256: string): Promise<boolean> {
+/** Of the last good releases, the ids of those whose signatures verify and whose artifact is there. */
+export async function usableGood(
+  { parts, caller }: { readonly parts: Parts; readonly caller: Caller },
+  { good }: PackageState,
+): Promise<ReadonlySet<string>> {
+  const ids = new Set([...good.values()].map(({ release_id: id }) => id));
+  const usable = new Set<string>();
+  if (ids.size === 0) return usable;
+  for (const [id, release] of await readReleasesById(parts.database, caller.tenant_id, [...ids])) {
+    if ((await whyUnusable(parts, release)) === null) usable.add(id);
+  }
+  return usable;
+}
+
+/** Of these releases, those known to be unusable: for the gate, which waits for no bucket. */
+export async function unusableReleases(
+  parts: ReleaseParts & Pick<Parts, "database">,
+  tenantId: string,
+  ids: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const found = await readReleasesById(parts.database, tenantId, ids);
+  const unusable = new Set(ids.filter((id) => !found.has(id)));
+  for (const [id, release] of found) {
+    const why = await whyUnusable(parts, release).catch((error: unknown) => {
+      if (error instanceof Problem && error.code === "bucket_unavailable") return null;
+      throw error;
+    });
+    if (why !== null) unusable.add(id);
+  }
+  return unusable;
+}
+
+async function isThere(parts: ReleaseParts, sha256: string): Promise<boolean> {
   for (let attempt = 0; ; attempt += 1) {
     try {
       return (await parts.artifacts.head(artifactKey(sha256))) !== null;

@@ -1,5 +1,5 @@
-// Rolling a package's installs back: to a version, or each to its last good one; pinned there, what they left barred, the
-// running rollout aborted. Called by POST /api/market/rollbacks, and by the health gate for the abort of a rollout.
+// Rolling a package back: one release, taken from all installs that are on it, or all to a version, or one install; pinned
+// where they go, what was taken back barred, its rollout aborted. Called by POST /api/market/rollbacks, and by the health gate for the abort of a rollout.
 //
 // Neither the release that is left nor the signer is asked for anything: releases are verified with pinned keys, and only
 // those that are gone back to. No clock decides anything. What stands where after a crash, at each await: reads, the
@@ -16,18 +16,29 @@ import {
   writePackage,
   type EarlierRelease,
 } from "../../../shared/market/package-state-store.ts";
+import { listRollouts } from "../../../shared/market/install-store.ts";
 import * as releases from "../../../shared/market/release-store.ts";
-import { candidates, planRollback, rollbackChange, type RollbackAsked } from "../../../shared/market/rollback.ts";
+import {
+  candidates,
+  installsIn,
+  planRollback,
+  releaseToTakeBack,
+  rollbackChange,
+  type RollbackScope,
+} from "../../../shared/market/rollback.ts";
 import type { ActionFacts } from "../../../shared/policy/actions.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { denied } from "../middleware/deny.ts";
-import type { Parts } from "../parts.ts";
 import { attemptsMax } from "./install-release.ts";
 import { packageBusy } from "./refusals.ts";
 import { whyUnusable } from "./release-checks.ts";
 
 type RollbackCall = Call<never, "rollback.start">;
+type EarlierByInstall = ReadonlyMap<string, readonly EarlierRelease[]>;
+
+/** So many of the newest rollouts are looked at for the last one whose release is still run. */
+const rolloutsRead = 100;
 
 export function rollbackFacts(state: PackageState, toVersion: string | null): ActionFacts["rollback.start"] {
   return {
@@ -57,21 +68,26 @@ async function attemptRollback(
 ): Promise<RollbackResult | null> {
   const { parts, caller, now } = call;
   const toVersion = version ?? null;
-  const [state, earlier] = await Promise.all([
-    readPackage(parts.database, caller.tenant_id, name),
-    readEarlier(parts.database, caller.tenant_id, name),
-  ]);
+  const { state, earlier, scope } = await readRollback(call, name, toVersion, install ?? null);
   const facts = rollbackFacts(state, toVersion);
   const decision = call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: name });
-  const installs = state.installs.filter((one) => install === undefined || one.name === install);
-  if (installs.length === 0) throw new Problem("not_found", `There is no install of that name of ${name}.`);
+  if (install !== undefined && !state.installs.some((one) => one.name === install))
+    throw new Problem("not_found", `There is no install of that name of ${name}.`);
 
-  const asked = { installs, to_version: toVersion, rule: "rollback", reason, at: new Date(now).toISOString() } as const;
-  const usable = await usableReleases(parts, caller.tenant_id, state, earlier, asked);
-  const plan = planRollback(state, earlier, { ...asked, usable: ({ release_id: id }) => usable.has(id) });
-  if (plan.moves.length === 0) {
-    throw new Problem("nothing_to_roll_back", "No install can go back.", { unmoved: plan.result.unmoved });
+  const usable = scope === null ? new Set<string>() : await usableReleases(call, state, earlier, scope);
+  const plan =
+    scope === null
+      ? null
+      : planRollback(state, earlier, {
+          scope,
+          rule: "rollback",
+          reason,
+          at: new Date(now).toISOString(),
+          usable: ({ release_id: id }) => usable.has(id),
+        });
+  if (plan === null || !plan.changes) {
+    throw new Problem("nothing_to_roll_back", "No install can go back.", { unmoved: plan?.result.unmoved ?? [] });
   }
   const written = await writePackage(parts.database, caller.tenant_id, parts.shards, {
     change: rollbackChange(eventContext(call), state, plan, "operator", toVersion),
@@ -84,21 +100,39 @@ async function attemptRollback(
   return written ? plan.result : null;
 }
 
+/** What a rollback is planned on; `scope` null: nothing is installed. */
+export async function readRollback(
+  { parts, caller }: Pick<RollbackCall, "parts" | "caller">,
+  name: string,
+  toVersion: string | null,
+  install: string | null,
+): Promise<{ state: PackageState; earlier: EarlierByInstall; scope: RollbackScope | null }> {
+  const [state, earlier, rollouts] = await Promise.all([
+    readPackage(parts.database, caller.tenant_id, name),
+    readEarlier(parts.database, caller.tenant_id, name),
+    listRollouts(parts.database, caller.tenant_id, name, rolloutsRead, null),
+  ]);
+  if (install !== null) return { state, earlier, scope: { kind: "install", name: install, version: toVersion } };
+  if (toVersion !== null) return { state, earlier, scope: { kind: "version", version: toVersion } };
+  const release = releaseToTakeBack(state, rollouts);
+  return { state, earlier, scope: release === null ? null : { kind: "release", release } };
+}
+
 /** Ids of the releases that may be gone back to; each is looked at once, whatever number of installs could use it. */
 async function usableReleases(
-  parts: Parts,
-  tenantId: string,
+  { parts, caller }: Pick<RollbackCall, "parts" | "caller">,
   state: PackageState,
-  earlier: ReadonlyMap<string, readonly EarlierRelease[]>,
-  asked: Pick<RollbackAsked, "installs" | "to_version" | "rule">,
+  earlier: EarlierByInstall,
+  scope: RollbackScope,
 ): Promise<ReadonlySet<string>> {
   const usable = new Set<string>();
   const unusable = new Set<string>();
-  for (const install of asked.installs) {
-    for (const { release_id: id } of candidates(state, install, earlier.get(install.id) ?? [], asked)) {
+  for (const install of installsIn(state, scope)) {
+    const possible = candidates(state, install, earlier.get(install.id) ?? [], { scope, rule: "rollback" });
+    for (const { release_id: id } of possible) {
       if (usable.has(id)) break;
       if (unusable.has(id)) continue;
-      const release = (await releases.readReleasesById(parts.database, tenantId, [id])).get(id);
+      const release = (await releases.readReleasesById(parts.database, caller.tenant_id, [id])).get(id);
       const why = release === undefined ? "it is not there" : await whyUnusable(parts, release);
       (why === null ? usable : unusable).add(id);
       if (why === null) break;

@@ -8,20 +8,20 @@
 import type { z } from "@hono/zod-openapi";
 import type { upgradeRequest, UpgradeResult } from "../../../shared/contract/http-installs.ts";
 import { newId } from "../../../shared/contract/ids.ts";
+import { Problem } from "../../../shared/contract/problems.ts";
 import { runsBefore } from "../../../shared/executions/rollout-store.ts";
 import { installTold } from "../../../shared/market/install-told.ts";
 import { rememberUnchanged, writePackage } from "../../../shared/market/package-state-store.ts";
-import * as releases from "../../../shared/market/release-store.ts";
-import { planUpgrade, type UpgradePlan } from "../../../shared/market/upgrade.ts";
-import { inRange } from "../../../shared/market/version-range.ts";
+import { placingOf } from "../../../shared/market/placement.ts";
+import { isAllNewer, planUpgrade, type UpgradeAsked } from "../../../shared/market/upgrade.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { decisionEvent, denied } from "../middleware/deny.ts";
-import { attemptsMax, requirePointed } from "./install-release.ts";
+import { attemptsMax, requirePointed, requireUsable } from "./install-release.ts";
 import { moveFacts, refOfRelease, upgradeFacts } from "./move-facts.ts";
-import { invalidRelease, packageBusy } from "./refusals.ts";
-import { whyUnusable } from "./release-checks.ts";
+import { packageBusy } from "./refusals.ts";
+import { usableGood } from "./release-checks.ts";
 
 type UpgradeCall = Call<never, "upgrade.start">;
 
@@ -50,10 +50,14 @@ async function attemptUpgrade(
   const facts = upgradeFacts(found, wanted);
   const decision = call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: name });
-  await requirePointed(call, found);
+  const pointed = await requirePointed(call, found);
+  await requireUsable(parts, pointed);
 
-  const range = facts.flags.market_entitlements ? (facts.entitlement?.version_range ?? null) : null;
-  const plan = planUpgrade(found.state, {
+  const { state } = found;
+  // With a cohort of all, and nobody to bring back, nobody is placed on a last good release.
+  const good =
+    wanted.cohort_percent < 100 || state.rollout !== null ? await usableGood(call, state) : new Set<string>();
+  const asked: UpgradeAsked = {
     channel,
     target: refOfRelease(found.release!),
     cohort_percent: wanted.cohort_percent,
@@ -61,13 +65,21 @@ async function attemptUpgrade(
     started_by: caller.principal_id,
     rollout_id: newId("rollout", now, parts.random(10)),
     at: new Date(now).toISOString(),
-    inRange: (version) => inRange(version, range),
-    before: await runsBefore(parts.database, caller.tenant_id, found.state, now),
-  });
+    placing: placingOf(facts, good),
+    before: await runsBefore(parts.database, caller.tenant_id, state, now),
+  };
+  if (isAllNewer(state, asked)) {
+    throw new Problem(
+      "nothing_to_upgrade",
+      `Every install of the cohort is on a newer release than ${asked.target.version}, where ${channel} points.`,
+      { version: asked.target.version },
+    );
+  }
+  const plan = planUpgrade(state, asked);
   if (!plan.changes) {
     const unchanged = {
       package: name,
-      from_version: found.state.version,
+      from_version: state.version,
       entitlement_version: found.entitlement_version,
       claim: call.claim,
       answer: { status: 201, response: plan.result },
@@ -75,13 +87,12 @@ async function attemptUpgrade(
     };
     return (await rememberUnchanged(parts.database, caller.tenant_id, unchanged)) ? plan.result : null;
   }
-  await requireGood(call, plan);
 
   const context = eventContext(call);
   const written = await writePackage(parts.database, caller.tenant_id, parts.shards, {
     change: {
       package: name,
-      from_version: found.state.version,
+      from_version: state.version,
       moves: plan.moves,
       rollouts: plan.rollouts,
       good: plan.good,
@@ -99,16 +110,4 @@ async function attemptUpgrade(
     now,
   });
   return written ? plan.result : null;
-}
-
-/** Last good releases that installs outside the cohort go to are checked like any other. */
-async function requireGood({ parts, caller }: Pick<Call, "parts" | "caller">, { moves }: UpgradePlan): Promise<void> {
-  const ids = new Set(moves.filter(({ cause }) => cause === "last_good").map(({ row }) => row.release_id));
-  if (ids.size === 0) return;
-  const found = await releases.readReleasesById(parts.database, caller.tenant_id, [...ids]);
-  for (const id of ids) {
-    const release = found.get(id);
-    const why = release === undefined ? "the last good release is not there" : await whyUnusable(parts, release);
-    if (why !== null) throw invalidRelease(why);
-  }
 }

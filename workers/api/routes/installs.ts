@@ -47,7 +47,15 @@ export function register(door: Door): void {
     }),
     action: "install.write",
     idempotency: "required",
-    problems: ["denied", "not_found", "release_invalid", "too_many_installs", "package_busy", "bucket_unavailable"],
+    problems: [
+      "denied",
+      "not_found",
+      "release_invalid",
+      "no_good_release",
+      "too_many_installs",
+      "package_busy",
+      "bucket_unavailable",
+    ],
     handler: async (call) => ({ status: 201, body: await installRelease(call, call.input.json) }),
   });
 

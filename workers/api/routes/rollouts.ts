@@ -41,7 +41,7 @@ export function register(door: Door): void {
     }),
     action: "upgrade.start",
     idempotency: "required",
-    problems: ["denied", "not_found", "release_invalid", "package_busy", "bucket_unavailable"],
+    problems: ["denied", "not_found", "release_invalid", "nothing_to_upgrade", "package_busy", "bucket_unavailable"],
     handler: async (call) => ({ status: 201, body: await upgradePackage(call, call.input.json) }),
   });
 
@@ -51,8 +51,9 @@ export function register(door: Door): void {
       path: "/api/market/rollbacks",
       summary: "Roll a package's installs back, and pin them there",
       description:
-        "To a version that they had, or each to its last good one. What they leave is barred until someone lifts the bar; a " +
-        "rollout that runs is aborted.",
+        "Unless a version or an install is named, one release is taken back from all installs that are on it: the one that a " +
+        "rollout tries, else the last one rolled out. What is taken back is barred until someone lifts the bar, and its " +
+        "rollout aborted.",
       request: { body: { content: json(rollbackRequest), required: true } },
       responses: { 201: { description: "What moved, and what could not", content: json(rollbackResult) } },
     }),
