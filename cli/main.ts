@@ -1,9 +1,14 @@
 // Entry of `maestro` on Node 24; cli/maestro.mjs starts it. Fills the host from the process and sets the exit code.
 
+import { enableCompileCache } from "node:module";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { exitCodeOf } from "./exit-codes.ts";
 import type { Host } from "./host.ts";
-import { runMaestro } from "./program.ts";
+
+// Half of the time until the first line of work is compiling; where the folder cannot be written, Node goes without.
+enableCompileCache(join(import.meta.dirname, "..", "node_modules", ".cache", "maestro"));
+const { runMaestro } = await import("./program.ts");
 
 const interruption = new AbortController();
 
