@@ -138,6 +138,35 @@ describe("help", () => {
     }
   });
 
+  test("every example is a command line that is taken as it stands", async () => {
+    const program = buildProgram(testHost(), { exit: "ok" });
+    let taken: unknown = null;
+    const examples: string[] = [];
+    const stub = async (command: Command): Promise<void> => {
+      for (const one of command.commands) await stub(one);
+      if (command.commands.length > 0) return;
+      const { out } = await maestro(testHost(), ...pathOf(command), "--help");
+      examples.push(...Array.from(out.matchAll(/^ {2}\$ maestro (.*)$/gm), ([, line]) => line!));
+      command.action(() => void (taken = command));
+    };
+    const pathOf = (command: Command): string[] =>
+      command.parent === null ? [] : [...pathOf(command.parent), command.name()];
+    await stub(program);
+    // What the shell does with them, but for another program behind a pipe and a file in the place of a stream.
+    const wordsOf = (line: string): string[] =>
+      Array.from(line.split(/ [|<>] /)[0]!.matchAll(/(?:'[^']*'|"[^"]*"|[^\s'"])+/g), ([word]) =>
+        word.replaceAll(/'([^']*)'|"([^"]*)"/g, "$1$2"),
+      );
+    expect(examples.length).toBeGreaterThan(80);
+    for (const example of examples) {
+      taken = null;
+      await program.parseAsync(wordsOf(example), { from: "user" }).catch((error: unknown) => {
+        throw new Error(`maestro ${example}`, { cause: error });
+      });
+      expect(taken, example).not.toBeNull();
+    }
+  });
+
   test("exit-codes lists them all, and unknown things are exit code 2 with one JSON value", async () => {
     const { json: value } = await maestro(testHost(), "help", "exit-codes", "--json");
     expect((value()["exit_codes"] as unknown[]).length).toBe(Object.keys(exitCodes).length);

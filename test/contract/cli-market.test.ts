@@ -120,6 +120,30 @@ describe("a canary that fails", () => {
   });
 });
 
+test("the examples of upgrades, rollbacks and holds work as --help shows them", async () => {
+  const name = "cli-market/examples";
+  await publish("sbom-inventory", name);
+  await publish("sbom-inventory-broken", name);
+  const [admin, operator] = [hostOf("admin"), hostOf("operator")];
+  await ok(admin, "market", "entitle", name, "--channel", "canary");
+  await ok(operator, "market", "install", name);
+  await ok(operator, "market", "install", name, "--name", "site-a");
+  await ok(operator, "market", "upgrade", name, "--channel", "canary");
+  // Each for itself; the longest first, which names one install of those that the next one moves.
+  const commands = ["rollback", "status", "history", "rollouts", "unpin", "pin", "bar", "unbar", "freeze", "unfreeze"];
+  for (const command of [...commands, "unpin", "upgrade"]) {
+    const { out } = await maestro(operator, "market", command, "--help");
+    const examples = Array.from(out.matchAll(/^ {2}\$ maestro (.*)$/gm), ([, line]) => line!);
+    expect(examples.length).toBeGreaterThan(0);
+    for (const example of examples.toSorted((one, other) => other.length - one.length)) {
+      // One that watches its rollout ends with it, and nothing here ends it.
+      const line = example.replaceAll("tools/sbom-inventory", name).replace(" --watch", "");
+      const { code, err } = await maestro(operator, ...wordsOf(`maestro ${line}`));
+      expect({ line, code, err: code === 0 ? "" : err }).toEqual({ line, code: 0, err: "" });
+    }
+  }
+});
+
 describe("on a host whose clock is wrong", () => {
   test.each([
     ["behind", -600_000],
