@@ -80,7 +80,7 @@ const put = (allowed: boolean): EntitlementPut => ({
   upsert: { entitlements: [row("tools/a", "stable", allowed)], reason: "" },
   principal_id: `pri_${"0".repeat(26)}`,
   claim: null,
-  if_version: null,
+  if_versions: null,
 });
 
 let store: SlowStore;

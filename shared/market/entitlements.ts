@@ -36,8 +36,8 @@ interface Asked {
 
 export interface EntitlementPut extends Asked {
   readonly upsert: EntitlementUpsert;
-  /** Version that the caller saw (If-Match), or null where any will do. */
-  readonly if_version: number | null;
+  /** Versions that the caller would change (If-Match), or null where any will do. */
+  readonly if_versions: readonly number[] | null;
 }
 
 export interface FlagPut extends Asked {
@@ -135,10 +135,10 @@ export class EntitlementQueue implements EntitlementsPort {
   }
 
   put(request: EntitlementPut): Promise<EntitlementPutResult> {
-    const { upsert, if_version: wanted } = request;
+    const { upsert, if_versions: wanted } = request;
     return this.#inTurn(async () => {
       const done = await this.#change(request, (before): Planned<EntitlementPutResult> => {
-        if (wanted !== null && wanted !== before.version) {
+        if (wanted !== null && !wanted.includes(before.version)) {
           return { refused: { state: "version_conflict", version: before.version } };
         }
         const after = changed(before, upsert.entitlements, []);

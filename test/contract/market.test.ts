@@ -343,6 +343,19 @@ describe("MC-MKT-1901: entitlements", () => {
     });
   });
 
+  test("If-Match may list ETags of which one is current, and a weak one is none", async () => {
+    const current = async () =>
+      (await api.fetch("/api/market/entitlements", jsonCall(tenant.keys.viewer, "GET"))).headers.get("etag")!;
+    const row = { package: "market/etag-list", channel: "stable", allowed: true };
+    const answers = [
+      await entitle(tenant, [row], { "if-match": `"v0", ${await current()}` }),
+      await entitle(tenant, [row], { "if-match": "*" }),
+      await entitle(tenant, [row], { "if-match": `W/${await current()}` }),
+      await entitle(tenant, [row], { "if-match": '"v0", "v1"' }),
+    ];
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 412, 412]);
+  });
+
   test("twenty changes at once are all there, each with a version of its own", async () => {
     const start = (await api.fetch("/api/market/entitlements", jsonCall(tenant.keys.viewer, "GET"))).json.version;
     const answers = await Promise.all(

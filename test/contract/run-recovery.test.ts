@@ -69,7 +69,7 @@ beforeAll(async () => {
     },
     principal_id: principalId,
     claim: null,
-    if_version: null,
+    if_versions: null,
   });
 });
 

@@ -24,7 +24,7 @@ test("without Postgres the object says that it cannot know, and never answers fr
     },
     principal_id: `pri_${"0".repeat(26)}`,
     claim: null,
-    if_version: null,
+    if_versions: null,
   });
   expect(put).toEqual({ state: "unavailable" });
 });

@@ -6,6 +6,7 @@ import { Problem } from "../../../shared/contract/problems.ts";
 import { LostToSameKey } from "../../../shared/tenancy/idempotency.ts";
 import type { Door } from "../door.ts";
 import { eachPackageOnce } from "../market/entitlement-rows.ts";
+import { ifMatch } from "../middleware/if-match.ts";
 import { noEntitlements } from "../market/refusals.ts";
 
 const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
@@ -35,7 +36,7 @@ export function register(door: Door): void {
       summary: "Upsert tenant entitlements",
       request: {
         headers: z.object({
-          "if-match": z.string().optional().describe("the ETag that you saw; 412 where it is not current"),
+          "if-match": z.string().optional().describe("ETags that you saw, or `*`; 412 where none is current"),
         }),
         body: { content: json(entitlementUpsert), required: true },
       },
@@ -51,7 +52,7 @@ export function register(door: Door): void {
         upsert: call.input.json,
         principal_id: call.caller.principal_id,
         claim: call.claim,
-        if_version: ifVersion(call.request.headers.get("if-match")),
+        if_versions: versionsOf(ifMatch(call.request.headers.get("if-match"))),
       });
       if (result.state === "unavailable") throw noEntitlements();
       if (result.state === "lost_to_same_key") throw new LostToSameKey();
@@ -66,12 +67,9 @@ export function register(door: Door): void {
   });
 }
 
-function ifVersion(header: string | null): number | null {
-  if (header === null || header === "*") return null;
-  const match = /^"v(\d{1,15})"$/.exec(header);
-  // An ETag that is none of ours was never current.
-  return match === null ? -1 : Number(match[1]);
-}
+/** An ETag that is none of ours was never current. */
+const versionsOf = (tags: readonly string[] | null): number[] | null =>
+  tags === null ? null : tags.flatMap((tag) => (/^v\d{1,15}$/.test(tag) ? [Number(tag.slice(1))] : []));
 
 function etagOf(body: unknown): Record<string, string> {
   return { etag: `"v${entitlementSet.parse(body).version}"` };
