@@ -109,25 +109,46 @@ export async function listKeys(database: Database, tenantId: string): Promise<Ap
 /** A timestamptz as the contract writes it: RFC 3339, UTC, milliseconds. */
 const time = (column: SQL): SQL => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
-/** Principal, key, event and remembered answer, together or not at all. */
+/** Principal (of the same origin as its creator), key, event and remembered answer, together or not at all. */
 export async function insertKey(
   database: Database,
   tenantId: string,
   now: number,
-  key: ApiKey & { readonly secret_sha256: string },
+  key: ApiKey & { readonly secret_sha256: string; readonly created_by: string },
   outbox: Outbox,
   remember: { readonly claim: IdempotencyClaim; readonly response: unknown } | null,
 ): Promise<void> {
   await asTenant(database, tenantId, [
     ...forgetExpired(remember?.claim ?? null, now),
-    sql`insert into principals (id, tenant_id, kind, role, created_at)
-        values (${key.principal_id}, ${tenantId}, 'service', ${key.role}, ${key.created_at})`,
+    sql`insert into principals (id, tenant_id, kind, role, created_at, created_by, origin_id)
+        select ${key.principal_id}, c.tenant_id, 'service', ${key.role}, ${key.created_at}::timestamptz, c.id,
+          coalesce(c.origin_id, c.id)
+        from principals c where c.tenant_id = ${tenantId} and c.id = ${key.created_by}`,
     sql`insert into api_keys (id, tenant_id, principal_id, prefix, secret_sha256, created_at, expires_at)
         values (${key.id}, ${tenantId}, ${key.principal_id}, ${key.prefix}, ${key.secret_sha256}, ${key.created_at},
           ${key.expires_at})`,
     outbox(sql``),
     ...(remember === null ? [] : [rememberAnswer(remember.claim, now, { status: 201, response: remember.response })]),
   ]);
+}
+
+/**
+ * True where two principals are one person where two have to agree: they are the same one, or the access of both comes from
+ * the same one, through keys that made keys. A principal of another tenant has another origin.
+ */
+export async function sameOrigin(
+  database: Database,
+  tenantId: string,
+  principalId: string,
+  other: string | null,
+): Promise<boolean> {
+  if (other === null || other === principalId) return other !== null;
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select a.id from principals a join principals b on b.tenant_id = a.tenant_id
+        where a.tenant_id = ${tenantId} and a.id = ${principalId} and b.id = ${other}
+          and coalesce(a.origin_id, a.id) = coalesce(b.origin_id, b.id)`,
+  ]);
+  return rows?.length === 1;
 }
 
 /** False where the tenant has no such key. A key that was revoked before stays as it is, and leaves no second event. */

@@ -225,7 +225,14 @@ describe("an API key", () => {
       sql`insert into outbox (shard, tenant_id, event_id, body) values (0, ${tenant.tenant_id}, 'none', '')`;
     const database = databaseAs(stack, "app");
     await expect(
-      insertKey(database, tenant.tenant_id, Date.now(), { ...row, secret_sha256: "0".repeat(64) }, broken, null),
+      insertKey(
+        database,
+        tenant.tenant_id,
+        Date.now(),
+        { ...row, secret_sha256: "0".repeat(64), created_by: tenant.principals.admin },
+        broken,
+        null,
+      ),
     ).rejects.toMatchObject({ code: "23514" });
     const [kept] = await asTenant(database, tenant.tenant_id, [
       sql`select id from api_keys where id = ${row.id} union all select id from principals where id = ${row.principal_id}`,

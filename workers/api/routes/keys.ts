@@ -41,7 +41,7 @@ export function register(door: Door): void {
       tags,
       summary: "Create an API key",
       description:
-        "Makes a service principal with the role, and a key for it. The key is in this answer only: a replay by Idempotency-Key has `null` in its place.",
+        "Makes a service principal with the role, and a key for it. Where two have to agree (reviews, approvals of changes), that principal is its creator. The key is in this answer only: a replay by Idempotency-Key has `null` in its place.",
       request: { body: { required: true, content: { "application/json": { schema: newApiKeyRequest } } } },
       responses: { 201: { description: "The new key.", content: { "application/json": { schema: newApiKey } } } },
     }),
@@ -62,7 +62,8 @@ export function register(door: Door): void {
       const event = newEvent(eventContext(call), "mc.key.created", { key_id: row.id, expires_at: row.expires_at });
       const remember = claim === null ? null : { claim, response: { ...row, key: null } };
       const outbox = outboxOf(call, event);
-      await insertKey(parts.database, caller.tenant_id, now, { ...row, secret_sha256 }, outbox, remember);
+      const made = { ...row, secret_sha256, created_by: caller.principal_id };
+      await insertKey(parts.database, caller.tenant_id, now, made, outbox, remember);
       parts.nudgeDrain(caller.tenant_id);
       return { status: 201, body: { ...row, key } };
     },
