@@ -31,8 +31,8 @@ export class Failure extends Error {
 
 const fix = z.looseObject({
   words: z.string(),
-  method: z.string().optional(),
-  path: z.string().optional(),
+  method: z.string().nullable().optional(),
+  path: z.string().nullable().optional(),
   body: z.unknown().optional(),
 });
 export type Fix = z.infer<typeof fix>;

@@ -22,6 +22,7 @@ interface ExplainOptions {
   readonly cohort?: number;
   readonly version?: string;
   readonly change?: string;
+  readonly lift?: boolean;
 }
 
 export function explainCommands(market: Command, act: Act): void {
@@ -41,7 +42,8 @@ export function explainCommands(market: Command, act: Act): void {
     .option("--channel <channel>", "for install.write and upgrade.start (default: stable)", channelArgument)
     .option("--install <name>", "which install (default: default)", installArgument)
     .option("--cohort <percent>", "for upgrade.start (default: 100)", integerFrom(1, 100))
-    .option("--version <version>", "for rollback.start and release.review", versionArgument)
+    .option("--version <version>", "for rollback.start, release.review and bar.write", versionArgument)
+    .option("--lift", "for bar.write: whether you may lift the bar")
     .option("--change <id>", "for entitlement.approve")
     .action(act(explain));
 }
@@ -50,7 +52,7 @@ async function explain(
   session: Session,
   action: string,
   name: string | undefined,
-  { channel, install, cohort, version, change }: ExplainOptions,
+  { channel, install, cohort, version, change, lift }: ExplainOptions,
 ): Promise<void> {
   const answer = await (
     await session.api()
@@ -62,6 +64,7 @@ async function explain(
     ...(cohort === undefined ? {} : { cohort_percent: cohort }),
     ...(version === undefined ? {} : { version }),
     ...(change === undefined ? {} : { change_id: change }),
+    ...(lift === true ? { barred: false } : {}),
   });
   const fixes = answer.fixes.map((fix) => ({ ...fix, command: commandOfFix(fix) }));
   session.out.result({ ...answer, fixes }, () => explanationText(session, answer));

@@ -5,6 +5,8 @@ import data.mc.roles
 
 caller(role) := {"tenant_id": "t", "principal_id": "p", "role": role, "kind": "person"}
 
+service(role) := object.union(caller(role), {"kind": "service"})
+
 decided(asked) := decision if decision := authz.decision with input as asked
 
 by_role(role, action) := decided({"action": action, "caller": caller(role)})
@@ -38,6 +40,7 @@ run := {
 	"clock": {"weekday": "tue", "minute": 600},
 	"runs_today": 0,
 	"privacy": null,
+	"installing": null,
 }
 
 move := {
@@ -57,6 +60,11 @@ upgrade := object.union(move, {
 	"gate_holds": false,
 	"cohort_percent": 50,
 })
+
+# A run of what is not installed: what installing it would meet.
+lacking := {"channel": "stable", "release": move.release, "frozen": false}
+
+lacking_run(change) := changed(run, {"install": null, "installing": changed(lacking, change)})
 
 rollback := {"package": "tools/a", "version": null, "installs": {"count": 2}, "barred": false}
 
@@ -118,6 +126,11 @@ test_facts_that_an_action_has_no_rules_for_get_no_decision if {
 	not with_facts("install.write", changed(install, {"release": {}}))
 	not with_facts("upgrade.start", changed(upgrade, {"installs": {"count": 1}}))
 	not with_facts("rollback.start", changed(rollback, {"barred": null}))
+	not with_facts("rollback.start", changed(rollback, {"installs": {"count": 1, "can_go_back": 1}}))
+	not with_facts("execution.start", object.remove(run, ["installing"]))
+	not with_facts("execution.start", changed(run, {"installing": object.remove(lacking, ["frozen"])}))
+	not with_facts("execution.start", changed(run, {"installing": changed(lacking, {"release": null})}))
+	not with_facts("bar.write", {"package": "a", "version": "1.0.0", "lifts": "yes"})
 	not as_role("reviewer", "release.review", {"package": "a", "version": "1.0.0", "own": "yes"})
 	not as_role("admin", "entitlement.approve", {"change_id": 1, "own": true})
 	not publishing("maybe")
@@ -209,6 +222,31 @@ test_the_fix_of_a_shut_window_is_the_hour_at_hand if {
 	early.reasons == ["Runs of tools/a start in the tenant's run windows only, and it is sun, 09:05 UTC."]
 }
 
+hours(count) := [window |
+	some at in numbers.range(0, count - 1)
+	window := {"days": ["mon"], "from": clock(at, "00"), "to": clock(at, "30")}
+]
+
+clock(hour, minutes) := sprintf("0%d:%s", [hour, minutes]) if hour < 10
+
+clock(hour, minutes) := sprintf("%d:%s", [hour, minutes]) if hour >= 10
+
+test_the_fix_of_a_shut_window_keeps_every_window_of_the_tenant if {
+	hour := {"days": ["tue"], "from": "10:00", "to": "11:00"}
+	every count in [1, 19] {
+		windows := hours(count)
+		decision := with_facts("execution.start", windowed(windows))
+		decision.fix.body.entitlements[0].run_windows == array.concat(windows, [hour])
+	}
+	full := with_facts("execution.start", windowed(hours(20)))
+	kept := full.fix.body.entitlements[0].run_windows
+	changed_at := [at | some at, window in hours(20); kept[at] != window]
+	count(kept) == 20
+	changed_at == [10]
+	kept[10] == {"days": ["mon", "tue"], "from": "10:00", "to": "11:00"}
+	contains(full.fix.words, "the run window on mon from 10:00 to 10:30 UTC widened to mon, tue from 10:00 to 11:00 UTC")
+}
+
 test_the_day_has_so_many_runs_and_no_more if {
 	capped := {"entitlement": changed(entitled("stable"), {"runs_per_day_max": 3})}
 	with_facts("execution.start", object.union(changed(run, capped), {"runs_today": 2})).allow
@@ -262,7 +300,9 @@ released(change) := {"release": object.union(move.release, change)}
 test_a_yanked_release_is_not_moved_to if {
 	decision := with_facts("install.write", changed(install, released({"state": "yanked"})))
 	decision.rule == "release_yanked"
-	decision.fix.path == "/api/market/releases"
+	decision.fix.method == null
+	decision.fix.path == null
+	decision.fix.words == "Have the publisher publish another release to stable."
 	other := with_facts("upgrade.start", changed(upgrade, released({"state": "yanked", "alternative": "0.9.0"})))
 	other.fix.body == {"package": "tools/a", "channel": "stable", "version": "0.9.0", "down": true}
 }
@@ -293,9 +333,63 @@ test_pinned_installs_stay if {
 test_what_is_not_installed_neither_runs_nor_moves if {
 	decision := with_facts("execution.start", changed(run, {"install": null, "install_name": "edge-1"}))
 	decision.rule == "not_installed"
-	decision.fix.body == {"package": "tools/a", "name": "edge-1"}
+	decision.fix.path == null
+	contains(decision.fix.words, "No channel of tools/a points to a release")
+	way := with_facts("execution.start", changed(lacking_run({}), {"install_name": "edge-1"}))
+	way.fix.body == {"package": "tools/a", "name": "edge-1"}
+	canary := lacking_run({"channel": "canary"})
+	with_facts("execution.start", canary).rule == "channel_not_entitled"
+	from_canary := with_facts("execution.start", changed(canary, {"entitlement": entitled("canary")}))
+	from_canary.fix.body == {"package": "tools/a", "name": "default", "channel": "canary"}
+	upgraded := changed(upgrade, {"channel": "canary", "entitlement": entitled("canary"), "installs": {"count": 0, "pinned": 0}})
+	with_facts("upgrade.start", upgraded).fix.body == {"package": "tools/a", "channel": "canary"}
 	with_facts("upgrade.start", changed(upgrade, {"installs": {"count": 0, "pinned": 0}})).rule == "not_installed"
-	with_facts("rollback.start", changed(rollback, {"installs": {"count": 0}})).rule == "not_installed"
+	rolled := with_facts("rollback.start", changed(rollback, {"installs": {"count": 0}}))
+	rolled.rule == "not_installed"
+	rolled.fix.path == null
+}
+
+test_a_run_of_what_is_not_installed_meets_what_its_install_would_meet if {
+	yanked := changed(move.release, {"state": "yanked", "barred": true})
+	facts := changed(lacking_run({"release": yanked, "frozen": true, "channel": "canary"}), {
+		"entitlement": changed(entitled("stable"), {"version_range": "^2.0.0"}),
+		"in_range": false,
+		"flags": {"market_entitlements": true, "market_channels": false},
+	})
+	decision := with_facts("execution.start", facts)
+	[obstacle.rule | some obstacle in decision.obstacles] == [
+		"channels_off", "channel_not_entitled", "version_not_entitled", "release_yanked", "release_barred",
+		"package_frozen", "not_installed",
+	]
+	decision.obstacles[1].fix.body.entitlements[0].channel == "canary"
+	installed := changed(facts, decision.obstacles[6].effect.facts)
+	count(with_facts("execution.start", installed).obstacles) == 6
+}
+
+test_a_rollback_that_can_go_nowhere_is_denied_where_that_is_known if {
+	nowhere := {"count": 2, "can_go_back": 0, "barred_way": null}
+	denied := with_facts("rollback.start", changed(rollback, {"installs": nowhere}))
+	denied.rule == "nothing_to_roll_back"
+	denied.fix.path == null
+	named := with_facts("rollback.start", changed(rollback, {"installs": nowhere, "version": "0.1.0"}))
+	contains(named.fix.words, "0.1.0 is none")
+	barred := changed(nowhere, {"barred_way": "0.9.0"})
+	lifting := with_facts("rollback.start", changed(rollback, {"installs": barred}))
+	lifting.fix.body == {"package": "tools/a", "version": "0.9.0", "barred": false, "reason": "known to be good"}
+	with_facts("rollback.start", changed(rollback, {"installs": changed(nowhere, {"can_go_back": 1})})).allow
+}
+
+by_service(facts) := decided({"action": "bar.write", "caller": service("operator"), "facts": facts})
+
+test_a_bar_is_lifted_by_a_person_and_placed_by_anyone_of_the_role if {
+	lifting := {"package": "tools/a", "version": "1.0.0", "lifts": true}
+	placing := changed(lifting, {"lifts": false})
+	denied := by_service(lifting)
+	denied.rule == "bar_lift_by_person"
+	denied.obstacles[0].effect.kind == "person"
+	by_service(placing).allow
+	with_facts("bar.write", lifting).allow
+	with_facts("bar.write", placing).allow
 }
 
 test_a_gate_that_holds_is_widened_only_despite_it if {
@@ -329,7 +423,10 @@ test_a_package_belongs_to_its_first_publisher if {
 
 test_nobody_reviews_their_own if {
 	release := {"package": "tools/a", "version": "1.0.0", "own": true}
-	as_role("reviewer", "release.review", release).rule == "own_release"
+	own := as_role("reviewer", "release.review", release)
+	own.rule == "own_release"
+	own.fix.path == null
+	own.fix.words == "Ask another person with the role reviewer, whose access does not come from you."
 	as_role("reviewer", "release.review", changed(release, {"own": false})).allow
 	as_role("admin", "entitlement.approve", {"change_id": "chg_1", "own": true}).rule == "own_change"
 	as_role("admin", "entitlement.approve", {"change_id": "chg_1", "own": false}).allow

@@ -3,6 +3,7 @@
 package mc.entitlements
 
 import data.mc.facts
+import data.mc.moves
 import data.mc.roles
 
 # An entitlement's channel -> the release channels that it covers.
@@ -85,21 +86,25 @@ deny["run_cap_reached"] := verdict(sprintf(
 	cap_reached
 }
 
-# The channel that must be covered: the one that it was installed from, or the one that is asked for.
-wanted_channel := input.facts.install.channel if input.action == "execution.start"
+# The channel that must be covered: the one that it was installed from, the one that is asked for, or the one that a run
+# of what is not installed would have it installed from.
+wanted_channel := input.facts.install.channel if {
+	input.action == "execution.start"
+	input.facts.install != null
+} else := moves.way.channel
 
-wanted_channel := input.facts.channel if input.action != "execution.start"
+wanted_version := input.facts.install.version if {
+	input.action == "execution.start"
+	input.facts.install != null
+} else := moves.target_version
 
-wanted_version := input.facts.install.version if input.action == "execution.start"
-
-wanted_version := input.facts.release.version if input.action != "execution.start"
-
-# True as well where nothing is installed: then there is no channel to cover.
+# True as well where nothing is installed, nor could be: then there is no channel to cover.
 channel_covered if wanted_channel in channels_covered[input.facts.entitlement.channel]
 
 channel_covered if {
 	input.action == "execution.start"
 	input.facts.install == null
+	input.facts.installing == null
 }
 
 out_of_range if {
@@ -109,9 +114,11 @@ out_of_range if {
 
 window_shut if {
 	input.action == "execution.start"
-	input.facts.entitlement.run_windows != null
-	count([window | some window in input.facts.entitlement.run_windows; window_open(window)]) == 0
+	windows != null
+	count([window | some window in windows; window_open(window)]) == 0
 }
+
+windows := input.facts.entitlement.run_windows
 
 window_open(window) if {
 	input.facts.clock.weekday in window.days
@@ -187,9 +194,31 @@ widened_range := sprintf("%s || %s", [input.facts.entitlement.version_range, wan
 
 default fixed_windows := null
 
-fixed_windows := array.concat(array.slice(input.facts.entitlement.run_windows, 0, 19), [this_hour]) if {
+fixed_windows := array.concat(windows, [this_hour]) if {
 	window_shut
-} else := input.facts.entitlement.run_windows
+	count(windows) < windows_max
+} else := array.concat(
+	array.concat(array.slice(windows, 0, widened_at), [widened(windows[widened_at])]),
+	array.slice(windows, widened_at + 1, count(windows)),
+) if {
+	window_shut
+} else := windows
+
+# shared/contract/http-entitlements.ts has the same bound.
+windows_max := 20
+
+# Where there are as many windows as there may be, the one that grows by the fewest minutes is widened; none is lost.
+widened_at := min([[grows_by(window), at] | some at, window in windows])[1]
+
+grows_by(window) := minutes_of(widened(window)) - minutes_of(window)
+
+minutes_of(window) := (minute_of(window.to) - minute_of(window.from)) * count(window.days)
+
+widened(window) := {
+	"days": [day | some day in facts.weekdays; day in array.concat(window.days, this_hour.days)],
+	"from": min([window.from, this_hour.from]),
+	"to": max([window.to, this_hour.to]),
+}
 
 this_hour := {
 	"days": [input.facts.clock.weekday],
@@ -211,6 +240,17 @@ added_words["run_windows"] := sprintf(", with a run window on %s from %s to %s U
 	this_hour.to,
 ]) if {
 	window_shut
+	count(windows) < windows_max
 }
+
+added_words["run_windows"] := sprintf(", with the run window on %s widened to %s", [
+	window_text(windows[widened_at]),
+	window_text(widened(windows[widened_at])),
+]) if {
+	window_shut
+	count(windows) >= windows_max
+}
+
+window_text(window) := sprintf("%s from %s to %s UTC", [concat(", ", window.days), window.from, window.to])
 
 added_words["runs_per_day_max"] := sprintf(", with %d runs a day", [fixed_cap]) if cap_reached

@@ -11,12 +11,13 @@ fit if {
 	input.action == "execution.start"
 	object.keys(input.facts) == {
 		"package", "flags", "entitlement", "install_name", "install", "in_range",
-		"clock", "runs_today", "privacy",
+		"clock", "runs_today", "privacy", "installing",
 	}
 	common_fits
 	is_boolean(input.facts.in_range)
 	is_string(input.facts.install_name)
 	run_install_fits
+	installing_fits
 	object.keys(input.facts.clock) == {"weekday", "minute"}
 	input.facts.clock.weekday in weekdays
 	minute_fits(input.facts.clock.minute)
@@ -54,9 +55,29 @@ fit if {
 	object.keys(input.facts) == {"package", "version", "installs", "barred"}
 	is_string(input.facts.package)
 	text_or_null(input.facts.version)
+	rollback_installs_fit
+	is_boolean(input.facts.barred)
+}
+
+# How many can go back is asked for explanations alone.
+rollback_installs_fit if {
 	object.keys(input.facts.installs) == {"count"}
 	count_fits(input.facts.installs.count)
-	is_boolean(input.facts.barred)
+}
+
+rollback_installs_fit if {
+	object.keys(input.facts.installs) == {"count", "can_go_back", "barred_way"}
+	count_fits(input.facts.installs.count)
+	count_fits(input.facts.installs.can_go_back)
+	text_or_null(input.facts.installs.barred_way)
+}
+
+fit if {
+	input.action == "bar.write"
+	object.keys(input.facts) == {"package", "version", "lifts"}
+	is_string(input.facts.package)
+	is_string(input.facts.version)
+	is_boolean(input.facts.lifts)
 }
 
 fit if {
@@ -92,7 +113,14 @@ move_fits if {
 	input.facts.channel in channels
 	is_boolean(input.facts.in_range)
 	is_boolean(input.facts.frozen)
-	release_fits
+	input.facts.release == null
+}
+
+move_fits if {
+	input.facts.channel in channels
+	is_boolean(input.facts.in_range)
+	is_boolean(input.facts.frozen)
+	release_fits(input.facts.release)
 }
 
 entitlement_fits if input.facts.entitlement == null
@@ -134,14 +162,21 @@ install_fits if {
 	is_boolean(input.facts.install.pinned)
 }
 
-release_fits if input.facts.release == null
+installing_fits if input.facts.installing == null
 
-release_fits if {
-	object.keys(input.facts.release) == {"version", "state", "barred", "alternative"}
-	is_string(input.facts.release.version)
-	input.facts.release.state in {"published", "yanked"}
-	is_boolean(input.facts.release.barred)
-	text_or_null(input.facts.release.alternative)
+installing_fits if {
+	object.keys(input.facts.installing) == {"channel", "release", "frozen"}
+	input.facts.installing.channel in channels
+	is_boolean(input.facts.installing.frozen)
+	release_fits(input.facts.installing.release)
+}
+
+release_fits(release) if {
+	object.keys(release) == {"version", "state", "barred", "alternative"}
+	is_string(release.version)
+	release.state in {"published", "yanked"}
+	is_boolean(release.barred)
+	text_or_null(release.alternative)
 }
 
 privacy_fits if input.facts.privacy == null

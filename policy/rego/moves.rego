@@ -1,5 +1,5 @@
 # What stands in the way of an install, an upgrade, a rollback or a run beside the entitlement: flags, yanks, bars,
-# freezes, pins, and the health gate.
+# freezes, pins, and the health gate. A run of what is not installed meets what installing it would meet.
 package mc.moves
 
 import data.mc.facts
@@ -9,6 +9,27 @@ moving if {
 	facts.given
 }
 
+# What would be installed: what the action asks for, or what a run lacks. `installing` stays among the facts once the
+# install is there, so that an explanation does not take the install alone for enough.
+way := input.facts if moving
+
+way := input.facts.installing if {
+	input.action == "execution.start"
+	facts.given
+	input.facts.installing != null
+}
+
+# The facts of the way, once something of it has changed.
+changed_way(change) := change if moving
+
+changed_way(change) := {"installing": change} if input.action == "execution.start"
+
+# The version that would be installed: where the channel points, or where it is to be pointed.
+target_version := way.release.alternative if {
+	way.release.state == "yanked"
+	way.release.alternative != null
+} else := way.release.version
+
 deny["channels_off"] := {
 	"reason": "The flag market_channels is off: nothing is installed from canary or upgraded to it.",
 	"fix": {
@@ -17,43 +38,59 @@ deny["channels_off"] := {
 		"path": "/api/flags",
 		"body": {"flag": "market_channels", "enabled": true},
 	},
-	"effect": {"facts": {"flags": object.union(input.facts.flags, {"market_channels": true})}, "role": null},
+	"effect": {"facts": {"flags": {"market_channels": true}}, "role": null},
 } if {
-	moving
-	input.facts.channel == "canary"
+	way.channel == "canary"
 	not input.facts.flags.market_channels
 }
 
 deny["release_yanked"] := {
 	"reason": sprintf("The channel %s of %s points to %s, which its publisher has yanked.", [
-		input.facts.channel,
+		way.channel,
 		input.facts.package,
-		input.facts.release.version,
+		way.release.version,
 	]),
 	"fix": yank_fix,
-	"effect": {"facts": {"release": object.union(input.facts.release, {"state": "published"})}, "role": null},
+	"effect": {
+		"facts": object.union(
+			changed_way({"release": {"version": target_version, "state": "published", "barred": false}}),
+			ranged,
+		),
+		"role": null,
+	},
 } if {
-	moving
-	input.facts.release.state == "yanked"
+	way.release.state == "yanked"
 }
 
+# What is published anew is in the range, as the words say; an alternative is in it or not.
+ranged := {} if way.release.alternative != null
+
+ranged := {"in_range": true} if way.release.alternative == null
+
+# The alternative is none that the tenant has barred.
 yank_fix := {
-	"words": sprintf("Have the publisher point %s to %s.", [input.facts.channel, input.facts.release.alternative]),
+	"words": sprintf("Have the publisher point %s to %s.", [way.channel, way.release.alternative]),
 	"method": "POST",
 	"path": "/api/market/channels",
 	"body": {
 		"package": input.facts.package,
-		"channel": input.facts.channel,
-		"version": input.facts.release.alternative,
+		"channel": way.channel,
+		"version": way.release.alternative,
 		"down": true,
 	},
 } if {
-	input.facts.release.alternative != null
+	way.release.alternative != null
 } else := {
-	"words": "Have the publisher publish another release.",
-	"method": "POST",
-	"path": "/api/market/releases",
+	"words": sprintf("Have the publisher publish another release to %s%s.", [way.channel, in_words]),
+	"method": null,
+	"path": null,
 	"body": null,
+}
+
+default in_words := ""
+
+in_words := sprintf(", of a version in %s", [input.facts.entitlement.version_range]) if {
+	input.facts.entitlement.version_range != null
 }
 
 deny["release_barred"] := {
@@ -61,26 +98,25 @@ deny["release_barred"] := {
 		input.facts.package,
 		barred_version,
 	]),
-	"fix": {
-		"words": sprintf("Lift the bar of %s %s, if it is known to be good.", [input.facts.package, barred_version]),
-		"method": "PUT",
-		"path": "/api/market/bars",
-		"body": {
-			"package": input.facts.package,
-			"version": barred_version,
-			"barred": false,
-			"reason": "known to be good",
-		},
-	},
+	"fix": lift_of(barred_version),
 	"effect": {"facts": lifted, "role": null},
 } if {
 	barred_version
 }
 
-barred_version := input.facts.release.version if {
-	moving
-	input.facts.release.barred
+lift_of(version) := {
+	"words": sprintf("Have a person lift the bar of %s %s, if it is known to be good.", [input.facts.package, version]),
+	"method": "PUT",
+	"path": "/api/market/bars",
+	"body": {
+		"package": input.facts.package,
+		"version": version,
+		"barred": false,
+		"reason": "known to be good",
+	},
 }
+
+barred_version := way.release.version if way.release.barred
 
 barred_version := input.facts.version if {
 	input.action == "rollback.start"
@@ -88,7 +124,7 @@ barred_version := input.facts.version if {
 	input.facts.barred
 }
 
-lifted := {"release": object.union(input.facts.release, {"barred": false})} if moving
+lifted := changed_way({"release": {"barred": false}}) if way
 
 lifted := {"barred": false} if input.action == "rollback.start"
 
@@ -100,40 +136,116 @@ deny["package_frozen"] := {
 		"path": "/api/market/freezes",
 		"body": {"package": input.facts.package, "frozen": false},
 	},
-	"effect": {"facts": {"frozen": false}, "role": null},
+	"effect": {"facts": changed_way({"frozen": false}), "role": null},
 } if {
-	moving
-	input.facts.frozen
+	way.frozen
 }
 
 deny["not_installed"] := {
 	"reason": sprintf("The package %s is not installed as %s.", [input.facts.package, input.facts.install_name]),
-	"fix": {
-		"words": sprintf("Install %s as %s first.", [input.facts.package, input.facts.install_name]),
-		"method": "POST",
-		"path": "/api/market/installs",
-		"body": {"package": input.facts.package, "name": input.facts.install_name},
-	},
-	"effect": {"facts": {"install": {"channel": "stable", "version": "0.0.0"}}, "role": null},
+	"fix": install_fix,
+	"effect": {"facts": {"install": would_be_installed}, "role": null},
 } if {
 	input.action == "execution.start"
 	facts.given
 	input.facts.install == null
 }
 
+install_fix := {
+	"words": sprintf("Install %s from %s as %s.", [input.facts.package, way.channel, input.facts.install_name]),
+	"method": "POST",
+	"path": "/api/market/installs",
+	"body": object.union({"package": input.facts.package, "name": input.facts.install_name}, from_channel),
+} if {
+	way
+} else := {
+	"words": sprintf(
+		"No channel of %s points to a release: its publisher has to publish one before it can be installed as %s.",
+		[input.facts.package, input.facts.install_name],
+	),
+	"method": null,
+	"path": null,
+	"body": null,
+}
+
+# Installs are from stable where the call names no channel.
+from_channel := {"channel": "canary"} if way.channel == "canary"
+
+from_channel := {} if way.channel == "stable"
+
+would_be_installed := {"channel": way.channel, "version": target_version} if {
+	way
+} else := {"channel": "stable", "version": "0.0.0"}
+
+# What stands in the way of this upgrade stands in the way of that install, and is told before it.
 deny["not_installed"] := {
-	"reason": sprintf("The package %s is not installed.", [input.facts.package]),
+	"reason": not_installed,
 	"fix": {
-		"words": sprintf("Install %s first.", [input.facts.package]),
+		"words": sprintf("Install %s from %s first.", [input.facts.package, way.channel]),
 		"method": "POST",
 		"path": "/api/market/installs",
-		"body": {"package": input.facts.package},
+		"body": object.union({"package": input.facts.package}, from_channel),
 	},
-	"effect": {"facts": {"installs": object.union(input.facts.installs, {"count": 1})}, "role": null},
+	"effect": {"facts": {"installs": {"count": 1}}, "role": null},
 } if {
-	input.action in {"upgrade.start", "rollback.start"}
+	input.action == "upgrade.start"
 	facts.given
 	input.facts.installs.count == 0
+}
+
+deny["not_installed"] := {
+	"reason": not_installed,
+	"fix": {
+		"words": sprintf(
+			"There is nothing to take back: installing %s does not help, since a new install has nothing to go back to.",
+			[input.facts.package],
+		),
+		"method": null,
+		"path": null,
+		"body": null,
+	},
+	"effect": {"facts": {"installs": {"count": 1, "can_go_back": 1, "barred_way": null}}, "role": null},
+} if {
+	input.action == "rollback.start"
+	facts.given
+	input.facts.installs.count == 0
+}
+
+not_installed := sprintf("The package %s is not installed.", [input.facts.package])
+
+# For explanations alone: the action plans its moves, and answers the problem of the same name where there are none.
+deny["nothing_to_roll_back"] := {
+	"reason": nothing_reason,
+	"fix": nothing_fix,
+	"effect": {"facts": {"installs": {"can_go_back": 1}}, "role": null},
+} if {
+	input.action == "rollback.start"
+	facts.given
+	input.facts.installs.count > 0
+	input.facts.installs.can_go_back == 0
+}
+
+nothing_reason := sprintf("No install of %s has an older release to go back to.", [input.facts.package]) if {
+	input.facts.version == null
+} else := sprintf("No install of %s can go back to %s.", [input.facts.package, input.facts.version])
+
+nothing_fix := lift_of(input.facts.installs.barred_way) if {
+	input.facts.installs.barred_way != null
+} else := {
+	"words": "Nothing can be taken back before something has moved: an upgrade, to another release, makes this one what a rollback goes back to.",
+	"method": null,
+	"path": null,
+	"body": null,
+} if {
+	input.facts.version == null
+} else := {
+	"words": sprintf(
+		"Name another version: one that an install had before, is not on now, and that still verifies. %s is none.",
+		[input.facts.version],
+	),
+	"method": null,
+	"path": null,
+	"body": null,
 }
 
 deny["install_pinned"] := {
@@ -144,7 +256,7 @@ deny["install_pinned"] := {
 		"path": "/api/market/pins",
 		"body": {"package": input.facts.package, "install": input.facts.install.name, "pinned": false},
 	},
-	"effect": {"facts": {"install": object.union(input.facts.install, {"pinned": false})}, "role": null},
+	"effect": {"facts": {"install": {"pinned": false}}, "role": null},
 } if {
 	input.action == "install.write"
 	facts.given
@@ -159,7 +271,7 @@ deny["install_pinned"] := {
 		"path": "/api/market/pins",
 		"body": {"package": input.facts.package, "pinned": false},
 	},
-	"effect": {"facts": {"installs": object.union(input.facts.installs, {"pinned": 0})}, "role": null},
+	"effect": {"facts": {"installs": {"pinned": 0}}, "role": null},
 } if {
 	input.action == "upgrade.start"
 	facts.given

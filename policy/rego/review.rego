@@ -1,4 +1,5 @@
-# Publishing and reviewing: whose package it is, and that nobody approves their own.
+# Publishing, reviewing, and what a person alone may do: whose package it is, that nobody approves their own, and that no
+# automation lifts a bar. `own` counts a key as the one who made it: shared/tenancy/store.ts, `sameOrigin`.
 package mc.review
 
 import data.mc.facts
@@ -20,11 +21,11 @@ deny["package_of_another_publisher"] := {
 }
 
 deny["own_release"] := {
-	"reason": sprintf("You uploaded %s %s yourself; a release is reviewed by someone else.", [
+	"reason": sprintf("You uploaded %s %s, yourself or with a key of yours; a release is reviewed by someone else.", [
 		input.facts.package,
 		input.facts.version,
 	]),
-	"fix": roles.key_with("reviewer"),
+	"fix": roles.another_person("reviewer"),
 	"effect": {"facts": {"own": false}, "role": "reviewer"},
 } if {
 	input.action == "release.review"
@@ -33,11 +34,30 @@ deny["own_release"] := {
 }
 
 deny["own_change"] := {
-	"reason": sprintf("You proposed %s yourself; a change is approved by someone else.", [input.facts.change_id]),
-	"fix": roles.key_with("admin"),
+	"reason": sprintf("You proposed %s, yourself or with a key of yours; a change is approved by someone else.", [input.facts.change_id]),
+	"fix": roles.another_person("admin"),
 	"effect": {"facts": {"own": false}, "role": "admin"},
 } if {
 	input.action == "entitlement.approve"
 	facts.given
 	input.facts.own
+}
+
+deny["bar_lift_by_person"] := {
+	"reason": sprintf("The bar of %s %s is lifted by a person; you are a service.", [
+		input.facts.package,
+		input.facts.version,
+	]),
+	"fix": {
+		"words": "Log in as a person (locally, `maestro login --local`), and lift it with that token: a key that was made for a service is nobody's word.",
+		"method": null,
+		"path": null,
+		"body": null,
+	},
+	"effect": {"facts": {}, "role": null, "kind": "person"},
+} if {
+	input.action == "bar.write"
+	facts.given
+	input.facts.lifts
+	input.caller.kind != "person"
 }

@@ -56,10 +56,17 @@ sentence := sprintf("%s do", [concat(", ", allowed)]) if count(allowed) > 1
 # The role that may do the least among those that may do this.
 lowest := allowed[count(allowed) - 1]
 
-# A new key is a new principal: also what helps where someone else has to do it.
 key_with(role) := {
 	"words": sprintf("Ask an admin of the tenant for a key with the role %s.", [role]),
 	"method": "POST",
 	"path": "/api/keys",
 	"body": {"role": role},
+}
+
+# Words without a call: whatever the caller can call makes one more key of the same person.
+another_person(role) := {
+	"words": sprintf("Ask another person with the role %s, whose access does not come from you.", [role]),
+	"method": null,
+	"path": null,
+	"body": null,
 }

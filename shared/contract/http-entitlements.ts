@@ -136,8 +136,13 @@ export const explainRequest = z
     action: z.string().max(64).openapi({ example: "execution.start" }),
     package: packageName.optional(),
     channel: channel.optional().describe("for install.write and upgrade.start; stable unless told"),
-    install: z.string().max(64).optional().describe("the install's name, `default` unless told"),
-    version: version.optional().describe("for rollback.start and release.review"),
+    install: z
+      .string()
+      .max(64)
+      .optional()
+      .describe("the install's name, `default` unless told; for rollback.start all unless told"),
+    version: version.optional().describe("for rollback.start, release.review and bar.write"),
+    barred: z.boolean().default(true).describe("for bar.write: false asks about lifting the bar"),
     cohort_percent: z.int().min(1).max(100).default(100).describe("for upgrade.start"),
     change_id: changeId.optional().describe("for entitlement.approve"),
   })
@@ -147,8 +152,11 @@ export const explainedFix = z
   .strictObject({
     rule: z.string().describe("the deny that it answers"),
     words: z.string(),
-    method: z.enum(["GET", "POST", "PUT", "DELETE"]),
-    path: z.string(),
+    method: z
+      .enum(["GET", "POST", "PUT", "DELETE"])
+      .nullable()
+      .describe("null, with `path` and `body`: no call of the caller's helps, the words say what does"),
+    path: z.string().nullable(),
     body: z.unknown(),
   })
   .openapi("ExplainedFix");
@@ -167,7 +175,9 @@ export const explanation = z
       .describe("what was decided on; null where the caller may not see all of it, or the role alone decides"),
     fixes: z
       .array(explainedFix)
-      .describe("the smallest set of changes that would allow it, in order; each is a call of this API"),
+      .describe(
+        "the smallest set of changes that would allow it, in order; each is a call of this API, or words where no call helps",
+      ),
     complete: z
       .boolean()
       .describe("false: the caller may not see every fact, so more may be in the way once this is fixed"),

@@ -23,7 +23,7 @@ import type { EntitlementsPort } from "../market/entitlements.ts";
 import { errorName } from "../outbox/drain.ts";
 import { newEvent } from "../outbox/outbox.ts";
 import type { Balance, LedgerPort } from "../privacy/ledger.ts";
-import type { ActionFacts, PrivacyFact } from "../policy/actions.ts";
+import type { ActionFacts, InstallingFact, PrivacyFact } from "../policy/actions.ts";
 import type { Decision } from "../policy/decide.ts";
 import type { Caller } from "../tenancy/caller.ts";
 import { claimDigest, type IdempotencyClaim } from "../tenancy/idempotency.ts";
@@ -46,6 +46,10 @@ export interface RunParts {
   readInstall(packageName: string, name: string): Promise<InstallToRun | null>;
   /** Runs of the package that started in the UTC day of `now`. */
   runsToday(packageName: string): Promise<number>;
+  /** Where nothing is installed: the ways to install it, of an entitlement's range. Not asked otherwise. */
+  installing(packageName: string, range: string | null): Promise<readonly InstallingWay[]>;
+  /** How many changes would make it an allow. */
+  changesNeeded(facts: RunFacts): number;
   insert(row: InsertExecution): Promise<boolean>;
   read(executionId: string): Promise<Execution | null>;
   end(row: EndExecution): Promise<boolean>;
@@ -69,6 +73,14 @@ export interface InstallToRun {
   readonly rollout_id: string | null;
 }
 
+/** An install that there could be. */
+export interface InstallingWay {
+  readonly fact: InstallingFact;
+  readonly in_range: boolean;
+  /** What a run of it would spend. */
+  readonly units: number;
+}
+
 /** Entitlements may change between the check and the insert: so many times is decided anew. */
 const attemptsMax = 3;
 
@@ -80,12 +92,22 @@ export async function startRun(parts: RunParts, call: RunCall, wanted: StartExec
   throw unavailable();
 }
 
+export type FactsParts = Pick<RunParts, "entitlements" | "readInstall" | "runsToday" | "installing" | "changesNeeded">;
+
+export interface FoundFacts {
+  readonly facts: RunFacts;
+  readonly installed: InstallToRun | null;
+  /** Where nothing is installed: how it is best installed. */
+  readonly way: InstallingWay | null;
+  readonly entitlement_version: number;
+}
+
 /** Everything that a run is decided on but the budget, with the install that would run; null: not known now. */
 export async function runFacts(
-  parts: Pick<RunParts, "entitlements" | "readInstall" | "runsToday">,
+  parts: FactsParts,
   now: number,
   wanted: Pick<StartExecution, "package" | "install">,
-): Promise<{ facts: RunFacts; installed: InstallToRun | null; entitlement_version: number } | null> {
+): Promise<FoundFacts | null> {
   const [checked, installed] = await Promise.all([
     parts.entitlements.check(wanted.package),
     parts.readInstall(wanted.package, wanted.install),
@@ -104,8 +126,24 @@ export async function runFacts(
     // Counted where it matters: most entitlements have no cap, and their runs need no second look.
     runs_today: (entitlement?.runs_per_day_max ?? null) === null ? 0 : await parts.runsToday(wanted.package),
     privacy: null,
+    installing: null,
   };
-  return { facts, installed, entitlement_version: version };
+  const way = installed === null ? await nearestWay(parts, facts) : null;
+  return { facts: withWay(facts, way), installed, way, entitlement_version: version };
+}
+
+const withWay = (facts: RunFacts, way: InstallingWay | null): RunFacts =>
+  way === null ? facts : { ...facts, installing: way.fact, in_range: way.in_range };
+
+/** The way that needs the fewest changes until the run is allowed; stable where both need as many. */
+async function nearestWay(
+  parts: Pick<RunParts, "installing" | "changesNeeded">,
+  facts: RunFacts,
+): Promise<InstallingWay | null> {
+  const ways = await parts.installing(facts.package, facts.entitlement?.version_range ?? null);
+  if (ways.length < 2) return ways[0] ?? null;
+  const needed = ways.map((way) => parts.changesNeeded(withWay(facts, way)));
+  return ways[needed.indexOf(Math.min(...needed))]!;
 }
 
 /** Null: what was decided on had changed, or the lease had run out, by the time of the insert; there is no row. */

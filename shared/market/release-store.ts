@@ -236,12 +236,26 @@ export async function mayFetchArtifact(database: Database, tenantId: string, sha
   return rows?.[0]?.["may"] === true;
 }
 
-/** The newest version of a package that is published and not yanked, or null. */
-export async function readNewestPublished(database: Database, tenantId: string, name: string): Promise<string | null> {
+export interface PublishedVersion {
+  readonly version: string;
+  readonly artifact_sha256: string;
+  readonly units: number;
+}
+
+/** Versions of a package that are looked through for one that a tenant may use. */
+export const publishedListed = 1_000;
+
+/** Versions of a package that are published and not yanked, the newest first. */
+export async function listPublished(database: Database, tenantId: string, name: string): Promise<PublishedVersion[]> {
   const [rows] = await asTenant(database, tenantId, [
-    sql`select version from releases where package = ${name} and state = 'published' order by version_order desc limit 1`,
+    sql`select version, artifact_sha256, units from releases where package = ${name} and state = 'published'
+        order by version_order desc limit ${publishedListed}`,
   ]);
-  return rows?.[0] === undefined ? null : String(rows[0]["version"]);
+  return (rows ?? []).map((row) => ({
+    version: String(row["version"]),
+    artifact_sha256: String(row["artifact_sha256"]),
+    units: Number(row["units"]),
+  }));
 }
 
 /** Releases by id, those of them that the tenant may see. */

@@ -61,22 +61,34 @@ export interface PrivacyFact {
   readonly leak_units_per_hour: number;
 }
 
+/** The release that a channel points to. */
+export interface ReleaseFact {
+  readonly version: string;
+  readonly state: "published" | "yanked";
+  /** The tenant has barred it. */
+  readonly barred: boolean;
+  /**
+   * Where it is yanked: the newest published version that the tenant has not barred, one in the entitlement's range before
+   * one outside of it. Null where there is none, and where it is not yanked.
+   */
+  readonly alternative: string | null;
+}
+
+/** What a run lacks: the way that an install from this channel would be, as far as the policy asks about it. */
+export interface InstallingFact {
+  readonly channel: Channel;
+  readonly release: ReleaseFact;
+  readonly frozen: boolean;
+}
+
 /** What install.write and upgrade.start are decided on. */
 interface MoveFacts {
   readonly package: string;
   readonly channel: Channel;
   readonly flags: FlagFacts;
   readonly entitlement: EntitlementFact | null;
-  /** The release that the channel points to. */
-  readonly release: {
-    readonly version: string;
-    readonly state: "published" | "yanked";
-    /** The tenant has barred it. */
-    readonly barred: boolean;
-    /** The newest published version of the package that is not yanked, where there is one. */
-    readonly alternative: string | null;
-  } | null;
-  /** `release.version` is in the entitlement's range; true where either is missing. */
+  readonly release: ReleaseFact | null;
+  /** The release (or its alternative, where it is yanked) is in the entitlement's range; true where either is missing. */
   readonly in_range: boolean;
   readonly frozen: boolean;
 }
@@ -90,7 +102,9 @@ export interface ActionFacts {
     /** The install asked for, there or not. */
     readonly install_name: string;
     readonly install: { readonly channel: Channel; readonly version: string } | null;
-    /** `install.version` is in the entitlement's range; true where either is missing. */
+    /** What installing it would meet; null where it is installed, and where no channel points to a release. */
+    readonly installing: InstallingFact | null;
+    /** The version installed, or that which would be, is in the entitlement's range; true where either is missing. */
     readonly in_range: boolean;
     /** UTC, of the call. */
     readonly clock: { readonly weekday: Weekday; readonly minute: number };
@@ -112,7 +126,15 @@ export interface ActionFacts {
     readonly package: string;
     /** The version asked for, or null: the last good one of each. */
     readonly version: string | null;
-    readonly installs: { readonly count: number };
+    readonly installs:
+      | { readonly count: number }
+      | {
+          readonly count: number;
+          /** Installs that would move, were the version asked for not barred. For explanations: the action plans. */
+          readonly can_go_back: number;
+          /** Where none would, and no version was asked for: the version that one would go to, were it not barred. */
+          readonly barred_way: string | null;
+        };
     /** The version asked for is barred. */
     readonly barred: boolean;
   };
@@ -120,9 +142,11 @@ export interface ActionFacts {
     readonly package: string;
     readonly package_owner: "none" | "self" | "other";
   };
-  /** `own`: the caller uploaded it. */
+  /** `lifts`: the bar is to be lifted, not placed. */
+  readonly "bar.write": { readonly package: string; readonly version: string; readonly lifts: boolean };
+  /** `own`: the caller uploaded it, themselves or by a key that comes from the same person. */
   readonly "release.review": { readonly package: string; readonly version: string; readonly own: boolean };
-  /** `own`: the caller proposed it. */
+  /** `own`: the caller proposed it, themselves or by a key that comes from the same person. */
   readonly "entitlement.approve": { readonly change_id: string; readonly own: boolean };
 }
 export type FactsOf<A extends Action> = A extends keyof ActionFacts ? ActionFacts[A] : never;

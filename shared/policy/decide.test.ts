@@ -19,11 +19,11 @@ import { decide, rules, type Decision, type Policy } from "./decide.ts";
 
 const policy = await loadCommittedPolicy();
 
-const caller = (role: Role): Caller => ({
+const caller = (role: Role, kind: Caller["kind"] = "person"): Caller => ({
   tenant_id: "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001",
   tenant: "acme",
   principal_id: "pri_00000000000000000000000000",
-  kind: "person",
+  kind,
   role,
   credential: "key",
 });
@@ -65,6 +65,7 @@ const run: ActionFacts["execution.start"] = {
   clock: { weekday: "tue", minute: 600 },
   runs_today: 0,
   privacy: null,
+  installing: null,
 };
 const move = {
   package: "tools/sbom-inventory",
@@ -88,6 +89,8 @@ const rollback: ActionFacts["rollback.start"] = {
   installs: { count: 2 },
   barred: false,
 };
+const byService = (lifts: boolean): Decision =>
+  decide(policy, decisionInput("bar.write", caller("operator", "service"), { package: "a", version: "1.0.0", lifts }));
 const spent = (remaining: number, units: number): ActionFacts["execution.start"]["privacy"] => ({
   units,
   remaining_units: remaining,
@@ -323,6 +326,19 @@ describe("with facts", () => {
       ask("operator", "rollback.start", { ...rollback, version: "1.0.0", barred: true }),
       "release_barred",
     ],
+    [
+      "a rollback of installs that can go nowhere",
+      ask("operator", "rollback.start", { ...rollback, installs: { count: 2, can_go_back: 0, barred_way: null } }),
+      "nothing_to_roll_back",
+    ],
+    [
+      "a rollback of installs of which one can go back",
+      ask("operator", "rollback.start", { ...rollback, installs: { count: 2, can_go_back: 1, barred_way: null } }),
+      "ok",
+    ],
+    ["a bar that a person lifts", ask("operator", "bar.write", { package: "a", version: "1.0.0", lifts: true }), "ok"],
+    ["a bar that a service lifts", byService(true), "bar_lift_by_person"],
+    ["a bar that a service places", byService(false), "ok"],
     ["a review", ask("reviewer", "release.review", { package: "a", version: "1.0.0", own: false }), "ok"],
     [
       "a review of one's own release",
@@ -420,6 +436,10 @@ describe("what is no decision is a deny", () => {
     ["a truthy word", [{ result: { ...allow, allow: "true" } }]],
     ["an unknown role", [{ result: { ...allow, roles_allowed: ["root"] } }]],
     ["a fix of another shape", [{ result: { ...deny, fix: { words: "do it" } } }]],
+    [
+      "a fix with a path and no method",
+      [{ result: { ...deny, fix: { words: "do it", method: null, path: "/api/keys", body: null } } }],
+    ],
     [
       "a fix on another host",
       [{ result: { ...deny, fix: { words: "do it", method: "GET", path: "https://x", body: null } } }],

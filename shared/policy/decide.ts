@@ -17,6 +17,7 @@ export const rules = [
   "role_too_low",
   "own_release",
   "own_change",
+  "bar_lift_by_person",
   "package_of_another_publisher",
   "channels_off",
   "entitlements_off",
@@ -28,6 +29,7 @@ export const rules = [
   "release_barred",
   "package_frozen",
   "not_installed",
+  "nothing_to_roll_back",
   "install_pinned",
   "gate_holds",
   "outside_run_window",
@@ -37,17 +39,20 @@ export const rules = [
 ] as const;
 export type Rule = (typeof rules)[number];
 
-const fix = z.strictObject({
-  words: z.string().min(1).max(500),
-  method: z.enum(["GET", "POST", "PUT", "DELETE"]),
-  path: z.string().startsWith("/").max(300),
-  body: z.unknown(),
-});
+const fix = z
+  .strictObject({
+    words: z.string().min(1).max(500),
+    method: z.enum(["GET", "POST", "PUT", "DELETE"]).nullable(),
+    path: z.string().startsWith("/").max(300).nullable(),
+    body: z.unknown(),
+  })
+  .refine(({ method, path }) => (method === null) === (path === null), "a call has a method and a path, or is none");
 
-/** What applying a fix does to the input of the same decision: the facts that become others, the role where it is one. */
+/** What applying a fix does to the input of the same decision: the facts that become others, the role, the kind of caller. */
 const effect = z.strictObject({
   facts: z.record(z.string(), z.unknown()),
   role: z.enum(roleNames).nullable(),
+  kind: z.literal("person").optional(),
 });
 
 const denyRule = z.enum(rules).exclude(["ok", "policy_error"]);
@@ -81,8 +86,9 @@ const resultSet = z.tuple([z.strictObject({ result: decisionShape })]);
 
 export interface Fix {
   readonly words: string;
-  readonly method: "GET" | "POST" | "PUT" | "DELETE";
-  readonly path: string;
+  /** Null, as `path` and `body` are then: no call of the caller's helps, and the words say what does. */
+  readonly method: "GET" | "POST" | "PUT" | "DELETE" | null;
+  readonly path: string | null;
   readonly body: unknown;
 }
 
@@ -95,6 +101,7 @@ export interface Obstacle {
   readonly effect: {
     readonly facts: Readonly<Record<string, unknown>>;
     readonly role: (typeof roleNames)[number] | null;
+    readonly kind?: "person" | undefined;
   };
 }
 

@@ -10,22 +10,26 @@ export interface FoundFix extends Fix {
 
 export interface Explained {
   readonly decision: Decision;
-  /** In the order of the rules that deny. Empty where it is allowed already, or where nothing that the policy knows helps. */
+  /**
+   * In the order of the rules that deny, which is one that they can be applied in. Empty where it is allowed already, or
+   * where nothing that the policy knows helps.
+   */
   readonly fixes: readonly FoundFix[];
 }
-
-/** Obstacles that a decision can have at one time, at most: so many fixes are tried together. */
-const fixesMax = 8;
 
 export function explain<A extends Action>(policy: Policy, input: DecisionInput<A>): Explained {
   const decision = decide(policy, input);
   if (decision.allow) return { decision, fixes: [] };
-  const choices = distinctFixes(decision.obstacles).slice(0, fixesMax);
-  for (let size = 1; size <= choices.length; size += 1) {
-    for (const subset of subsetsOf(choices, size)) {
-      if (decide(policy, applied(input, subset)).allow) {
-        return { decision, fixes: subset.map(({ rule, fix }) => ({ rule, ...fix })) };
-      }
+  const suffice = (choices: readonly Choice[]): boolean => decide(policy, applied(input, choices)).allow;
+  const all = distinctFixes(decision.obstacles);
+  if (!suffice(all)) return { decision, fixes: [] };
+  // What all others together cannot stand in for is in every set that suffices; mostly that is one already.
+  const needed = new Set(all.filter((one) => !suffice(all.filter((other) => other !== one))));
+  const optional = all.filter((one) => !needed.has(one));
+  for (let size = 0; size <= optional.length; size += 1) {
+    for (const subset of subsetsOf(optional, size)) {
+      const chosen = all.filter((one) => needed.has(one) || subset.includes(one));
+      if (suffice(chosen)) return { decision, fixes: chosen.map(({ rule, fix }) => ({ rule, ...fix })) };
     }
   }
   return { decision, fixes: [] };
@@ -39,7 +43,7 @@ function distinctFixes(obstacles: readonly Obstacle[]): Choice[] {
   for (const obstacle of obstacles) {
     const { fix } = obstacle;
     if (fix === null) continue;
-    const name = JSON.stringify([fix.method, fix.path, fix.body]);
+    const name = JSON.stringify(fix.method === null ? fix.words : [fix.method, fix.path, fix.body]);
     if (!seen.has(name)) seen.set(name, { ...obstacle, fix });
   }
   return [...seen.values()];
@@ -58,8 +62,21 @@ function* subsetsOf(choices: readonly Choice[], size: number, from = 0): Generat
 /** The input as it would be once the fixes were applied: what the policy itself says of their effects. */
 function applied<A extends Action>(input: DecisionInput<A>, choices: readonly Choice[]): DecisionInput<A> {
   const role = choices.map(({ effect }) => effect.role).findLast((one) => one !== null) ?? input.caller.role;
-  const caller = { ...input.caller, role };
+  const kind = choices.some(({ effect }) => effect.kind === "person") ? "person" : input.caller.kind;
+  const caller = { ...input.caller, role, kind };
   if (input.facts === undefined) return { ...input, caller };
-  const facts = choices.reduce((all, { effect }) => ({ ...all, ...effect.facts }), input.facts);
-  return { ...input, caller, facts };
+  const facts = choices.reduce((all: unknown, { effect }) => merged(all, effect.facts), input.facts);
+  return { ...input, caller, facts: facts as NonNullable<typeof input.facts> };
+}
+
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  value !== null && typeof value === "object" && !Array.isArray(value);
+
+/** Members that an effect does not name stay as they are, at any depth: two effects on one fact do not undo each other. */
+function merged(before: unknown, change: unknown): unknown {
+  if (!isRecord(before) || !isRecord(change)) return change;
+  return {
+    ...before,
+    ...Object.fromEntries(Object.entries(change).map(([key, value]) => [key, merged(before[key], value)])),
+  };
 }

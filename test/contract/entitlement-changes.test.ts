@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { Market } from "../support/installs.ts";
 import { contractOf } from "../support/openapi.ts";
 import { jsonCall, must, registeredSigner } from "../support/publisher.ts";
+import { anotherPerson } from "../support/people.ts";
 import { useStack } from "../support/stack.ts";
 
 const stack = useStack();
@@ -20,8 +21,7 @@ beforeAll(async () => {
   const publisher = await stack.seedTenant("changes-publisher");
   const tenant = await stack.seedTenant("changes");
   market = new Market(api, publisher, await registeredSigner(api, publisher), tenant);
-  const made = must(201, await api.fetch("/api/keys", jsonCall(tenant.keys.admin, "POST", { role: "admin" })));
-  other = String(made.json.secret ?? made.json.key);
+  other = await anotherPerson(stack, tenant, "admin");
 });
 
 const full = (row: Record<string, unknown>) => ({
@@ -99,6 +99,31 @@ describe("a reviewed change", () => {
     expect([own.status, own.json.rule]).toEqual([403, "own_change"]);
     expect(must(200, await act(market.tenant.keys.admin, change.id, "reject")).json.state).toBe("rejected");
     expect((await act(other, change.id, "approve")).json.state_now).toBe("rejected");
+  });
+
+  test("is not approved with a key that its proposer made, nor the other way round, nor through a chain of keys", async () => {
+    const keyBy = async (key: string, role = "admin"): Promise<string> =>
+      String(must(201, await market.api.fetch("/api/keys", jsonCall(key, "POST", { role }))).json.key);
+    const { admin } = market.tenant.keys;
+    const child = await keyBy(admin);
+    const [sibling, grandchild] = [await keyBy(admin), await keyBy(child)];
+    const row = () => [{ package: newName(), channel: "stable", allowed: true }];
+    for (const [proposer, approver] of [
+      [admin, child],
+      [admin, grandchild],
+      [child, admin],
+      [child, sibling],
+      [grandchild, sibling],
+    ] as const) {
+      const change = await propose(row(), proposer);
+      const own = await act(approver, change.id, "approve");
+      expect([own.status, own.json.rule, own.json.fix.path]).toEqual([403, "own_change", null]);
+      const asked = { action: "entitlement.approve", change_id: change.id };
+      const explained = await market.api.fetch("/api/market/explain", jsonCall(approver, "POST", asked));
+      expect(explained.json).toMatchObject({ allow: false, rule: "own_change" });
+      // A key that another person made is that person.
+      must(200, await act(await keyBy(other), change.id, "approve"));
+    }
   });
 
   test("is not reverted over a later change", async () => {

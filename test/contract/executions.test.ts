@@ -3,7 +3,14 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
-import { freshKey, installPackage, jsonCall } from "../support/publisher.ts";
+import {
+  freshKey,
+  installPackage,
+  jsonCall,
+  manifestOf,
+  publishRelease,
+  registeredSigner,
+} from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
 
 const stack = useStack();
@@ -174,14 +181,17 @@ describe("what is denied", () => {
   test("a package that is not entitled, not installed, or not there: each with its rule and fix", async () => {
     const none = await start({ package: "executions/never-heard-of" });
     expect([none.status, none.json.rule]).toEqual([403, "entitlement_missing"]);
-    const row = { entitlements: [{ package: "executions/not-installed", channel: "stable", allowed: true }] };
-    await api.fetch("/api/market/entitlements", jsonCall(tenant.keys.admin, "PUT", row));
-    const bareInstall = await start({ package: "executions/not-installed" });
-    expect([bareInstall.status, bareInstall.json.rule, bareInstall.json.fix.path]).toEqual([
-      403,
-      "not_installed",
-      "/api/market/installs",
-    ]);
+    for (const [name, path] of [
+      ["executions/not-installed", "/api/market/installs"],
+      // What does not exist cannot be installed: in words.
+      ["executions/not-there", null],
+    ] as const) {
+      if (path !== null) await publishRelease(api, tenant, await registeredSigner(api, tenant), manifestOf(name));
+      const row = { entitlements: [{ package: name, channel: "stable", allowed: true }] };
+      await api.fetch("/api/market/entitlements", jsonCall(tenant.keys.admin, "PUT", row));
+      const bare = await start({ package: name });
+      expect([bare.status, bare.json.rule, bare.json.fix.path]).toEqual([403, "not_installed", path]);
+    }
   });
 
   test("a budget that is spent: exactly as many runs as fit, however they crowd", async () => {

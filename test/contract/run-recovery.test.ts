@@ -123,6 +123,8 @@ function world() {
       decide: () => allow,
       allowedEvent: () => Promise.reject(new Error("no allow of this test goes without an entitlement")),
       readInstall: effects.readInstall,
+      installing: () => Promise.reject(new Error("this run has its install")),
+      changesNeeded: () => 0,
       runsToday: effects.runsToday,
       insert: effects.insert,
       read: effects.read,

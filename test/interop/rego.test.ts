@@ -49,7 +49,7 @@ test.skipIf(opa === null)(
 );
 
 function* decidedInputs(): Generator<Record<string, unknown>> {
-  const caller = (role: string) => ({ tenant_id: "t", principal_id: "p", role, kind: "person" });
+  const caller = (role: string, kind = "person") => ({ tenant_id: "t", principal_id: "p", role, kind });
   for (const action of [...actions, "tenant.delete"]) {
     for (const role of [...roleNames, "root"]) yield { action, caller: caller(role) };
   }
@@ -69,6 +69,7 @@ function* decidedInputs(): Generator<Record<string, unknown>> {
     { ...row, version_range: ">=2.0.0" },
     { ...row, run_windows: [] },
     { ...row, run_windows: [{ days: ["tue"], from: "09:05", to: "10:00" }] },
+    { ...row, run_windows: Array.from({ length: 20 }, () => ({ days: ["mon"], from: "09:05", to: "10:00" })) },
     { ...row, run_windows: [{ days: ["someday"], from: "09:05", to: "10:00" }] },
     { ...row, runs_per_day_max: 3 },
     { channel: "stable", allowed: true },
@@ -108,9 +109,13 @@ function* decidedInputs(): Generator<Record<string, unknown>> {
               runs_today: 3,
               privacy,
             };
-            yield { action: "execution.start", caller: caller(role), facts: { ...run, install: null, in_range: true } };
+            const asked = { action: "execution.start", caller: caller(role) };
             const install = { channel, version: "1.0.0" };
-            yield { action: "execution.start", caller: caller(role), facts: { ...run, install, in_range: false } };
+            yield { ...asked, facts: { ...run, install, in_range: false, installing: null } };
+            for (const [at, release] of releases.entries()) {
+              const installing = release === null ? null : { channel, release, frozen: at === 2 };
+              yield { ...asked, facts: { ...run, install: null, in_range: at !== 2, installing } };
+            }
           }
         }
       }
@@ -121,6 +126,18 @@ function* decidedInputs(): Generator<Record<string, unknown>> {
     yield { action: "entitlement.approve", caller: caller("admin"), facts: { change_id: "chg_1", own } };
     const rollback = { package: "a", version: "1.0.0", installs: { count: 1 }, barred: own };
     yield { action: "rollback.start", caller: caller("operator"), facts: rollback };
+    for (const installs of [
+      { count: 1, can_go_back: 0, barred_way: null },
+      { count: 1, can_go_back: 0, barred_way: "0.9.0" },
+      { count: 1, can_go_back: 1, barred_way: null },
+      { count: 1, can_go_back: 1 },
+    ]) {
+      yield { action: "rollback.start", caller: caller("operator"), facts: { ...rollback, installs } };
+    }
+    for (const kind of ["person", "service"]) {
+      const facts = { package: "a", version: "1.0.0", lifts: own };
+      yield { action: "bar.write", caller: caller("operator", kind), facts };
+    }
   }
   for (const owner of ["none", "self", "other", "nobody", null]) {
     yield {

@@ -14,9 +14,12 @@ import { readReviewedVersion } from "../../../shared/market/review-store.ts";
 import type { Action, ActionFacts, FactsOf } from "../../../shared/policy/actions.ts";
 import type { Caller } from "../../../shared/tenancy/caller.ts";
 import type { Parts } from "../parts.ts";
+import { changesNeeded, installingWays } from "./installing-ways.ts";
+import { isOwn } from "./own-work.ts";
 import { installFacts, moveFacts, upgradeFacts } from "./move-facts.ts";
 import { noEntitlements, noRelease } from "./refusals.ts";
 import { rollbackFacts } from "./rollback-package.ts";
+import { rollbackReach } from "./rollback-reach.ts";
 
 type Asked = z.output<typeof explainRequest>;
 
@@ -44,11 +47,13 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
         entitlements: parts.entitlements(tenantId),
         readInstall: (name: string, install: string) => readInstall(database, tenantId, name, install),
         runsToday: (name: string) => runsToday(database, tenantId, name, now),
+        installing: (name: string, range: string | null) => installingWays(parts, tenantId, name, range),
+        changesNeeded: changesNeeded({ parts, caller }),
       };
       const found = await runFacts(rooms, now, wanted);
       if (found === null) throw noEntitlements();
-      if (found.installed === null) return found.facts;
-      const { units } = found.installed.install;
+      const units = found.installed?.install.units ?? found.way?.units ?? null;
+      if (units === null) return found.facts;
       const balance = await parts.ledger(tenantId).balance();
       return balance.remaining_units >= units ? found.facts : { ...found.facts, privacy: privacyFact(units, balance) };
     },
@@ -71,9 +76,22 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
   },
   "rollback.start": {
     reads: ["install.read"],
-    async facts({ parts, caller }, asked) {
-      const state = await readPackage(parts.database, caller.tenant_id, packageOf(asked));
-      return rollbackFacts(state, asked.version ?? null);
+    async facts(call, asked) {
+      const state = await readPackage(call.parts.database, call.caller.tenant_id, packageOf(asked));
+      const version = asked.version ?? null;
+      const facts = rollbackFacts(state, version);
+      if (state.installs.length === 0) return facts;
+      return {
+        ...facts,
+        installs: { ...facts.installs, ...(await rollbackReach(call, state, version, asked.install)) },
+      };
+    },
+  },
+  "bar.write": {
+    reads: [],
+    facts(_, asked) {
+      const version = needed(asked.version, "version");
+      return Promise.resolve({ package: packageOf(asked), version, lifts: !asked.barred });
     },
   },
   "release.publish": {
@@ -90,7 +108,7 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
       const version = needed(asked.version, "version");
       const known = await readReviewedVersion(parts.database, caller.tenant_id, name, version);
       if (known === null) throw noRelease();
-      return { package: name, version, own: known.uploaded_by === caller.principal_id };
+      return { package: name, version, own: await isOwn({ parts, caller }, known.uploaded_by) };
     },
   },
   "entitlement.approve": {
@@ -99,7 +117,7 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
       const id = needed(asked.change_id, "change_id");
       const change = await readChange(parts.database, caller.tenant_id, id);
       if (change === null) throw new Problem("not_found", "There is no such change.");
-      return { change_id: id, own: change.proposed_by === caller.principal_id };
+      return { change_id: id, own: await isOwn({ parts, caller }, change.proposed_by) };
     },
   },
 };

@@ -4,16 +4,16 @@ import type { Install } from "../../../shared/contract/http-installs.ts";
 import type { Release } from "../../../shared/contract/http-market.ts";
 import type { Channel } from "../../../shared/contract/names.ts";
 import { readPointers } from "../../../shared/market/channel-store.ts";
-import { isBarred, type PackageState } from "../../../shared/market/package-state.ts";
+import type { PackageState } from "../../../shared/market/package-state.ts";
 import { readPackage } from "../../../shared/market/package-state-store.ts";
 import * as store from "../../../shared/market/release-store.ts";
 import { versionOrder } from "../../../shared/market/version-order.ts";
-import { inRange } from "../../../shared/market/version-range.ts";
 import type { ActionFacts } from "../../../shared/policy/actions.ts";
 import type { ChannelPointer } from "../../../shared/contract/http-market.ts";
 import type { Caller } from "../../../shared/tenancy/caller.ts";
 import type { Parts } from "../parts.ts";
 import { noEntitlements } from "./refusals.ts";
+import { pointedRelease } from "./release-fact.ts";
 
 export interface MoveFacts {
   readonly facts: Omit<ActionFacts["install.write"], "install">;
@@ -31,33 +31,27 @@ export async function moveFacts(
 ): Promise<MoveFacts> {
   const { database } = parts;
   const tenantId = caller.tenant_id;
-  const [checked, pointers, state, alternative] = await Promise.all([
+  const [checked, pointers, state] = await Promise.all([
     parts.entitlements(tenantId).check(name),
     readPointers(database, tenantId, name),
     readPackage(database, tenantId, name),
-    store.readNewestPublished(database, tenantId, name),
   ]);
   if (checked.state === "unavailable") throw noEntitlements();
   const pointer = pointers.find((one) => one.channel === channel) ?? null;
   const known = pointer === null ? null : await store.readReleaseById(database, tenantId, pointer.release_id);
   const release = known?.release ?? null;
   const { entitlement, flags, version } = checked;
+  const published = () => store.listPublished(database, tenantId, name);
+  const range = entitlement?.version_range ?? null;
+  const pointed = release === null ? null : await pointedRelease(release, state, range, published);
   return {
     facts: {
       package: name,
       channel,
       flags,
       entitlement,
-      release:
-        release === null
-          ? null
-          : {
-              version: release.version,
-              state: release.state === "yanked" ? "yanked" : "published",
-              barred: isBarred(state, release.artifact_sha256),
-              alternative,
-            },
-      in_range: inRange(release?.version ?? null, entitlement?.version_range ?? null),
+      release: pointed?.fact ?? null,
+      in_range: pointed?.in_range ?? true,
       frozen: state.frozen,
     },
     state,

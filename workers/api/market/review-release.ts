@@ -21,6 +21,7 @@ import { eventContext } from "../event-context.ts";
 import { denied } from "../middleware/deny.ts";
 import { artifactKey } from "./artifacts.ts";
 import { invalidRelease, noRelease, wrongState } from "./refusals.ts";
+import { isOwn } from "./own-work.ts";
 import { signPointer } from "./sign-pointer.ts";
 
 type ReviewCall = Call<never, "release.review">;
@@ -69,7 +70,7 @@ async function reviewable(call: ReviewCall, id: string): Promise<KnownRelease> {
   const facts = {
     package: release.package,
     version: release.version,
-    own: known.uploaded_by === caller.principal_id,
+    own: await isOwn(call, known.uploaded_by),
   };
   const decision = call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: release.package });

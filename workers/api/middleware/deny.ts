@@ -57,6 +57,7 @@ const otherRules: ReadonlySet<Rule> = new Set([
   "own_change",
   "package_of_another_publisher",
   "privacy_budget_exceeded",
+  "bar_lift_by_person",
   "policy_error",
 ]);
 

@@ -21,6 +21,7 @@ import { cursorOf, pageQuery, parseCursor } from "../cursor.ts";
 import type { Call, Door } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { eachPackageOnce } from "../market/entitlement-rows.ts";
+import { isOwn } from "../market/own-work.ts";
 import { noEntitlements } from "../market/refusals.ts";
 import { denied } from "../middleware/deny.ts";
 
@@ -195,7 +196,7 @@ async function decide(
   const { parts, caller, now } = call;
   const proposed = await changeById(call, id);
   if (proposed.state !== "proposed") throw wrongState(proposed.state);
-  const facts = { change_id: id, own: state === "approved" && proposed.proposed_by === caller.principal_id };
+  const facts = { change_id: id, own: state === "approved" && (await isOwn(call, proposed.proposed_by)) };
   const decision = call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts });
   const change: EntitlementChange = {

@@ -16,6 +16,7 @@ import { finishRun, startRun, type RunParts } from "../../../shared/executions/s
 import * as store from "../../../shared/executions/store.ts";
 import { readInstall } from "../../../shared/market/install-store.ts";
 import type { Call, Door } from "../door.ts";
+import { changesNeeded, installingWays } from "../market/installing-ways.ts";
 import { decisionEvent, denied } from "../middleware/deny.ts";
 
 const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
@@ -41,6 +42,7 @@ export function register(door: Door): void {
         {
           ...partsOf(call),
           decide: (facts) => call.decide(facts),
+          changesNeeded: changesNeeded(call),
           allowedEvent: (decision, facts) => decisionEvent(call, decision, { facts, package: facts.package }),
         },
         run,
@@ -129,13 +131,14 @@ function partsOf({
   parts,
   caller,
   now,
-}: Pick<Call, "parts" | "caller" | "now">): Omit<RunParts, "decide" | "allowedEvent"> {
+}: Pick<Call, "parts" | "caller" | "now">): Omit<RunParts, "decide" | "allowedEvent" | "changesNeeded"> {
   const { database, shards, random, log } = parts;
   const tenantId = caller.tenant_id;
   return {
     random,
     log,
     entitlements: parts.entitlements(tenantId),
+    installing: (name, range) => installingWays(parts, tenantId, name, range),
     runsToday: (name) => store.runsToday(database, tenantId, name, now),
     ledger: parts.ledger(tenantId),
     policy_sha256: parts.policy.sha256,

@@ -21,6 +21,7 @@ import * as store from "../../../shared/market/install-store.ts";
 import { cursorOf, pageQuery, parseCursor } from "../cursor.ts";
 import type { Door } from "../door.ts";
 import { barRelease, freezePackage, pinInstalls } from "../market/package-holds.ts";
+import { denied } from "../middleware/deny.ts";
 import { rollBackPackage } from "../market/rollback-package.ts";
 import { upgradePackage } from "../market/upgrade-package.ts";
 
@@ -152,12 +153,19 @@ export function register(door: Door): void {
       method: "put",
       path: "/api/market/bars",
       summary: "Bar a release for this tenant, or lift the bar",
+      description: "Anyone of the role bars; a person lifts, and no service does.",
       request: { body: { content: json(barRequest), required: true } },
       responses: { 200: { description: "The package, after it", content: json(packageStatus) } },
     }),
     action: "bar.write",
     idempotency: "optional",
-    problems: ["not_found", "package_busy"],
-    handler: async (call) => ({ status: 200, body: await barRelease(call, call.input.json) }),
+    problems: ["denied", "not_found", "package_busy"],
+    handler: async (call) => {
+      const { package: name, version, barred } = call.input.json;
+      const facts = { package: name, version, lifts: !barred };
+      const decision = call.decide(facts);
+      if (!decision.allow) await denied(call, decision, { facts, package: name });
+      return { status: 200, body: await barRelease(call, call.input.json) };
+    },
   });
 }
