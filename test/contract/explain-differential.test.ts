@@ -66,6 +66,15 @@ const asked = [
   { action: "budget.write" },
 ];
 
+test("one that is decided on what was asked alone, with nothing looked up, is explained whole", async () => {
+  const question = { action: "bar.write", package: name, version: "1.0.0", barred: false };
+  const [one, other] = await Promise.all(
+    [full, empty].map((tenant) => api.fetch("/api/market/explain", jsonCall(tenant.keys.reviewer, "POST", question))),
+  );
+  expect(told(one!)).toBe(told(other!));
+  expect(one!.json).toMatchObject({ allow: false, rule: "role_too_low", complete: true });
+});
+
 describe.each(["publisher", "reviewer"] as const)("to a %s", (role) => {
   test.each(asked)("$action is explained alike, whatever the tenant has", async (question) => {
     const [one, other] = await Promise.all(
@@ -86,6 +95,42 @@ test("who may read the facts is told them, so that the sameness above is not tha
   expect(one.facts.frozen).toBe(true);
   expect(other.facts.frozen).toBe(false);
   expect(one.fixes.length).toBeGreaterThan(other.fixes.length);
+});
+
+test("whether a name is taken is told to those who could publish, and to nobody else", async () => {
+  const outsider = await stack.seedTenant("differential-outsider", { curates: false });
+  const [taken, absent] = ["differential/draft", "differential/none"];
+  const manifest = manifestOf(taken);
+  const artifact = await packageOf(manifest);
+  const upload = uploadOf(publisher.keys.publisher, await signRelease(signer, manifest, artifact), artifact);
+  const headers = { ...(upload.headers as Record<string, string>), "maestro-release-draft": "true" };
+  must(201, await api.fetch("/api/market/releases", { ...upload, headers }));
+  const ask = (role: keyof typeof outsider.keys, name: string) =>
+    api.fetch(
+      "/api/market/explain",
+      jsonCall(outsider.keys[role], "POST", { action: "release.publish", package: name }),
+    );
+  for (const role of ["operator", "auditor", "reviewer", "viewer"] as const) {
+    const [one, other] = [await ask(role, taken), await ask(role, absent)];
+    expect(told(one)).toBe(told(other));
+    expect(one.json).toMatchObject({ allow: false, rule: "role_too_low", facts: null, complete: false });
+  }
+
+  // To a publisher it tells what publishing tells: names are unique.
+  const own = await registeredSigner(api, outsider);
+  for (const name of [taken, absent]) {
+    const explained = must(200, await ask("publisher", name)).json;
+    const mine = manifestOf(name);
+    const bytes = await packageOf(mine);
+    const bundle = await signRelease(own, mine, bytes);
+    const done = await api.fetch("/api/market/releases", uploadOf(outsider.keys.publisher, bundle, bytes));
+    expect([name, explained.rule]).toEqual([name, name === taken ? "package_of_another_publisher" : "ok"]);
+    expect([name, done.status, done.json.rule]).toEqual([
+      name,
+      name === taken ? 403 : 201,
+      name === taken ? explained.rule : undefined,
+    ]);
+  }
 });
 
 test("another tenant's release that is not published is the 404 of one that is not there", async () => {

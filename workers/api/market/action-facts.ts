@@ -83,7 +83,7 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
       if (state.installs.length === 0) return facts;
       return {
         ...facts,
-        installs: { ...facts.installs, ...(await rollbackReach(call, state, version, asked.install)) },
+        installs: { ...facts.installs, ...(await rollbackReach(call, state.package, version, asked.install ?? null)) },
       };
     },
   },
@@ -95,7 +95,8 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
     },
   },
   "release.publish": {
-    reads: ["release.read"],
+    // That a name is taken, also by a package that nobody sees yet, is told to those who would find out by publishing.
+    reads: ["release.publish"],
     async facts({ parts, caller }, asked) {
       const name = packageOf(asked);
       return { package: name, package_owner: await releases.packageOwner(parts.database, caller.tenant_id, name) };

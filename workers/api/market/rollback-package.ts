@@ -102,7 +102,7 @@ async function attemptRollback(
 
 /** What a rollback is planned on; `scope` null: nothing is installed. */
 export async function readRollback(
-  { parts, caller }: Pick<RollbackCall, "parts" | "caller">,
+  { parts, caller }: Pick<Call, "parts" | "caller">,
   name: string,
   toVersion: string | null,
   install: string | null,
@@ -120,7 +120,7 @@ export async function readRollback(
 
 /** Ids of the releases that may be gone back to; each is looked at once, whatever number of installs could use it. */
 async function usableReleases(
-  { parts, caller }: Pick<RollbackCall, "parts" | "caller">,
+  { parts, caller }: Pick<Call, "parts" | "caller">,
   state: PackageState,
   earlier: EarlierByInstall,
   scope: RollbackScope,
