@@ -38,7 +38,7 @@ export function holdCommands(market: Command, act: Act): void {
   }
   for (const [name, barred, summary] of [
     ["bar", true, "bar a release for this tenant: nothing is installed from it or upgraded to it"],
-    ["unbar", false, "lift a bar, also one of a rollback or of the health gate"],
+    ["unbar", false, "lift a bar, also one of a rollback or of the health gate; people may, services may not"],
   ] as const) {
     leaf(market, name, {
       summary,

@@ -29,6 +29,7 @@ const facts = {
   clock: { weekday: "tue", minute: 600 },
   runs_today: 0,
   privacy: null,
+  installing: null,
 } as const;
 
 test("an allow is an allow, and carries the digest of the policy's source", () => {
