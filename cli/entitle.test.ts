@@ -281,6 +281,17 @@ test("a denial prints the command of its fix", async () => {
   expect(value()["error"]).toMatchObject({ command: "maestro market unfreeze tools/sample" });
 });
 
+test("a denial that no call helps prints its words, and no call or command", async () => {
+  const { server, host } = await api();
+  const fix = { words: "Ask another person with the role admin.", method: null, path: null, body: null };
+  server.on("GET /api/market/status", problem(403, { code: "denied", rule: "own_change", fix }));
+  const { code, err, json: value } = await maestro(host, "market", "status", name, "--json");
+  expect(code).toBe(3);
+  expect(err).toContain("fix: Ask another person with the role admin.\n");
+  expect(err).not.toContain("null");
+  expect(value()["error"]).not.toHaveProperty("command");
+});
+
 test("flags are listed with what off means, and metrics are printed as they come", async () => {
   const { server, host } = await api();
   const flag = {
