@@ -287,6 +287,21 @@ describe("one key, one effect, one answer", () => {
       for (const answer of answers) expect(must(200, answer).json.version).toBe(Number(undone.json.version) + 3);
     },
   );
+
+  test("a hold of a package that nothing was ever done with is remembered, too", async () => {
+    const name = newName();
+    await market.publish(name, "1.0.0");
+    const lift = { package: name, version: "1.0.0", barred: false, reason: "no" };
+    const key = { "idempotency-key": freshKey() };
+    const put = (body: object) =>
+      market.api.fetch("/api/market/bars", jsonCall(market.tenant.keys.operator, "PUT", body, key));
+    const first = must(200, await put(lift));
+    expect(first.json.version).toBe(0);
+    must(200, await market.put("/api/market/bars", { ...lift, barred: true }));
+    const again = must(200, await put(lift));
+    expect([again.json, again.headers.get("idempotency-replayed")]).toEqual([first.json, "true"]);
+    expect((await put({ ...lift, barred: true })).status).toBe(409);
+  });
 });
 
 describe("at once", () => {
