@@ -1,9 +1,10 @@
-// The four kinds of tests: `vitest run --project unit shared/audit` runs the part you name.
+// The kinds of tests: `vitest run --project unit shared/audit` runs the part you name.
 //   unit        beside their sources, on Node
 //   simulation  test/simulation, on Node: seeded, node:sqlite, injected faults
 //   workerd     test/workerd, inside workerd
 //   contract    test/contract, on Node, against one real stack that globalSetup brings up once
 //   interop     test/interop, on Node, with foreign programs: `npm run test:interop` only
+//   e2e         test/e2e, on Node, as a reader of README does it, on a stack of its own: `npm run test:interop` only
 // Files of one kind share a process (`isolate: false`: a fifth of the time is imports otherwise), so no test may leave a
 // spy, a timer or a changed environment behind; the workerd files have a runtime each.
 
@@ -32,6 +33,18 @@ const interop = {
     include: ["test/interop/**/*.test.ts"],
     exclude: outside,
     testTimeout: 600_000,
+  },
+};
+
+const e2e = {
+  test: {
+    name: "e2e",
+    environment: "node" as const,
+    include: ["test/e2e/**/*.test.ts"],
+    exclude: outside,
+    globalSetup: ["./test/support/global-setup.ts"],
+    testTimeout: 600_000,
+    hookTimeout: 60_000,
   },
 };
 
@@ -114,7 +127,7 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
-      ...(process.env["MAESTRO_INTEROP"] === "1" ? [interop] : []),
+      ...(process.env["MAESTRO_INTEROP"] === "1" ? [interop, e2e] : []),
     ],
   },
 });

@@ -1,4 +1,5 @@
-// `npm run test:interop`: test/interop, which checks this project against foreign programs and vectors written elsewhere.
+// `npm run test:interop`: test/interop, which checks this project against foreign programs and vectors written elsewhere, and
+// test/e2e, which takes README's tours.
 // What is absent is skipped with a sentence; where CI=true it is required, and what can be installed is.
 //   go, opa, python3   found on the PATH; the tests get their paths as MAESTRO_TOOL_GO, …_OPA, …_PYTHON3
 //   MAESTRO_VECTORS    folder of vectors, default ../shared/vectors
@@ -69,6 +70,8 @@ async function main(): Promise<number> {
       "run",
       "--project",
       "interop",
+      "--project",
+      "e2e",
       "--passWithNoTests",
       "--reporter=default",
       "--reporter=json",

@@ -1,5 +1,5 @@
 // The tours of README.md as a reader runs them: the commands of their fenced blocks, and what is printed below each. Used by
-// the contract test that runs them.
+// test/e2e/readme-tours.test.ts, which runs them.
 
 /** A command as it is typed, continuation lines (`> `) included, and the lines of output that the page shows below it. */
 export interface TourStep {
