@@ -114,8 +114,10 @@ describe("maestro audit verify", () => {
     const first = await ok(auditor, "audit", "verify", "--out", "copy");
     expect(first).toMatchObject({ verdict: "VERIFIED-TO", tenant_id: tenant.tenant_id, remembered: null });
     expect(Number(first["size"])).toBeGreaterThan(5);
-    expect(await ok(auditor, "audit", "verify")).toMatchObject({ verdict: "VERIFIED", remembered: first["head"] });
-    expect(await ok(auditor, "audit", "verify", "--dir", "copy")).toMatchObject({ size: first["size"] });
+    // Rows may have been sealed since: the copy is taken anew, or what is remembered by then would not be in it.
+    const second = await ok(auditor, "audit", "verify", "--out", "copy");
+    expect(second).toMatchObject({ verdict: "VERIFIED", remembered: first["head"] });
+    expect(await ok(auditor, "audit", "verify", "--dir", "copy")).toMatchObject({ size: second["size"] });
     const text = await maestro(auditor, "audit", "verify");
     expect(text.out).toMatch(/^VERIFIED all \d+ rows/);
   });

@@ -7,6 +7,7 @@ import type { Channel } from "../../shared/contract/names.ts";
 import type { Signer } from "../../shared/signing/keys.ts";
 import { contractOf, type CheckedAnswer, type Contract } from "../support/openapi.ts";
 import { jsonCall, manifestOf, must, publishRelease, registeredSigner } from "../support/publisher.ts";
+import { sampled } from "../support/sampled.ts";
 import { useStack } from "../support/stack.ts";
 
 const stack = useStack();
@@ -187,7 +188,7 @@ const combinations: readonly (readonly [Way, readonly Hindrance[], readonly stri
 ];
 
 /** Each takes a tenant and several releases of its own, most of a second: all of them in `npm run test:deep`. */
-const taken = combinations.filter((_, index) => process.env["MAESTRO_DEEP"] === "1" || index % 3 === 0);
+const taken = sampled(combinations, 3);
 
 describe("what is named, applied in its order, is an allow:", () => {
   test.each(taken)("%s with %j needs %j", async (action, having, rules) => {

@@ -40,7 +40,7 @@ let count = 0;
 const newName = (): string => `recovery/package-${(count += 1)}`;
 const random = (bytes: number) => crypto.getRandomValues(new Uint8Array(bytes));
 /** At full count every await is cut off both ways; otherwise every other one before its effect, and the rest after it. */
-const stride = process.env["MAESTRO_DEEP"] === "1" ? 1 : 2;
+const stride = process.env["MAESTRO_DEEP"] === "1" ? 1 : 3;
 /** More awaits than any of these flows has. */
 const awaitsMax = 40;
 
