@@ -13,7 +13,7 @@ import { percentile, rounded } from "./statistics.ts";
 const settings = {
   tenants: 50,
   packages: 40,
-  upgrades_per_s: 25,
+  upgrades_per_s: 8,
   rollbacks: 500,
   rollbacks_per_s: 10,
   faults: { bucket: 0.05, queue_twice: 0.05, queue_reordered: 0.05 } satisfies FaultShares,
