@@ -7,7 +7,7 @@ import type { PackageState } from "../../../shared/market/package-state.ts";
 import { readReleasesById } from "../../../shared/market/release-store.ts";
 import { checkRelease } from "../../../shared/signing/release.ts";
 import { errorName } from "../../../shared/outbox/drain.ts";
-import type { Caller } from "../../../shared/tenancy/caller.ts";
+import type { Call } from "../door.ts";
 import type { Parts } from "../parts.ts";
 import { artifactKey } from "./artifacts.ts";
 
@@ -35,9 +35,23 @@ export async function whyUnusable(parts: ReleaseParts, release: Release): Promis
   return (await isThere(parts, digest)) ? null : "the artifact that was signed is not in the marketplace";
 }
 
+/** Whether a release verifies and its artifact is there, by id; each is looked at once. */
+export function usableOnce({ parts, caller }: Pick<Call, "parts" | "caller">): (id: string) => Promise<boolean> {
+  const seen = new Map<string, Promise<boolean>>();
+  async function look(id: string): Promise<boolean> {
+    const release = (await readReleasesById(parts.database, caller.tenant_id, [id])).get(id);
+    return release !== undefined && (await whyUnusable(parts, release)) === null;
+  }
+  return (id) => {
+    const known = seen.get(id) ?? look(id);
+    seen.set(id, known);
+    return known;
+  };
+}
+
 /** Of the last good releases, the ids of those whose signatures verify and whose artifact is there. */
 export async function usableGood(
-  { parts, caller }: { readonly parts: Parts; readonly caller: Caller },
+  { parts, caller }: Pick<Call, "parts" | "caller">,
   { good }: PackageState,
 ): Promise<ReadonlySet<string>> {
   const ids = new Set([...good.values()].map(({ release_id: id }) => id));

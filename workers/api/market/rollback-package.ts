@@ -1,5 +1,5 @@
 // Rolling a package back: one release, taken from all installs that are on it, or all to a version, or one install; pinned
-// where they go, what was taken back barred, its rollout aborted. Called by POST /api/market/rollbacks, and by the health gate for the abort of a rollout.
+// where they go, what was taken back barred, its rollout aborted. Called by POST /api/market/rollbacks.
 //
 // Neither the release that is left nor the signer is asked for anything: releases are verified with pinned keys, and only
 // those that are gone back to. No clock decides anything. What stands where after a crash, at each await: reads, the
@@ -17,7 +17,6 @@ import {
   type EarlierRelease,
 } from "../../../shared/market/package-state-store.ts";
 import { listRollouts } from "../../../shared/market/install-store.ts";
-import * as releases from "../../../shared/market/release-store.ts";
 import {
   candidates,
   installsIn,
@@ -32,7 +31,7 @@ import { eventContext } from "../event-context.ts";
 import { denied } from "../middleware/deny.ts";
 import { attemptsMax } from "./install-release.ts";
 import { packageBusy } from "./refusals.ts";
-import { whyUnusable } from "./release-checks.ts";
+import { usableOnce } from "./release-checks.ts";
 
 type RollbackCall = Call<never, "rollback.start">;
 type EarlierByInstall = ReadonlyMap<string, readonly EarlierRelease[]>;
@@ -120,22 +119,21 @@ export async function readRollback(
 
 /** Ids of the releases that may be gone back to; each is looked at once, whatever number of installs could use it. */
 async function usableReleases(
-  { parts, caller }: Pick<Call, "parts" | "caller">,
+  call: Pick<Call, "parts" | "caller">,
   state: PackageState,
   earlier: EarlierByInstall,
   scope: RollbackScope,
 ): Promise<ReadonlySet<string>> {
+  const isUsable = usableOnce(call);
   const usable = new Set<string>();
-  const unusable = new Set<string>();
   for (const install of installsIn(state, scope)) {
-    const possible = candidates(state, install, earlier.get(install.id) ?? [], { scope, rule: "rollback" });
-    for (const { release_id: id } of possible) {
-      if (usable.has(id)) break;
-      if (unusable.has(id)) continue;
-      const release = (await releases.readReleasesById(parts.database, caller.tenant_id, [id])).get(id);
-      const why = release === undefined ? "it is not there" : await whyUnusable(parts, release);
-      (why === null ? usable : unusable).add(id);
-      if (why === null) break;
+    for (const { release_id: id } of candidates(state, install, earlier.get(install.id) ?? [], {
+      scope,
+      rule: "rollback",
+    })) {
+      if (!(await isUsable(id))) continue;
+      usable.add(id);
+      break;
     }
   }
   return usable;

@@ -3,11 +3,10 @@
 
 import { Problem } from "../../../shared/contract/problems.ts";
 import type { PackageState } from "../../../shared/market/package-state.ts";
-import * as releases from "../../../shared/market/release-store.ts";
 import { candidates, installsIn } from "../../../shared/market/rollback.ts";
 import type { Call } from "../door.ts";
 import { readRollback } from "./rollback-package.ts";
-import { whyUnusable } from "./release-checks.ts";
+import { usableOnce } from "./release-checks.ts";
 
 export interface RollbackReach {
   readonly can_go_back: number;
@@ -49,18 +48,4 @@ export async function rollbackReach(
   const count = Math.max(within.length, ends);
   if (count > 0 || version !== null) return { can_go_back: count, barred_way: null };
   return { can_go_back: 0, barred_way: (await reached([]))[0] ?? null };
-}
-
-/** Whether a release verifies and its artifact is there; each is looked at once. */
-function usableOnce({ parts, caller }: ReachCall): (id: string) => Promise<boolean> {
-  const seen = new Map<string, Promise<boolean>>();
-  async function look(id: string): Promise<boolean> {
-    const release = (await releases.readReleasesById(parts.database, caller.tenant_id, [id])).get(id);
-    return release !== undefined && (await whyUnusable(parts, release)) === null;
-  }
-  return (id) => {
-    const known = seen.get(id) ?? look(id);
-    seen.set(id, known);
-    return known;
-  };
 }
