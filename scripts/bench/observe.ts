@@ -4,6 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { parseRange, type Range } from "../../shared/audit/layout.ts";
+import { newestSchema } from "../../shared/audit/segment-schema.ts";
 import { readSegment, type Gzip } from "../../shared/audit/segment.ts";
 import { clientOf, withClient } from "../stack/connection.ts";
 import type { Stack } from "../stack/index.ts";
@@ -117,7 +118,8 @@ export async function publishedOf(stack: Stack, tenantId: string): Promise<Publi
   for (const { key, range } of named.filter(({ kind }) => kind === "seg")) {
     const object = await bucket.get(key);
     if (object === null) throw new Error(`${key} was listed, but is not there`);
-    const read = await readSegment(new Uint8Array(await object.arrayBuffer()), tenantId, range, gzip);
+    const bytes = new Uint8Array(await object.arrayBuffer());
+    const read = await readSegment({ tenantId, range, version: newestSchema }, bytes, gzip);
     if (!read.ok) throw new Error(`${key}: ${read.reason}`);
     rows.push(...read.rows.map(({ seq, event_id: eventId }) => ({ seq, eventId })));
   }

@@ -13,8 +13,9 @@ import { consistencyProof, inclusionProof } from "./proofs.ts";
 import { receiptEventId, receiptStatement, type FinishedEvent } from "./receipt.ts";
 import { LogFault, prune, readTile, sealOnce, type SealParts } from "./seal.ts";
 import { readLeaves as readStoredLeaves } from "./segment.ts";
+import type { SegmentSchemaVersion } from "./segment-schema.ts";
 import type { AppendResult, GapReport, InclusionProof, LeafRow } from "./service.ts";
-import { readHead, readLeaves, schema, setHead, type Head } from "./tables.ts";
+import { openTables, readHead, readLeaves, setHead, type Head } from "./tables.ts";
 import { widthAt } from "./tiles.ts";
 
 /** Where the rows go for questions. When `write` resolves, all of them are durable, each once by (tenant_id, seq). */
@@ -48,7 +49,7 @@ export class TenantLog {
 
   constructor(parts: LogParts) {
     this.#parts = parts;
-    parts.sql.exec(schema);
+    openTables(parts.sql);
   }
 
   /** All or, where one event is not of this tenant's or not an event at all, none. Durable when it returns. */
@@ -197,15 +198,15 @@ export class TenantLog {
   async #segmentWith(seq: number): Promise<LeafRow[]> {
     const { sql, bucket, gzip } = this.#parts;
     const head = readHead(sql);
-    const [row] = sql.exec<{ from_seq: number; to_seq: number }>(
-      "select from_seq, to_seq from ranges where from_seq <= ? order by from_seq desc limit 1",
+    const [row] = sql.exec<{ from_seq: number; to_seq: number; schema_version: SegmentSchemaVersion }>(
+      "select from_seq, to_seq, schema_version from ranges where from_seq <= ? order by from_seq desc limit 1",
       seq,
     );
     if (head === null || row === undefined) return [];
     const range = { from: row.from_seq, to: row.to_seq };
     const bytes = await bucket.get(segmentKey(head.tenant_id, range));
     if (bytes === null) throw new LogFault(`the segment ${rangeName(range)} is missing`);
-    const read = await readStoredLeaves(bytes, head.tenant_id, range, gzip);
+    const read = await readStoredLeaves({ tenantId: head.tenant_id, range, version: row.schema_version }, bytes, gzip);
     if (!read.ok) throw new LogFault(`the segment ${rangeName(range)}: ${read.reason}`);
     return read.leaves;
   }

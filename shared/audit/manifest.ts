@@ -7,13 +7,15 @@ import { hex, hexBytes } from "../contract/bytes.ts";
 import { statement, type Statement } from "../signing/statement.ts";
 import { parseCheckpoint } from "./checkpoint.ts";
 import { rangeName, segmentKey, type Range } from "./layout.ts";
+import type { SegmentSchemaVersion } from "./segment-schema.ts";
 
 export const manifestPredicateType = "https://maestro-conductor.dev/attestations/audit-segment/v1";
 
 const count = z.int().min(0);
 
 export const manifestPredicate = z.strictObject({
-  schema_version: z.literal(1),
+  /** That of the segment, too: which columns it has. */
+  schema_version: z.union([z.literal(1), z.literal(2)]),
   tenant_id: tenantId,
   from: count,
   to: count,
@@ -36,7 +38,11 @@ export interface ManifestParts {
   readonly tenantId: string;
   readonly range: Range;
   readonly previous: Range | null;
-  readonly segment: { readonly sha256: string; readonly byteCount: number };
+  readonly segment: {
+    readonly sha256: string;
+    readonly byteCount: number;
+    readonly schemaVersion: SegmentSchemaVersion;
+  };
   readonly root: Uint8Array;
   readonly sealedAt: string;
   readonly firstLoggedAt: string;
@@ -49,7 +55,7 @@ export const manifestStatement = (parts: ManifestParts): Statement =>
     subject: [{ name: segmentKey(parts.tenantId, parts.range), digest: { sha256: parts.segment.sha256 } }],
     predicateType: manifestPredicateType,
     predicate: {
-      schema_version: 1,
+      schema_version: parts.segment.schemaVersion,
       tenant_id: parts.tenantId,
       from: parts.range.from,
       to: parts.range.to,

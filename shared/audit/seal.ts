@@ -9,8 +9,9 @@ import { signStatement } from "../signing/bundle.ts";
 import type { Signer } from "../signing/keys.ts";
 import { originOf, signCheckpoint } from "./checkpoint.ts";
 import { manifestKey, segmentKey, tileKey, type Range } from "./layout.ts";
-import { manifestStatement } from "./manifest.ts";
+import { manifestStatement, type ManifestParts } from "./manifest.ts";
 import { rowOf, segmentBodyBytesMax, segmentFault, segmentRowsMax, writeSegment, type Gzip } from "./segment.ts";
+import { newestSchema, type SegmentSchemaVersion } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
 import {
   liveFrontier,
@@ -94,6 +95,7 @@ function plan({ sql, sha256 }: SealParts, now: number, force: boolean): Planned 
   setHead(sql, {
     pending_to: range.to,
     pending_frontier: storedFrontier(frontier),
+    pending_schema: newestSchema,
     seal_due: range.to < head.size ? now : null,
   });
   const planned = readHead(sql);
@@ -133,7 +135,7 @@ function grow(sql: Sql, sha256: Sha256, frontier: Frontier, to: number): Frontie
 /** Puts the segment, then signs checkpoint and manifest and persists both, so that a size is never signed twice. */
 async function publishSegment(parts: SealParts, head: Head, range: Range, now: number): Promise<string> {
   const leaves = readLeaves(parts.sql, range);
-  const segment = await putSegment(parts, head.tenant_id, range, leaves);
+  const segment = await putSegment(parts, head.tenant_id, range, leaves, head.pending_schema ?? 1);
   const signers = await parts.signers();
   const root = rootOf(parts.sha256, frontierFrom(range.to, toBytes(head.pending_frontier ?? new Uint8Array(0))));
   const checkpoint = await signCheckpoint(signers.checkpoint, {
@@ -170,20 +172,24 @@ async function putSegment(
   tenantId: string,
   range: Range,
   leaves: readonly LeafRow[],
-): Promise<{ sha256: string; byteCount: number }> {
-  const bytes = writeSegment(tenantId, range, leaves, parts.gzip);
+  version: SegmentSchemaVersion,
+): Promise<ManifestParts["segment"]> {
+  const of = { tenantId, range, version };
+  const bytes = writeSegment(of, leaves, parts.gzip);
   const key = segmentKey(tenantId, range);
   try {
-    return { sha256: await putOnce(parts, key, bytes, "application/vnd.apache.parquet"), byteCount: bytes.length };
+    const sha256 = await putOnce(parts, key, bytes, "application/vnd.apache.parquet");
+    return { sha256, byteCount: bytes.length, schemaVersion: version };
   } catch (error) {
     if (!(error instanceof StoredOtherwise)) throw error;
     const stored = await parts.bucket.get(key);
-    if (stored === null || segmentFault(stored, tenantId, range, leaves.map(rowOf), parts.gzip) !== null) throw error;
+    const rows = leaves.map(rowOf);
+    if (stored === null || segmentFault(of, stored, rows, parts.gzip) !== null) throw error;
     parts.log("warn", "the segment stands with the same rows in other bytes; taken as it is", {
       tenant_id: tenantId,
       key,
     });
-    return { sha256: await sha256Hex(stored), byteCount: stored.length };
+    return { sha256: await sha256Hex(stored), byteCount: stored.length, schemaVersion: version };
   }
 }
 
@@ -202,7 +208,13 @@ function advance(sql: Sql, range: Range, now: number): void {
   if (head?.sealed !== range.from || head.pending_to !== range.to || head.pending_manifest === null) {
     throw new LogFault("another seal came in between");
   }
-  sql.exec("insert into ranges (from_seq, to_seq, sealed_at) values (?, ?, ?)", range.from, range.to, now);
+  sql.exec(
+    "insert into ranges (from_seq, to_seq, sealed_at, schema_version) values (?, ?, ?, ?)",
+    range.from,
+    range.to,
+    now,
+    head.pending_schema ?? 1,
+  );
   setHead(sql, {
     sealed: range.to,
     sealed_frontier: head.pending_frontier ?? new Uint8Array(0),
@@ -211,6 +223,7 @@ function advance(sql: Sql, range: Range, now: number): void {
     pending_frontier: null,
     pending_checkpoint: null,
     pending_manifest: null,
+    pending_schema: null,
     // Here and not with the caller: whoever sealed, on demand too, the next seal has no failure to wait for.
     seal_failures: 0,
     seal_retry_at: null,

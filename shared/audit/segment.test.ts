@@ -8,12 +8,22 @@ import { DuckDBInstance, type DuckDBConnection } from "@duckdb/node-api";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { gzip } from "../../workers/audit/hashing.ts";
 import { eventAt, randomBytes, seeded, tenantId } from "../../test/simulation/audit-events.ts";
+import { sampled } from "../../test/support/sampled.ts";
 import { parquetMetadata, type FileMetaData } from "hyparquet";
 import { concat, hex, sha256Hex, type Bytes } from "../contract/bytes.ts";
 import { eventColumns, type LoggedEvent } from "../contract/events.ts";
 import { leafBody } from "./leaf.ts";
 import { pageFault } from "./segment-pages.ts";
-import { readLeaves, readSegment, rowOf, segmentColumns, segmentFault, writeSegment, type Gzip } from "./segment.ts";
+import {
+  readLeaves,
+  readSegment,
+  rowOf,
+  segmentFault,
+  writeSegment,
+  type Gzip,
+  type SegmentIdentity,
+} from "./segment.ts";
+import { columnsOf, newestSchema, successor, type Column, type SegmentSchemaVersion } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
 
 const next = seeded(21);
@@ -23,7 +33,8 @@ const leaves: LeafRow[] = Array.from({ length: 3_000 }, (_, at) => ({
   salt: randomBytes(next, 16),
   body: leafBody(eventAt(at, next), range.from + at, Date.parse("2026-04-13T17:00:00.123Z") + at),
 }));
-const segment = writeSegment(tenantId, range, leaves, gzip);
+const of: SegmentIdentity = { tenantId, range, version: newestSchema };
+const segment = writeSegment(of, leaves, gzip);
 
 let folder: string;
 let file: string;
@@ -44,38 +55,52 @@ const ask = async (query: string): Promise<Record<string, unknown>[]> =>
 
 describe("a segment", () => {
   test("has the same bytes for the same rows, and gives them back exactly", async () => {
-    expect(hex(writeSegment(tenantId, range, leaves, gzip))).toBe(hex(segment));
-    const read = await readSegment(segment, tenantId, range, gzip);
+    expect(hex(writeSegment(of, leaves, gzip))).toBe(hex(segment));
+    const read = await readSegment(of, segment, gzip);
     if (!read.ok) throw new Error(read.reason);
     expect(read.rows.map(({ salt, body }, at) => ({ seq: range.from + at, salt, body }))).toEqual(leaves);
     const { salt: _, body, ...columns } = read.rows[1]!;
-    expect(columns).toEqual(eventColumns(JSON.parse(body) as LoggedEvent));
+    const event = JSON.parse(body) as LoggedEvent;
+    expect(columns).toEqual({ ...eventColumns(event), source_seq: event.source_seq });
   });
 
-  test("has the bytes of format 1: what verifiers recompute must not change with a version of the writer", async () => {
-    const asIs: Gzip = { deflate: (bytes) => new Uint8Array(bytes), inflate: (bytes) => new Uint8Array(bytes) };
-    expect(await sha256Hex(writeSegment(tenantId, range, leaves, asIs))).toBe(
-      "1237d02dd50824dd6a7c50215a695223606f3d7a206c523695eb4e0aa1aeb742",
-    );
+  const pinned: [SegmentSchemaVersion, string][] = [
+    [1, "1237d02dd50824dd6a7c50215a695223606f3d7a206c523695eb4e0aa1aeb742"],
+    [2, "bbc5cb2775758a790b0f59e316fe8457cda7862969fa92c8b670321e6cfd1fc0"],
+  ];
+  test.each(pinned)(
+    "has the bytes of format %i: what verifiers recompute must not change with a version of the writer",
+    async (version, sha256) => {
+      const asIs: Gzip = { deflate: (bytes) => new Uint8Array(bytes), inflate: (bytes) => new Uint8Array(bytes) };
+      expect(await sha256Hex(writeSegment({ ...of, version }, leaves, asIs))).toBe(sha256);
+    },
+  );
+
+  test("of one schema version is refused as one of another", async () => {
+    const older = writeSegment({ ...of, version: 1 }, leaves, gzip);
+    expect(await readSegment({ ...of, version: 1 }, older, gzip)).toMatchObject({ ok: true });
+    expect(await readSegment(of, older, gzip)).toMatchObject({ ok: false, reason: "the segment has another schema" });
+    expect(await readSegment({ ...of, version: 1 }, segment, gzip)).toMatchObject({ ok: false });
+    expect(segmentFault(of, older, leaves.map(rowOf), gzip)).not.toBeNull();
   });
 
   test("gives its leaves back without its other columns", async () => {
-    expect(await readLeaves(segment, tenantId, range, gzip)).toEqual({ ok: true, leaves });
+    expect(await readLeaves(of, segment, gzip)).toEqual({ ok: true, leaves });
   });
 
   test("is refused under another tenant or range, and as something that is not Parquet", async () => {
     const other = "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0002";
-    expect(await readSegment(segment, other, range, gzip)).toMatchObject({ ok: false });
-    expect(await readSegment(segment, tenantId, { from: 0, to: 3_000 }, gzip)).toMatchObject({ ok: false });
-    expect(await readSegment(segment, tenantId, { from: 5_000, to: 5_001 }, gzip)).toMatchObject({ ok: false });
-    expect(await readSegment(new Uint8Array(100), tenantId, range, gzip)).toMatchObject({ ok: false });
-    expect(() => writeSegment(tenantId, { from: 0, to: 1 }, leaves, gzip)).toThrow(RangeError);
+    expect(await readSegment({ ...of, tenantId: other }, segment, gzip)).toMatchObject({ ok: false });
+    expect(await readSegment({ ...of, range: { from: 0, to: 3_000 } }, segment, gzip)).toMatchObject({ ok: false });
+    expect(await readSegment({ ...of, range: { from: 5_000, to: 5_001 } }, segment, gzip)).toMatchObject({ ok: false });
+    expect(await readSegment(of, new Uint8Array(100), gzip)).toMatchObject({ ok: false });
+    expect(() => writeSegment({ ...of, range: { from: 0, to: 1 } }, leaves, gzip)).toThrow(RangeError);
   });
 
   test("MC-AUD-1911: DuckDB reads every column with its type", async () => {
     const described = await ask("describe select * from read_parquet(FILE)");
     expect(described.map((column) => [column["column_name"], column["column_type"]])).toEqual(
-      segmentColumns.map(({ name, type }) => [
+      columnsOf(newestSchema).map(({ name, type }) => [
         name,
         { UUID: "UUID", INT64: "BIGINT", TIMESTAMP: "TIMESTAMP WITH TIME ZONE", STRING: "VARCHAR", BYTE_ARRAY: "BLOB" }[
           type
@@ -114,7 +139,7 @@ describe("a segment", () => {
   test("says what it is, and lets readers skip row groups by statistics and bloom filters", async () => {
     const said = await ask("select decode(key) as key, decode(value) as value from parquet_kv_metadata(FILE)");
     expect(Object.fromEntries(said.map((entry) => [entry["key"], entry["value"]]))).toMatchObject({
-      "maestro.format": "1",
+      "maestro.format": "2",
       "maestro.tenant_id": tenantId,
       "maestro.from": "5000",
       "maestro.to": "8000",
@@ -132,6 +157,44 @@ describe("a segment", () => {
   });
 });
 
+describe("a new schema version", () => {
+  test("DuckDB reads segments of every version together: what a version did not have is null there", async () => {
+    const [old, young] = [join(folder, "old.parquet"), join(folder, "young.parquet")];
+    const before = { from: 2_000, to: 5_000 };
+    const sourced = leaves.map((leaf, at) => {
+      const { seq: _, logged_at: loggedAt, ...event } = JSON.parse(leaf.body) as LoggedEvent;
+      const counted = { ...event, source_seq: at + 1 };
+      return { ...leaf, seq: before.from + at, body: leafBody(counted, before.from + at, Date.parse(loggedAt)) };
+    });
+    writeFileSync(old, writeSegment({ tenantId, range: before, version: 1 }, sourced, gzip));
+    writeFileSync(young, writeSegment(of, leaves, gzip));
+    const both = `read_parquet(['${old}', '${young}'], union_by_name = true)`;
+    const [sums] = await ask(
+      `select count(*) as n, count(distinct seq) as seqs, count(source_seq) filter (seq < 5000) as unknown, max(seq) as high from ${both}`,
+    );
+    expect(sums).toEqual({ n: "6000", seqs: "6000", unknown: "0", high: "7999" });
+    const types = await ask(`describe select * from ${both}`);
+    expect(types.map((column) => column["column_name"])).toEqual(columnsOf(newestSchema).map(({ name }) => name));
+  });
+
+  const v1 = columnsOf(1);
+  const added: Column = { name: "source_seq", type: "INT64", nullable: true };
+  const refused: [string, readonly Column[]][] = [
+    ["removes a column", v1.slice(1)],
+    ["removes the last column", v1.slice(0, -1)],
+    ["retypes a column", v1.map((column) => (column.name === "units" ? { ...column, type: "STRING" } : column))],
+    ["makes a column optional", v1.map((column) => (column.name === "type" ? { ...column, nullable: true } : column))],
+    ["moves a column", [v1[1]!, v1[0]!, ...v1.slice(2)]],
+    ["puts a column in between", [v1[0]!, added, ...v1.slice(1)]],
+    ["adds a column that older segments cannot be without", [...v1, { name: "source_seq", type: "INT64" }]],
+    ["adds a column twice", [...v1, added, added]],
+  ];
+  test.each(refused)("that %s is refused", (_, after) => expect(() => successor(v1, after)).toThrow(TypeError));
+
+  test("that adds an optional column at the end is taken", () =>
+    expect(successor(v1, [...v1, added])).toEqual(columnsOf(2)));
+});
+
 describe("every byte of a segment follows from its rows", () => {
   const few = { from: 0, to: 4 };
   const rows = Array.from({ length: 4 }, (_, at) => ({
@@ -139,8 +202,9 @@ describe("every byte of a segment follows from its rows", () => {
     salt: randomBytes(next, 16),
     body: leafBody(eventAt(at, next), at, Date.parse("2026-04-13T17:00:00.123Z") + at),
   }));
-  const small = writeSegment(tenantId, few, rows, gzip);
-  const faultOf = (bytes: Bytes): string | null => segmentFault(bytes, tenantId, few, rows.map(rowOf), gzip);
+  const ofFew: SegmentIdentity = { tenantId, range: few, version: newestSchema };
+  const small = writeSegment(ofFew, rows, gzip);
+  const faultOf = (bytes: Bytes): string | null => segmentFault(ofFew, bytes, rows.map(rowOf), gzip);
   const metadataOf = (bytes: Bytes): FileMetaData => parquetMetadata(bytes.buffer);
   const pagesEnd = (): number => {
     const chunks = metadataOf(small).row_groups.flatMap(({ columns }) => columns.map(({ meta_data: chunk }) => chunk!));
@@ -153,7 +217,7 @@ describe("every byte of a segment follows from its rows", () => {
 
   test("whichever zlib compressed them", () => {
     expect(faultOf(small)).toBeNull();
-    const stored = writeSegment(tenantId, few, rows, { ...gzip, deflate: (page) => new Uint8Array(gzipSync(page)) });
+    const stored = writeSegment(ofFew, rows, { ...gzip, deflate: (page) => new Uint8Array(gzipSync(page)) });
     expect(hex(stored)).not.toBe(hex(small));
     expect(faultOf(stored)).toBeNull();
   });
@@ -161,7 +225,8 @@ describe("every byte of a segment follows from its rows", () => {
   test("so any other byte in its filters, indexes or footer is found", () => {
     const start = pagesEnd();
     expect(small.length - start).toBeGreaterThan(1_000);
-    for (let at = start; at < small.length; at += 1) {
+    const places = Array.from({ length: small.length - start }, (_, at) => start + at);
+    for (const at of sampled(places, 5)) {
       const flipped = new Uint8Array(small);
       flipped[at]! ^= 1 << (at & 7);
       expect(faultOf(flipped), `byte ${at} of ${small.length}`).not.toBeNull();
@@ -173,7 +238,7 @@ describe("every byte of a segment follows from its rows", () => {
       expect(faultOf(concat(small.subarray(0, at), new Uint8Array(3), small.subarray(at)))).not.toBeNull();
     }
     expect(faultOf(small.slice(0, -1))).not.toBeNull();
-    expect(segmentFault(small, tenantId, few, rows.toReversed().map(rowOf), gzip)).not.toBeNull();
+    expect(segmentFault(ofFew, small, rows.toReversed().map(rowOf), gzip)).not.toBeNull();
   });
 
   const edits: [string, (metadata: FileMetaData) => void][] = [

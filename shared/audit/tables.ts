@@ -4,10 +4,13 @@
 import { toBytes, type Bytes } from "../contract/bytes.ts";
 import type { Sql } from "../contract/ports.ts";
 import type { Range } from "./layout.ts";
+import type { SegmentSchemaVersion } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
 import { frontierBytes, frontierFrom, hashBytes, type Frontier } from "./tree.ts";
 
-export const schema = `
+/** What each version of the tables added; a change is a new entry, since objects live longer than deployments. */
+const versions: readonly string[] = [
+  `
   create table if not exists head (
     id integer primary key check (id = 1),
     tenant_id text not null,
@@ -44,7 +47,32 @@ export const schema = `
   create table if not exists conflicts (
     event_id text not null, sha256 blob not null, body text not null, at integer not null, primary key (event_id, sha256)
   );
-`;
+  `,
+  `alter table head add column pending_schema integer;
+  alter table ranges add column schema_version integer not null default 1;`,
+];
+
+const versionOf = (sql: Sql): number => {
+  if (sql.exec("select 1 from sqlite_master where name = 'tables_version'").length === 0) return 0;
+  return sql.exec<{ version: number }>("select version from tables_version")[0]?.version ?? 0;
+};
+
+/** Makes the tables of a new object, and brings those of an older one up to date: all of it or nothing. */
+export function openTables(sql: Sql): void {
+  const from = versionOf(sql);
+  if (from > versions.length) throw new Error("this log's tables are of a newer version of the product");
+  if (from === versions.length) return;
+  sql.transaction(() => {
+    for (const statements of versions.slice(from)) sql.exec(statements);
+    sql.exec(
+      `create table if not exists tables_version (only integer primary key check (only = 1), version integer not null)`,
+    );
+    sql.exec(
+      "insert into tables_version values (1, ?) on conflict (only) do update set version = excluded.version",
+      versions.length,
+    );
+  });
+}
 
 type Blob = ArrayBuffer | Uint8Array;
 
@@ -70,6 +98,8 @@ export interface Head {
   readonly pending_frontier: Blob | null;
   readonly pending_checkpoint: string | null;
   readonly pending_manifest: string | null;
+  /** Of the segment that is being written; null: version 1, begun before there was another. */
+  readonly pending_schema: SegmentSchemaVersion | null;
   readonly seal_failures: number;
   readonly seal_retry_at: number | null;
   readonly receipt_failures: number;

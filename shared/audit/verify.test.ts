@@ -19,7 +19,8 @@ import { signStatement } from "../signing/bundle.ts";
 import { inTotoStatement, type Statement } from "../signing/statement.ts";
 import { originOf, signCheckpoint } from "./checkpoint.ts";
 import { parseRange } from "./layout.ts";
-import { readSegment, writeSegment, type SegmentRow } from "./segment.ts";
+import { readSegment, writeSegment, type SegmentIdentity } from "./segment.ts";
+import { newestSchema, type SegmentRow } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
 import { verifyLog, type LogReader, type LogVerdict, type RememberedHead } from "./verify.ts";
 
@@ -72,17 +73,17 @@ function changed(change: Change): LogReader {
 const verify = (change: Change, remembered: RememberedHead | null = null, by = keys): Promise<LogVerdict> =>
   verifyLog(changed(change), { tenantId, keys: publishedKeysOf(by), sha256, gzip, remembered });
 
+const named = (range: string): SegmentIdentity => ({ tenantId, range: parseRange(range)!, version: newestSchema });
 const segmentOf = (range: string): Bytes => world.objects.get(`${world.prefix}seg/${range}.parquet`)!;
 const manifestOf = (range: string): Bytes => world.objects.get(`${world.prefix}manifest/${range}.json`)!;
 
 async function rowsOf(range: string): Promise<SegmentRow[]> {
-  const read = await readSegment(segmentOf(range), tenantId, parseRange(range)!, gzip);
+  const read = await readSegment(named(range), segmentOf(range), gzip);
   if (!read.ok) throw new Error(read.reason);
   return read.rows;
 }
 
-const written = (range: string, leaves: readonly LeafRow[]): Bytes =>
-  writeSegment(tenantId, parseRange(range)!, leaves, gzip);
+const written = (range: string, leaves: readonly LeafRow[]): Bytes => writeSegment(named(range), leaves, gzip);
 
 const statementIn = (bytes: Bytes): Statement => {
   const bundle = JSON.parse(utf8Text(bytes)) as SignedBundle;
@@ -294,7 +295,7 @@ describe("what was changed is TAMPERED, the row named", () => {
     const [range, next] = [ranges[1], ranges[2]];
     const rows = [...(await rowsOf(range)), ...(await rowsOf(next))];
     for (const to of [308, 310]) {
-      const segment = writeSegment(tenantId, { from: 300, to }, rows.slice(0, to - 300), gzip);
+      const segment = writeSegment({ ...named(range), range: { from: 300, to } }, rows.slice(0, to - 300), gzip);
       expect(await verify({ segments: { [range]: segment } })).toMatchObject({
         verdict: "TAMPERED",
         first_bad: { range },
@@ -333,7 +334,8 @@ describe("what was changed is TAMPERED, the row named", () => {
     ["previous range", { previous: null }],
     ["tenant", { tenant_id: "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0002" }],
     ["times", { first_logged_at: "2026-04-13T16:00:00.001Z" }],
-    ["format", { schema_version: 2 }],
+    ["format", { schema_version: 1 }],
+    ["format of the future", { schema_version: 3 }],
     ["size", { segment_bytes: 1 }],
   ];
   test.each(claims)("a manifest that lies about its %s, signed by the log's own key", async (_, change) => {

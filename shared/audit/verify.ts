@@ -12,7 +12,8 @@ import { openCheckpoint, originOf, type Checkpoint } from "./checkpoint.ts";
 import { hashLeaf, parseLeaf, saltBytes } from "./leaf.ts";
 import { parseRange, rangeName, type Range } from "./layout.ts";
 import { readManifest, type ManifestPredicate } from "./manifest.ts";
-import { readLeaves, readSegment, segmentColumns, segmentFault, type Gzip, type SegmentRow } from "./segment.ts";
+import { readLeaves, readSegment, segmentFault, type Gzip } from "./segment.ts";
+import { columnsOf, newestSchema, type SegmentRow, type SegmentSchemaVersion } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
 import { tilePath, tileWidth } from "./tiles.ts";
 import { appendLeafHash, emptyFrontier, hashBytes, rootOf, type Frontier, type Sha256 } from "./tree.ts";
@@ -105,9 +106,10 @@ export async function verifyLog(reader: LogReader, options: VerifyOptions): Prom
   }
 }
 
-/** The first column, but salt and body, in which the rows differ. */
+/** The first column, but salt and body, in which the rows differ; columns that the segment has not are not asked. */
 const otherColumn = (row: SegmentRow, expected: SegmentRow): string | null =>
-  segmentColumns.find(({ name, type }) => type !== "BYTE_ARRAY" && row[name] !== expected[name])?.name ?? null;
+  columnsOf(newestSchema).find(({ name, type }) => type !== "BYTE_ARRAY" && name in row && row[name] !== expected[name])
+    ?.name ?? null;
 
 class Verification {
   readonly #reader: LogReader;
@@ -200,8 +202,9 @@ class Verification {
       throw new Bad("TAMPERED", "the rows do not lead to the signed root", await this.#firstOtherLeaf(rows), range);
     }
     // The leaves are the signed ones: now the rest of the file, which tools read and search, must follow from them.
-    const fault = segmentFault(bytes, tenantId, range, rows, gzip);
-    if (fault !== null) throw await this.#columnFault(bytes, rows, range, fault);
+    const version = manifest.schema_version;
+    const fault = segmentFault({ tenantId, range, version }, bytes, rows, gzip);
+    if (fault !== null) throw await this.#columnFault(bytes, rows, range, version, fault);
     this.provenSize = this.#frontier.size;
     onProgress?.(this.#frontier.size, total);
     return tree;
@@ -248,12 +251,13 @@ class Verification {
     const bytes = toBytes(stored);
     const isSigned = bytes.length === manifest.segment_bytes && (await sha256Hex(bytes)) === segmentSha256;
     const { tenantId, gzip } = this.#options;
+    const of = { tenantId, range, version: manifest.schema_version };
     if (!isSigned) {
       const reason = "the segment is not the one that the manifest is about";
-      const other = await readSegment(bytes, tenantId, range, gzip);
+      const other = await readSegment(of, bytes, gzip);
       throw new Bad("TAMPERED", reason, other.ok ? await this.#firstBadRow(other.rows, range) : null, range);
     }
-    const read = await readLeaves(bytes, tenantId, range, gzip);
+    const read = await readLeaves(of, bytes, gzip);
     if (!read.ok) throw new Bad("TAMPERED", read.reason, null, range);
     return { bytes, leaves: read.leaves };
   }
@@ -275,12 +279,19 @@ class Verification {
     if (!leaf.ok) throw bad(leaf.reason);
     if (leaf.event.seq !== seq) throw bad(`the leaf is that of row ${leaf.event.seq}`);
     if (leaf.event.tenant_id !== this.#options.tenantId) throw bad("the leaf is another tenant's");
-    return { ...eventColumns(leaf.event, leaf.attrs), salt, body };
+    return { ...eventColumns(leaf.event, leaf.attrs), salt, body, source_seq: leaf.event.source_seq };
   }
 
   /** Of a signed segment whose leaves are right: the first column that is not what its leaf says, else what else is wrong. */
-  async #columnFault(bytes: Bytes, rows: readonly SegmentRow[], range: Range, fault: string): Promise<Bad> {
-    const read = await readSegment(bytes, this.#options.tenantId, range, this.#options.gzip);
+  async #columnFault(
+    bytes: Bytes,
+    rows: readonly SegmentRow[],
+    range: Range,
+    version: SegmentSchemaVersion,
+    fault: string,
+  ): Promise<Bad> {
+    const { tenantId, gzip } = this.#options;
+    const read = await readSegment({ tenantId, range, version }, bytes, gzip);
     if (!read.ok) return new Bad("TAMPERED", read.reason, null, range);
     for (const [at, row] of read.rows.entries()) {
       const name = otherColumn(row, rows[at]!);

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openCheckpoint, originOf, verifierKey } from "../../shared/audit/checkpoint.ts";
 import { leafBytes } from "../../shared/audit/leaf.ts";
+import { newestSchema } from "../../shared/audit/segment-schema.ts";
 import { readSegment } from "../../shared/audit/segment.ts";
 import { tilePath, widthAt } from "../../shared/audit/tiles.ts";
 import { base64 } from "../../shared/contract/bytes.ts";
@@ -52,7 +53,7 @@ describe.skipIf(go === undefined)("Go's sumdb packages", () => {
     const leaves: string[] = [];
     for (const name of world.segmentRanges()) {
       const bytes = world.objects.get(`${world.prefix}seg/${name}.parquet`)!;
-      const read = await readSegment(bytes, tenantId, rangeOfName(name), gzip);
+      const read = await readSegment({ tenantId, range: rangeOfName(name), version: newestSchema }, bytes, gzip);
       if (!read.ok) throw new Error(read.reason);
       leaves.push(...read.rows.map(({ salt, body }) => base64(leafBytes(salt, body))));
     }

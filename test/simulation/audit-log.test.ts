@@ -3,14 +3,28 @@
 
 import { beforeAll, describe, expect, test } from "vitest";
 import { hashLeaf } from "../../shared/audit/leaf.ts";
-import { readSegment } from "../../shared/audit/segment.ts";
+import { newestSchema } from "../../shared/audit/segment-schema.ts";
+import { readSegment, writeSegment } from "../../shared/audit/segment.ts";
+import { readHead, readLeaves } from "../../shared/audit/tables.ts";
 import { tilePath } from "../../shared/audit/tiles.ts";
 import { verifyLog, type LogVerdict } from "../../shared/audit/verify.ts";
-import { hex } from "../../shared/contract/bytes.ts";
+import { hex, utf8Text } from "../../shared/contract/bytes.ts";
 import { canonicalJson, eventColumns, type LoggedEvent } from "../../shared/contract/events.ts";
+import { verifyBundle } from "../../shared/signing/bundle.ts";
+import { keyFor } from "../../shared/signing/published.ts";
 import { gzip, sha256 } from "../../workers/audit/hashing.ts";
 import { eventAt, seeded, tenantId } from "./audit-events.ts";
-import { Crash, Faults, newKeys, rangeOfName, Schedule, textsOf, World, type TestKeys } from "./audit-world.ts";
+import {
+  Crash,
+  Faults,
+  nameOfRange,
+  newKeys,
+  rangeOfName,
+  Schedule,
+  textsOf,
+  World,
+  type TestKeys,
+} from "./audit-world.ts";
 
 const deep = process.env["MAESTRO_DEEP"] === "1";
 let keys: TestKeys;
@@ -25,9 +39,8 @@ async function loggedEvents(world: World): Promise<LoggedEvent[]> {
   const events: LoggedEvent[] = [];
   for (const name of world.segmentRanges()) {
     const read = await readSegment(
+      { tenantId, range: rangeOfName(name), version: newestSchema },
       world.objects.get(`${world.prefix}seg/${name}.parquet`)!,
-      tenantId,
-      rangeOfName(name),
       gzip,
     );
     if (!read.ok) throw new Error(read.reason);
@@ -343,6 +356,56 @@ describe("sealing", () => {
     await world.settle();
     expect(world.logged.some(({ message }) => message.includes("other bytes"))).toBe(true);
     await expectWhole(world, texts);
+  });
+});
+
+describe("a log of an older version of the product", () => {
+  /** What an object's tables were before there were schema versions. */
+  const withOldTables = (world: World): void => {
+    world.sql.exec("alter table head drop column pending_schema");
+    world.sql.exec("alter table ranges drop column schema_version");
+    world.sql.exec("drop table tables_version");
+  };
+
+  test("finishes the segment that it began as it began it, writes the next in the newest schema, and verifies as one", async () => {
+    const world = new World(keys, 15);
+    const texts = textsOf(6, seeded(15));
+    world.log.append(tenantId, texts.slice(0, 4));
+    world.faults.fails = (name) => (name === "bucket.put" ? "before" : null);
+    await expect(world.log.sealNow()).rejects.toThrow("outage");
+    world.faults.fails = () => null;
+    const range = { from: 0, to: 4 };
+    const begun = writeSegment({ tenantId, range, version: 1 }, readLeaves(world.sql, range), gzip);
+    const key = `${world.prefix}seg/${nameOfRange(0, 4)}.parquet`;
+    world.objects.set(key, begun);
+    withOldTables(world);
+    world.reopen();
+    await world.settle();
+    expect(world.objects.get(key)).toBe(begun);
+    world.log.append(tenantId, texts.slice(4));
+    await world.settle();
+    const versions = await Promise.all(
+      [...world.objects.keys()]
+        .filter((name) => name.includes("/manifest/"))
+        .map(async (name) => {
+          const bundle: unknown = JSON.parse(utf8Text(world.objects.get(name)!));
+          const verified = await verifyBundle(bundle, keyFor(world.published, "manifest"));
+          return verified.ok ? verified.statement.predicate["schema_version"] : verified.reason;
+        }),
+    );
+    expect(versions).toEqual([1, newestSchema]);
+    expect(await verify(world)).toMatchObject({ verdict: "VERIFIED-TO", size: readHead(world.sql)!.size });
+  });
+
+  test("is opened twice as once, and not at all by a version that does not know its tables", () => {
+    const world = new World(keys, 16);
+    world.log.append(tenantId, textsOf(3, seeded(16)));
+    withOldTables(world);
+    world.reopen();
+    world.reopen();
+    expect(readHead(world.sql)?.size).toBe(3);
+    world.sql.exec("update tables_version set version = version + 1");
+    expect(() => world.reopen()).toThrow("newer version");
   });
 });
 

@@ -5,6 +5,7 @@ import { canonicalJson, eventText } from "../../shared/contract/events.ts";
 import { base64, hex, sha256 as sha256Of, type Bytes } from "../../shared/contract/bytes.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Sql } from "../../shared/contract/ports.ts";
+import { openTables } from "../../shared/audit/tables.ts";
 import { TenantLog, type LogParts } from "../../shared/audit/log.ts";
 import type { LogReader } from "../../shared/audit/verify.ts";
 import { parseRange, rangeName } from "../../shared/audit/layout.ts";
@@ -147,7 +148,8 @@ export class World {
   readonly keys: TestKeys;
   readonly published: PublishedKeys;
   readonly #next: () => number;
-  readonly #sql: Sql;
+  /** The object's database, past all faults. */
+  readonly sql: Sql;
   faults: Faults;
   now = startTime;
   log: TenantLog;
@@ -156,7 +158,9 @@ export class World {
     this.keys = keys;
     this.published = publishedKeysOf(keys);
     this.#next = seeded(seed);
-    this.#sql = openSql(":memory:");
+    this.sql = openSql(":memory:");
+    // The tables are there before faults begin; that they come whole is one transaction's doing.
+    openTables(this.sql);
     this.faults = faults;
     this.log = new TenantLog(this.parts());
   }
@@ -182,11 +186,11 @@ export class World {
       sql: {
         exec: (query, ...values) => {
           if (faults.isStopped) throw new Crash("stopped before");
-          return this.#sql.exec(query, ...values);
+          return this.sql.exec(query, ...values);
         },
         transaction: (work) => {
           faults.mark();
-          const result = this.#sql.transaction(work);
+          const result = this.sql.transaction(work);
           faults.mark();
           return result;
         },
