@@ -40,7 +40,8 @@ export function auditLogObject<Env>(compose: (env: Env) => AuditLogParts) {
       }
     }
 
-    async sweep() {
+    async sweep(apiCounted: number | null) {
+      if (apiCounted !== null) this.#log.expectCounted(this.#tenantId, "api", apiCounted);
       await this.alarm();
       return this.#log.isIdle();
     }

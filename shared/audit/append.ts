@@ -5,6 +5,7 @@ import { bytesEqual, hex, toBytes, utf8, type Bytes } from "../contract/bytes.ts
 import {
   canonicalJson,
   eventBytesMax,
+  eventSources,
   eventText,
   eventTypes,
   type AuditEvent,
@@ -16,6 +17,7 @@ import type { Log, Random, Sql } from "../contract/ports.ts";
 import { hashLeaf, leafBody, saltBytes } from "./leaf.ts";
 import { segmentRowsMax } from "./segment.ts";
 import type { AppendResult, GapReport } from "./service.ts";
+import { SourceCounts, takeMissing, type Missing } from "./sources.ts";
 import { headFor, liveFrontier, setHead, storedFrontier, TileWriter, type Head } from "./tables.ts";
 import { tileHeight } from "./tiles.ts";
 import { appendLeafHash, type Frontier, type Sha256 } from "./tree.ts";
@@ -59,6 +61,7 @@ class Appender {
   readonly #now: number;
   readonly #salts: Uint8Array;
   readonly #loggedAt: number;
+  readonly #sources: SourceCounts;
   #sourceSeq: number;
   #sealDue: number | null;
   #saltsUsed = 0;
@@ -74,6 +77,7 @@ class Appender {
     this.#salts = salts;
     // A clock that went back does not take the log with it.
     this.#loggedAt = Math.max(now, this.#head.logged_at);
+    this.#sources = new SourceCounts(parts.sql, now);
     this.#sourceSeq = this.#head.audit_source_seq;
     this.#sealDue = this.#head.seal_due;
   }
@@ -85,6 +89,7 @@ class Appender {
       event.id,
     );
     if (known === undefined) {
+      if (event.source_seq !== null) this.#sources.add(event.source, event.source_seq);
       this.#append(event, digest);
       this.counts.appended += 1;
     } else if (bytesEqual(toBytes(known.sha256), digest)) {
@@ -127,9 +132,21 @@ class Appender {
     return true;
   }
 
+  /** Numbers that a source counted and that never came. */
+  addMissing({ source, from, to }: Missing): void {
+    const digest = this.#parts.sha256(utf8(canonicalJson(["mc.log.gap", "source_counter", source, from, to])));
+    this.addOwn(derivedId("event", digest), "mc.log.gap", {
+      rule: "source_counter",
+      event_count: to - from + 1,
+      first_event_id: null,
+      message_sha256: hex(digest),
+    });
+  }
+
   close(): void {
     if (!this.#isChanged) return;
     this.#tiles.flush();
+    this.#sources.flush();
     setHead(this.#parts.sql, {
       size: this.#frontier.size,
       frontier: storedFrontier(this.#frontier),
@@ -245,6 +262,16 @@ export function appendGap(
   random: Random,
 ): boolean {
   return inTransaction(parts, tenantId, now, random(saltBytes), (appender) => appender.addGap(report));
+}
+
+/** Sets down which numbers of which sources never came; answers them. */
+export function appendMissing(parts: AppendParts, tenantId: string, now: number, random: Random): Missing[] {
+  const salts = random(eventSources.length * saltBytes);
+  return inTransaction(parts, tenantId, now, salts, (appender) => {
+    const missing = takeMissing(parts.sql, now);
+    for (const one of missing) appender.addMissing(one);
+    return missing;
+  });
 }
 
 export interface SignedReceipt {

@@ -3,10 +3,10 @@
 // The order of effects and what stands where after a crash: docs/audit/RECOVERY.md.
 
 import type { Bytes } from "../contract/bytes.ts";
-import type { EventColumns, LoggedEvent } from "../contract/events.ts";
+import type { AuditEvent, EventColumns, LoggedEvent } from "../contract/events.ts";
 import type { Clock, Random } from "../contract/ports.ts";
 import { signStatement } from "../signing/bundle.ts";
-import { appendEvents, appendGap, appendReceipts, readNewEvent, type SignedReceipt } from "./append.ts";
+import { appendEvents, appendGap, appendMissing, appendReceipts, readNewEvent, type SignedReceipt } from "./append.ts";
 import { hashLeaf, leafColumns } from "./leaf.ts";
 import { parseRange, rangeName, segmentKey } from "./layout.ts";
 import { consistencyProof, inclusionProof } from "./proofs.ts";
@@ -15,7 +15,8 @@ import { LogFault, prune, readTile, sealOnce, type SealParts } from "./seal.ts";
 import { readLeaves as readStoredLeaves } from "./segment.ts";
 import type { SegmentSchemaVersion } from "./segment-schema.ts";
 import type { AppendResult, GapReport, InclusionProof, LeafRow } from "./service.ts";
-import { openTables, readHead, readLeaves, setHead, type Head } from "./tables.ts";
+import { expectCounted, missingDue } from "./sources.ts";
+import { headFor, openTables, readHead, readLeaves, setHead, type Head } from "./tables.ts";
 import { widthAt } from "./tiles.ts";
 
 /** Where the rows go for questions. When `write` resolves, all of them are durable, each once by (tenant_id, seq). */
@@ -63,6 +64,16 @@ export class TenantLog {
     if (isNew) this.#parts.log("error", "events were lost", { alarm: true, tenant_id: tenantId, rule: report.rule });
   }
 
+  /** How far a source has counted, whether or not its events came. */
+  expectCounted(tenantId: string, source: AuditEvent["source"], counted: number): void {
+    const { sql, clock } = this.#parts;
+    sql.transaction(() => {
+      // Also where none of them ever came, and the log is empty.
+      headFor(sql, tenantId);
+      expectCounted(sql, source, counted, clock());
+    });
+  }
+
   /** When there is next something to do, in ms since 1970; null where nothing is left. Follows from the tables alone. */
   nextDue(): number | null {
     const head = readHead(this.#parts.sql);
@@ -74,6 +85,8 @@ export class TenantLog {
       times.push(Math.max(head.seal_due, head.seal_retry_at ?? 0));
     if (this.#receiptsDue().length > 0) times.push(head.receipt_retry_at ?? now);
     if (head.indexed < head.sealed && !this.#isIndexing) times.push(head.index_retry_at ?? now);
+    const missing = missingDue(this.#parts.sql);
+    if (missing !== null) times.push(missing);
     return times.length === 0 ? null : Math.min(...times);
   }
 
@@ -86,6 +99,7 @@ export class TenantLog {
   /** The alarm's work: receipts, then what wants to be sealed. Failures are logged and set down with a time to retry. */
   runDue(): Promise<void> {
     return this.#alone(async () => {
+      this.#tellMissing();
       await this.#attempt("receipt", () => this.#signReceipts());
       await this.#attempt("seal", async () => {
         for (let seals = 0; seals < sealsMax; seals += 1) {
@@ -93,6 +107,22 @@ export class TenantLog {
         }
       });
     });
+  }
+
+  #tellMissing(): void {
+    const { sql, clock, random, log } = this.#parts;
+    const head = readHead(sql);
+    const due = missingDue(sql);
+    if (head === null || due === null || due > clock()) return;
+    for (const { source, from, to } of appendMissing(this.#parts, head.tenant_id, clock(), random)) {
+      log("error", "events that a source counted never came", {
+        alarm: true,
+        tenant_id: head.tenant_id,
+        source,
+        from,
+        to,
+      });
+    }
   }
 
   /** Signs what is due and seals what the log has then; throws where that cannot be done now. */

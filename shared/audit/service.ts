@@ -76,6 +76,9 @@ export interface AuditLogApi {
   ranges(after: string | null, limit: number): Promise<string[]>;
   /** The sealed ranges that hold these rows, each once. */
   rangesOf(seqs: number[]): Promise<string[]>;
-  /** For the cron: does what is overdue, and arms the alarm anew. True where nothing is left to do. */
-  sweep(): Promise<boolean>;
+  /**
+   * For the cron: does what is overdue, and arms the alarm anew. True where nothing is left to do. `apiCounted`: how many of
+   * the tenant's events the drain of Postgres' outbox has counted; null where it has counted none.
+   */
+  sweep(apiCounted: number | null): Promise<boolean>;
 }

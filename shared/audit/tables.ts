@@ -50,6 +50,16 @@ const versions: readonly string[] = [
   `,
   `alter table head add column pending_schema integer;
   alter table ranges add column schema_version integer not null default 1;`,
+  `
+  alter table head add column counted_from integer not null default 0;
+  update head set counted_from = size;
+  create table sources (
+    source text primary key, reached integer not null, expected integer not null default 0, expected_at integer not null default 0
+  ) without rowid;
+  create table sources_ahead (
+    source text not null, source_seq integer not null, at integer not null, primary key (source, source_seq)
+  ) without rowid;
+  `,
 ];
 
 const versionOf = (sql: Sql): number => {
@@ -100,6 +110,8 @@ export interface Head {
   readonly pending_manifest: string | null;
   /** Of the segment that is being written; null: version 1, begun before there was another. */
   readonly pending_schema: SegmentSchemaVersion | null;
+  /** Rows that were there before sources were counted. */
+  readonly counted_from: number;
   readonly seal_failures: number;
   readonly seal_retry_at: number | null;
   readonly receipt_failures: number;

@@ -269,7 +269,7 @@ export const eventTypes = {
   "mc.log.gap": {
     urgent: true,
     attributes: z.strictObject({
-      rule: code.describe("why: dead_letter, unreadable_message, refused_event, conflicting_event"),
+      rule: code.describe("why: dead_letter, unreadable_message, refused_event, conflicting_event, source_counter"),
       event_count: z.int().min(0),
       first_event_id: z.string().regex(idPattern("event")).nullable(),
       message_sha256: sha256Digest,

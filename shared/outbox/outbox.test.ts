@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
 import { parseEvent } from "../contract/events.ts";
-import { newEvent, outboxInsert, shardOf } from "./outbox.ts";
+import { canonicalJson, eventText } from "../contract/events.ts";
+import { newEvent, outboxInsert, shardOf, withSourceSeq } from "./outbox.ts";
 
 const context = {
   tenant_id: "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001",
@@ -27,6 +28,24 @@ test("an event that does not fit the catalogue is refused before anything is sen
     input_sha256: "0".repeat(64),
   });
   expect(() => outboxInsert([free], 2)).toThrow(/at rule/);
+});
+
+test("an event gets its number in its text, which stays canonical, whatever its attributes say", () => {
+  const event = newEvent(context, "mc.privacy.budget_set", { limit_units: 5, leak_units_per_hour: 1 });
+  expect(withSourceSeq(eventText(event), 7)).toBe(canonicalJson({ ...event, source_seq: 7 }));
+  // No attribute of the catalogue can hold this; the splice does not rely on that.
+  const odd = canonicalJson({
+    ...event,
+    attributes: { text: 'x"source_seq":null,', nested: { source_seq: null, z: 1 } },
+  });
+  expect(JSON.parse(withSourceSeq(odd, 7))).toEqual({ ...(JSON.parse(odd) as object), source_seq: 7 });
+});
+
+test("an event that its source has counted keeps its number", () => {
+  const text = eventText(newEvent(context, "mc.privacy.budget_set", { limit_units: 5, leak_units_per_hour: 1 }, 3));
+  expect(withSourceSeq(text, 7)).toBe(text);
+  const odd = canonicalJson({ attributes: { nested: { source_seq: null, z: 1 } }, source_seq: 3, type: "x" });
+  expect(withSourceSeq(odd, 7)).toBe(odd);
 });
 
 test("tenants spread over the shards, each always to the same one", () => {

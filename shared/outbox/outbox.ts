@@ -40,6 +40,19 @@ export function newEvent<T extends EventType>(
   };
 }
 
+const uncounted = '"source_seq":null,';
+
+/**
+ * `eventText()` of an event that had no number yet, with one. It stays RFC 8785 text: behind `source_seq` come the tenant's id
+ * and the type alone, so the last such member is the event's own. An event that its source has counted stays as it is.
+ */
+export function withSourceSeq(text: string, sourceSeq: number): string {
+  const at = text.lastIndexOf(uncounted);
+  if (at < 0 || !/^"tenant_id":"[0-9a-f-]{36}","type":"[a-z_.]+"\}$/.test(text.slice(at + uncounted.length)))
+    return text;
+  return `${text.slice(0, at)}"source_seq":${sourceSeq},${text.slice(at + uncounted.length)}`;
+}
+
 /** The queue and the drain that serve a tenant: FNV-1a of its id, modulo the number of shards. */
 export function shardOf(tenantId: string, shards: number): number {
   let hash = 0x811c9dc5;

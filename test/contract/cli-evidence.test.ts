@@ -4,6 +4,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { DuckDBInstance } from "@duckdb/node-api";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Role } from "../../shared/contract/names.ts";
 import { maestro, testFolder, testHost, type TestHost } from "../../cli/testing/host.ts";
@@ -120,6 +121,28 @@ describe("maestro audit verify", () => {
     expect(await ok(auditor, "audit", "verify", "--dir", "copy")).toMatchObject({ size: second["size"] });
     const text = await maestro(auditor, "audit", "verify");
     expect(text.out).toMatch(/^VERIFIED all \d+ rows/);
+  });
+
+  test("MC-AUD-1911: each source has counted its events without a hole, as any tool can see in the segments", async () => {
+    const auditor = hostOf("auditor");
+    await ok(auditor, "audit", "verify", "--out", "copy");
+    const connection = await (await DuckDBInstance.create(":memory:")).connect();
+    try {
+      const files = join(auditor.home, "copy", tenant.tenant_id, "seg", "*.parquet");
+      const counts = await connection.runAndReadAll(
+        `select source, count(*) as events, count(distinct source_seq) as numbers, min(source_seq) as low, max(source_seq) as high
+         from read_parquet('${files}', union_by_name = true) group by source order by source`,
+      );
+      const rows = counts.getRowObjectsJson();
+      expect(rows.map(({ source }) => source)).toEqual(
+        expect.arrayContaining(["api", "audit", "disclosure", "privacy"]),
+      );
+      for (const { source, events, numbers, low, high } of rows) {
+        expect({ source, numbers, low, high }).toEqual({ source, numbers: events, low: "1", high: events });
+      }
+    } finally {
+      connection.closeSync();
+    }
   });
 
   test("is exit code 7 for a changed segment, a missing one, and a tail that was cut off", async () => {

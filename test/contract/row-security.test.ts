@@ -48,6 +48,8 @@ const tenantColumns: Readonly<Record<string, string>> = {
 const publicTables = ["channel_history", "channel_pointers", "packages", "release_files", "releases"];
 /** The audit worker's own notes: no other role has any right on them. */
 const auditTables = ["audit_activity"];
+/** Counted by the drain, read by the audit worker: no request's role has any right on them. */
+const drainTables = ["outbox_counters"];
 /** No worker's role has any right on these. */
 const ownerTables = ["schema_migrations"];
 
@@ -116,7 +118,7 @@ const releaseOf = (tenantId: string): string => `rel_${tenantId.replaceAll("-", 
 
 test("every table is known here, so that none comes without a thought of whose its rows are", async () => {
   const rows = await one(owner, sql`select tablename as name from pg_tables where schemaname = 'public' order by 1`);
-  const known = [...Object.keys(tenantColumns), ...publicTables, ...auditTables, ...ownerTables].sort();
+  const known = [...Object.keys(tenantColumns), ...publicTables, ...auditTables, ...drainTables, ...ownerTables].sort();
   expect(rows.map((row) => row["name"])).toEqual(known);
 });
 
@@ -140,6 +142,15 @@ test("row security is enabled and forced on every table that a worker may touch"
         where grantee in ${others} and table_schema = 'public' and table_name in ${auditTables}`,
   );
   expect(grantedOthers).toEqual([]);
+  const onCounters = await one(
+    owner,
+    sql`select grantee, privilege_type as right from information_schema.role_table_grants
+        where grantee in ${workerRoles} and table_schema = 'public' and table_name in ${drainTables} order by 1, 2`,
+  );
+  expect(onCounters).toEqual([
+    { grantee: "maestro_audit", right: "SELECT" },
+    ...["INSERT", "SELECT", "UPDATE"].map((right) => ({ grantee: "maestro_drain", right })),
+  ]);
 });
 
 describe.each(workerRoles)("%s", (name) => {

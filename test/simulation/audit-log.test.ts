@@ -363,7 +363,10 @@ describe("a log of an older version of the product", () => {
   /** What an object's tables were before there were schema versions. */
   const withOldTables = (world: World): void => {
     world.sql.exec("alter table head drop column pending_schema");
+    world.sql.exec("alter table head drop column counted_from");
     world.sql.exec("alter table ranges drop column schema_version");
+    world.sql.exec("drop table sources");
+    world.sql.exec("drop table sources_ahead");
     world.sql.exec("drop table tables_version");
   };
 
@@ -437,6 +440,45 @@ describe("what does not belong", () => {
     expect(() => world.log.append(tenantId, [good, foreign])).toThrow("another tenant");
     expect(() => world.log.append(tenantId, [good, own])).toThrow("own");
     expect(world.log.nextDue()).toBeNull();
+  });
+
+  /** Events of one source, counted from 1. */
+  const countedTexts = (count: number, next: () => number): string[] =>
+    textsOf(count, next).map((text, at) => canonicalJson({ ...(JSON.parse(text) as object), source_seq: at + 1 }));
+
+  test("MC-AUD-1911: an event that is lost on its way is seen by its source's counter, and told by a row that verifies", async () => {
+    const world = new World(keys, 17);
+    const texts = countedTexts(9, seeded(17));
+    const delivered = texts.filter((_, at) => at !== 3 && at !== 4 && at !== 8);
+    // Late, twice and out of order is no loss.
+    world.log.append(tenantId, delivered.toReversed());
+    world.log.append(tenantId, delivered);
+    world.log.expectCounted(tenantId, "api", 9);
+    const appendedAt = world.now;
+    await world.settle();
+    expect(world.now - appendedAt).toBeGreaterThanOrEqual(60 * 60_000);
+    const events = await expectWhole(world, delivered);
+    const gaps = events.filter(({ type }) => type === "mc.log.gap");
+    expect(gaps.map(({ attributes }) => attributes)).toMatchObject([
+      { rule: "source_counter", event_count: 2 },
+      { rule: "source_counter", event_count: 1 },
+    ]);
+    expect(world.logged.filter(({ level }) => level === "error")).toHaveLength(2);
+    // And where one comes after all, it is logged, and nothing more is told.
+    world.log.append(tenantId, [texts[3]!]);
+    await world.settle();
+    expect(await expectWhole(world, [...delivered, texts[3]!])).toHaveLength(
+      events.length + (texts[3]!.includes("finished") ? 2 : 1),
+    );
+  });
+
+  test("where all events of a tenant are lost, its log begins with telling so", async () => {
+    const world = new World(keys, 18);
+    world.log.expectCounted(tenantId, "api", 2);
+    await world.settle();
+    const [event, ...others] = await expectWhole(world, []);
+    expect(event).toMatchObject({ seq: 0, type: "mc.log.gap", attributes: { rule: "source_counter", event_count: 2 } });
+    expect(others).toEqual([]);
   });
 
   test("a loss is told once, and not at all where the events are in the log after all", async () => {

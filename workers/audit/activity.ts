@@ -13,12 +13,17 @@ const notedTenantsMax = 10_000;
 /** Alarms come within a second; whoever is noted for longer than this is looked after. */
 const sweepAfterMs = 60_000;
 const sweepTenantsMax = 500;
+/** A counter that is older than this was compared by an earlier cron. */
+const countedMs = 5 * 60_000;
 
 export interface Activity {
   /** Resolves in any case: a failure is logged. */
   note(tenantIds: readonly string[]): Promise<void>;
-  /** Calls `sweep` for each tenant whose note is old; where it says that nothing is left, the note goes. */
-  sweep(sweep: (tenantId: string) => Promise<boolean>): Promise<void>;
+  /**
+   * Calls `sweep` for each tenant whose note is old, with how many of its events the drain has counted; where it says that
+   * nothing is left, the note goes. Tenants whose events were counted of late are noted, too, whether or not these came.
+   */
+  sweep(sweep: (tenantId: string, apiCounted: number | null) => Promise<boolean>): Promise<void>;
 }
 
 export function postgresActivity(database: Database, clock: Clock, log: Log): Activity {
@@ -48,14 +53,19 @@ export function postgresActivity(database: Database, clock: Clock, log: Log): Ac
     },
     async sweep(sweep) {
       const before = new Date(clock() - sweepAfterMs).toISOString();
+      const counted = new Date(clock() - countedMs).toISOString();
       try {
-        const [rows] = await inBatch(database, [
-          sql`select tenant_id from audit_activity where active_at < ${before}::timestamptz order by active_at limit ${sweepTenantsMax}`,
+        const [, rows] = await inBatch(database, [
+          sql`insert into audit_activity (tenant_id, active_at)
+              select tenant_id, counted_at from outbox_counters where counted_at > ${counted}::timestamptz
+              on conflict (tenant_id) do nothing`,
+          sql`select tenant_id, source_seq::text as counted from audit_activity left join outbox_counters using (tenant_id)
+              where active_at < ${before}::timestamptz order by active_at limit ${sweepTenantsMax}`,
         ]);
         const idle: string[] = [];
         for (const row of rows ?? []) {
           const tenantId = String(row["tenant_id"]);
-          if (await sweep(tenantId)) idle.push(tenantId);
+          if (await sweep(tenantId, row["counted"] === null ? null : Number(row["counted"]))) idle.push(tenantId);
         }
         if (idle.length === 0) return;
         await inBatch(database, [
@@ -76,9 +86,9 @@ export interface SweepParts {
 
 /** The cron's work: one log that cannot be swept keeps no other waiting. */
 export const sweepLogs = ({ activity, auditLog, log }: SweepParts): Promise<void> =>
-  activity.sweep(async (tenantId) => {
+  activity.sweep(async (tenantId, apiCounted) => {
     try {
-      return await auditLog(tenantId).sweep();
+      return await auditLog(tenantId).sweep(apiCounted);
     } catch (error) {
       log("error", "a log could not be swept", { tenant_id: tenantId, error: errorName(error) });
       return false;
