@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { describeFailure, StackFailure } from "./stack/failure.ts";
 import { removeState, startStack, type Stack } from "./stack/index.ts";
 import { acquireLock } from "./stack/lock.ts";
+import { rotateAuditKeys } from "./stack/rotate-audit-keys.ts";
 import type { SeededTenant } from "./stack/seed.ts";
 import { projectFolder } from "./stack/workers.ts";
 
@@ -19,6 +20,7 @@ Starts PostgreSQL, the workers and a local issuer, seeds the tenant \`demo\`, an
   --postgres-port N  PostgreSQL's port              MAESTRO_POSTGRES_PORT  8790
   --state DIR        where the data is kept         MAESTRO_STATE          .maestro
   --reset            remove the data and begin anew
+  --rotate-audit-keys  sign log, receipts, packs and links with new keys from now on; what the old ones signed still verifies
   --help             this text
 
 A port of 0 is any free one. A flag goes before its environment variable.
@@ -32,6 +34,7 @@ const deathGraceMs = 300;
 interface Settings {
   readonly folder: string;
   readonly reset: boolean;
+  readonly rotateAuditKeys: boolean;
   readonly ports: { readonly api: number; readonly proxy: number; readonly issuer: number; readonly postgres: number };
 }
 
@@ -45,6 +48,7 @@ function readSettings(args: string[]): Settings | null {
       "postgres-port": { type: "string" },
       state: { type: "string" },
       reset: { type: "boolean", default: false },
+      "rotate-audit-keys": { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
@@ -60,6 +64,7 @@ function readSettings(args: string[]): Settings | null {
   return {
     folder: state === undefined ? join(projectFolder, ".maestro") : resolve(state),
     reset: values.reset,
+    rotateAuditKeys: values["rotate-audit-keys"],
     ports: {
       api: port("port", 8787),
       proxy: port("proxy-port", 8788),
@@ -136,6 +141,7 @@ async function main(): Promise<number> {
       removeState(folder);
       releaseLock = acquireLock(folder);
     }
+    if (settings.rotateAuditKeys) await rotateAuditKeys(folder, new Date());
     stack = await startStack({
       folder,
       ports,

@@ -68,8 +68,8 @@ async function showKeys(session: Session, options: { accept?: boolean; out?: str
 
 const keyTable = (session: Session, { keys }: PublishedKeys): string =>
   session.out.table(
-    ["use", "algorithm", "kid", "since"],
-    keys.map((key) => [key.use, key.algorithm, key.kid, key.not_before]),
+    ["use", "algorithm", "kid", "since", "until"],
+    keys.map((key) => [key.use, key.algorithm, key.kid, key.not_before, key.not_after ?? ""]),
   );
 
 const replacement = (session: Session, before: PublishedKeys, now: PublishedKeys): string =>

@@ -245,6 +245,7 @@ async function workerVariables(
       CHECKPOINT_KEY,
       STATEMENT_KEY,
       LINK_KEY,
+      RETIRED_KEYS: JSON.stringify(secrets.retired_keys ?? []),
     },
     "maestro-signer": { RELEASE_KEY },
   };

@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { exportJWK, generateKeyPair } from "jose";
+import type { PublishedKey } from "../../shared/contract/http-audit.ts";
 import { StackFailure } from "./failure.ts";
 
 export const databaseRoles = ["app", "auth", "drain", "audit"] as const;
@@ -16,6 +17,8 @@ export interface Secrets {
   readonly issuer_secret: string;
   /** Private JWKs as JSON text with the member `not_before`, named as the workers' secrets are. */
   readonly worker_keys: Readonly<Record<"CHECKPOINT_KEY" | "STATEMENT_KEY" | "LINK_KEY" | "RELEASE_KEY", string>>;
+  /** The audit keys before these, as they are published; absent where there were none. */
+  readonly retired_keys?: readonly PublishedKey[];
 }
 
 /** Makes the folder. As root it can be passed through by others: PostgreSQL refuses root, and runs as another user. */
@@ -52,7 +55,7 @@ export function writePrivateJson(path: string, value: unknown): void {
   renameSync(draft, path);
 }
 
-async function privateKey(algorithm: "ES256" | "Ed25519"): Promise<string> {
+export async function privateKey(algorithm: "ES256" | "Ed25519"): Promise<string> {
   const pair = await generateKeyPair(algorithm, { extractable: true });
   return JSON.stringify({ ...(await exportJWK(pair.privateKey)), not_before: new Date().toISOString() });
 }

@@ -2,12 +2,12 @@
 // signatures, every typed column recomputed from the leaf's bytes, every byte of the file from its rows. `maestro audit verify` hands in a reader over the
 // API or a folder, and the head that it remembers. Memory is one segment; nothing here trusts the service.
 
-import { bytesEqual, hex, sha256Hex, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
+import { base64, bytesEqual, hex, sha256Hex, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
 import { eventColumns } from "../contract/events.ts";
 import type { PublishedKeys } from "../contract/http-audit.ts";
 import { verifyBundle } from "../signing/bundle.ts";
 import { parseCanonical } from "../signing/canonical.ts";
-import { checkpointKeys, keyFor } from "../signing/published.ts";
+import { checkpointKeys, isInForce, keyFor } from "../signing/published.ts";
 import { openCheckpoint, originOf, type Checkpoint } from "./checkpoint.ts";
 import { hashLeaf, parseLeaf, saltBytes } from "./leaf.ts";
 import { parseRange, rangeName, type Range } from "./layout.ts";
@@ -222,14 +222,15 @@ class Verification {
     if (!verified.ok) throw new Bad("TAMPERED", `the manifest: ${verified.reason}`, null, range);
     const read = readManifest(verified.statement, this.#options.tenantId, range);
     if (!read.ok) throw new Bad("TAMPERED", read.reason, null, range);
+    const { sealed_at: sealedAt } = read.predicate;
     const key = this.#options.keys.keys.find(({ kid, use }) => kid === verified.kid && use === "manifest");
-    if (key === undefined || read.predicate.sealed_at < key.not_before) {
-      throw new Bad("TAMPERED", "the manifest is older than the key that signed it", null, range);
+    if (key === undefined || !isInForce(key, sealedAt)) {
+      throw new Bad("TAMPERED", "the manifest is from before or after the time of the key that signed it", null, range);
     }
     if (read.predicate.previous !== (previous === null ? null : rangeName(previous))) {
       throw new Bad("TAMPERED", "the manifest follows another range", null, range);
     }
-    const tree = await this.#openNote(read.predicate.checkpoint, range);
+    const tree = await this.#openNote(read.predicate.checkpoint, range, sealedAt);
     return { manifest: read.predicate, tree, segmentSha256: read.segmentSha256 };
   }
 
@@ -331,9 +332,20 @@ class Verification {
     return null;
   }
 
-  async #openNote(note: string, range: Range | null): Promise<Checkpoint> {
+  /** `sealedAt`: when it was signed, as its manifest says; a head that is served says nothing of that. */
+  async #openNote(note: string, range: Range | null, sealedAt: string | null = null): Promise<Checkpoint> {
     const opened = await openCheckpoint(note, this.#origin, this.#checkpointKeys);
     if (!opened.ok) throw new Bad("TAMPERED", opened.reason, null, range);
+    const spki = base64(opened.spki);
+    const key = this.#options.keys.keys.find((one) => one.use === "checkpoint" && one.spki === spki);
+    if (key === undefined || (sealedAt !== null && !isInForce(key, sealedAt))) {
+      throw new Bad(
+        "TAMPERED",
+        "the checkpoint is from before or after the time of the key that signed it",
+        null,
+        range,
+      );
+    }
     return opened.checkpoint;
   }
 }

@@ -11,6 +11,9 @@ export const publishedKey = z
     algorithm: z.enum(["Ed25519", "ECDSA-P256-SHA256"]),
     spki: z.string().describe("SubjectPublicKeyInfo DER in base64"),
     not_before: timestamp,
+    not_after: timestamp
+      .optional()
+      .describe("of a retired key: what it signed until then stays valid, nothing else is"),
   })
   .openapi("PublishedKey");
 export type PublishedKey = z.infer<typeof publishedKey>;

@@ -1,8 +1,9 @@
 // Finding the trusted key of a signature in a published key set: by kid, and only for the use it is published for.
 // Called by whoever verifies: logs, packs.
 
+import { z } from "@hono/zod-openapi";
 import { base64Bytes, type Bytes } from "../contract/bytes.ts";
-import type { PublishedKey, PublishedKeys } from "../contract/http-audit.ts";
+import { publishedKey, type PublishedKey, type PublishedKeys } from "../contract/http-audit.ts";
 import { importVerifyKey, kidOf } from "./keys.ts";
 
 /** For `verifyBundle`: the P-256 key of that kid and use, or null. A key whose kid is not its digest is no key. */
@@ -18,6 +19,19 @@ export function keyFor(keys: PublishedKeys, use: PublishedKey["use"]): (kid: str
     return key;
   };
 }
+
+/** Keys that sign no more, from JSON text. Throws where it is no list of them, each with its end and under its own kid. */
+export async function readRetiredKeys(text: string): Promise<PublishedKey[]> {
+  const keys = z.array(publishedKey.required({ not_after: true })).parse(JSON.parse(text));
+  for (const { kid, spki } of keys) {
+    if ((await kidOf(base64Bytes(spki))) !== kid) throw new TypeError(`a retired key stands under another kid: ${kid}`);
+  }
+  return keys;
+}
+
+/** Whether a key signed at `time` (RFC 3339, UTC, milliseconds), as what it signed says. */
+export const isInForce = ({ not_before, not_after }: PublishedKey, time: string): boolean =>
+  time >= not_before && (not_after === undefined || time <= not_after);
 
 /** The Ed25519 keys (SPKI DER) that may sign checkpoints. */
 export const checkpointKeys = (keys: PublishedKeys): Bytes[] =>

@@ -7,7 +7,7 @@ import { canonicalJson, type SignedBundle } from "../contract/events.ts";
 import { preAuthEncoding, signStatement, statementPayloadType, verifyBundle } from "./bundle.ts";
 import { derFromP1363, p1363FromDer } from "./ecdsa-der.ts";
 import { importSigner, importVerifyKey, verifySignature, type Signer } from "./keys.ts";
-import { keyFor } from "./published.ts";
+import { keyFor, readRetiredKeys } from "./published.ts";
 import { statement, type Statement } from "./statement.ts";
 
 const jwkOf = async (algorithm: "P-256" | "Ed25519"): Promise<Record<string, unknown>> => {
@@ -133,6 +133,23 @@ describe("keys", () => {
     const kid = "0".repeat(64);
     expect(await keyFor({ ...set, keys: [{ ...entry, kid }] }, "manifest")(kid)).toBeNull();
   });
+});
+
+test("a list of retired keys is taken whole: each has its end and its own kid, or none is published", async () => {
+  const entry = {
+    kid: signer.kid,
+    use: "manifest",
+    algorithm: "ECDSA-P256-SHA256",
+    spki: base64(signer.spki),
+    not_before: "2026-01-01T00:00:00.000Z",
+    not_after: "2026-02-01T00:00:00.000Z",
+  };
+  const read = (...entries: object[]): Promise<unknown> => readRetiredKeys(JSON.stringify(entries));
+  expect(await read()).toEqual([]);
+  expect(await read(entry)).toEqual([entry]);
+  await expect(read(entry, { ...entry, not_after: undefined })).rejects.toThrow("not_after");
+  await expect(read(entry, { ...entry, kid: "0".repeat(64) })).rejects.toThrow("another kid");
+  await expect(readRetiredKeys("{}")).rejects.toThrow();
 });
 
 describe("bundles", () => {

@@ -412,6 +412,58 @@ describe("a log of an older version of the product", () => {
   });
 });
 
+describe("a rotation of the log's keys", () => {
+  test("leaves what the old keys signed valid, and what the new ones sign continues it", async () => {
+    const world = new World(keys, 19);
+    const texts = textsOf(9, seeded(19));
+    world.log.append(tenantId, texts.slice(0, 3));
+    await world.settle();
+    const before = world.published;
+    const first = await verify(world);
+    for (const at of [3, 6]) {
+      world.now += 1_000;
+      world.rotate(await newKeys());
+      world.now += 1_000;
+      world.log.append(tenantId, texts.slice(at, at + 3));
+      await world.settle();
+    }
+    await expectWhole(world, texts);
+    expect(
+      await verifyLog(world.reader(), { tenantId, keys: world.published, sha256, gzip, remembered: first.head }),
+    ).toMatchObject({
+      verdict: "VERIFIED",
+      size: 12,
+    });
+    // Without the retired keys nothing of theirs verifies, and whoever has not heard of the new ones does not believe them.
+    const current = { ...world.published, keys: world.published.keys.filter((key) => key.not_after === undefined) };
+    for (const published of [current, before]) {
+      world.published = published;
+      expect(await verify(world)).toMatchObject({ verdict: "TAMPERED" });
+    }
+  });
+
+  test.each(["statement", "checkpoint"] as const)("ends what the old %s key may sign", async (name) => {
+    const world = new World(keys, 20);
+    const texts = textsOf(6, seeded(20));
+    world.log.append(tenantId, texts.slice(0, 3));
+    await world.settle();
+    world.now += 1_000;
+    const next = await newKeys();
+    world.rotate(next);
+    // Whoever has the old key goes on with it.
+    world.keys = { ...next, [name]: keys[name] };
+    world.reopen();
+    world.now += 1_000;
+    world.log.append(tenantId, texts.slice(3));
+    await world.settle();
+    expect(await verify(world)).toMatchObject({
+      verdict: "TAMPERED",
+      size: 4,
+      reason: expect.stringContaining("time of the key") as string,
+    });
+  });
+});
+
 describe("what does not belong", () => {
   test("the same id with another content is kept aside and told once, in the log and to whoever is on call", async () => {
     const next = seeded(9);

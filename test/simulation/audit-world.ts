@@ -145,8 +145,8 @@ export class World {
   writes = 0;
   readonly rows = new Map<number, string>();
   readonly logged: { level: string; message: string }[] = [];
-  readonly keys: TestKeys;
-  readonly published: PublishedKeys;
+  keys: TestKeys;
+  published: PublishedKeys;
   readonly #next: () => number;
   /** The object's database, past all faults. */
   readonly sql: Sql;
@@ -240,6 +240,15 @@ export class World {
             .slice(0, limit),
         ),
     };
+  }
+
+  /** The log signs with `keys` from now on; those before are published as retired. */
+  rotate(keys: TestKeys): void {
+    const [at, next] = [new Date(this.now).toISOString(), publishedKeysOf(keys)];
+    const retired = this.published.keys.map((key) => ({ not_after: at, ...key }));
+    this.published = { ...next, keys: [...next.keys.map((key) => ({ ...key, not_before: at })), ...retired] };
+    this.keys = keys;
+    this.reopen();
   }
 
   /** Does what is due, at the times when it is due, until nothing is left; `rounds` bounds it. */

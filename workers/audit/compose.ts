@@ -14,6 +14,7 @@ import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts"
 import type { GrantsPort } from "../../shared/disclosure/grants.ts";
 import { writeEventRows } from "../../shared/pql/store.ts";
 import { importSigner, importVerifyKey, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
+import { readRetiredKeys } from "../../shared/signing/published.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import { postgresActivity, type Activity } from "./activity.ts";
 import { r2Bucket } from "./bucket.ts";
@@ -154,7 +155,7 @@ async function importKeys(env: Env): Promise<Keys> {
   return { checkpoint, statement, link };
 }
 
-function publishedKeys(env: Env, keys: Keys): PublishedKeys {
+async function publishedKeys(env: Env, keys: Keys): Promise<PublishedKeys> {
   const publish = (use: PublishedKey["use"], { kid, algorithm, spki }: Signer, jwkText: string): PublishedKey => ({
     kid,
     use,
@@ -170,6 +171,7 @@ function publishedKeys(env: Env, keys: Keys): PublishedKeys {
       publish("receipt", keys.statement, env.STATEMENT_KEY),
       publish("pack", keys.statement, env.STATEMENT_KEY),
       publish("link", keys.link, env.LINK_KEY),
+      ...(await readRetiredKeys(env.RETIRED_KEYS)),
     ],
   };
 }

@@ -12,6 +12,8 @@ export interface Env {
   readonly CHECKPOINT_KEY: string;
   readonly STATEMENT_KEY: string;
   readonly LINK_KEY: string;
+  /** What the keys before these signed stays valid: a JSON array of their entries of `GET /api/audit/keys`, each with `not_after`. */
+  readonly RETIRED_KEYS: string;
 
   readonly AUDIT_LOG: DurableObjectNamespace;
   readonly DISCLOSURE_GRANTS: DurableObjectNamespace;
