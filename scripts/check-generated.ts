@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { eventSchemaPath, eventSchemaText } from "./generate/events.ts";
 import { committedPolicyBuild, policySourceDigest } from "./generate/policy.ts";
 import { pqlGrammarSha256, pqlParserFiles } from "./generate/pql.ts";
 
@@ -26,6 +27,8 @@ export interface GeneratedFile {
 const recordedInHeader = async (path: string): Promise<string | null> =>
   /^\/\/ source-sha256: ([0-9a-f]{64})$/m.exec(await readFile(join(project, path), "utf8"))?.[1] ?? null;
 
+const sha256Of = (text: string): string => createHash("sha256").update(text).digest("hex");
+
 export const generatedFiles: readonly GeneratedFile[] = [
   ...["shared/pql/parser.generated.js", "shared/pql/parser.generated.d.ts"].map((path): GeneratedFile => ({
     path,
@@ -37,6 +40,14 @@ export const generatedFiles: readonly GeneratedFile[] = [
       return made?.text === (await readFile(join(project, path), "utf8"));
     },
   })),
+  {
+    path: eventSchemaPath,
+    source: "shared/contract/events.ts",
+    sourceDigest: () => Promise.resolve(sha256Of(eventSchemaText())),
+    // It is nothing but what was made: its own digest tells of either.
+    recordedDigest: async () => sha256Of(await readFile(join(project, eventSchemaPath), "utf8")),
+    isUnedited: () => Promise.resolve(true),
+  },
   {
     path: "policy/generated/authz.wasm",
     source: "policy/rego",

@@ -299,7 +299,8 @@ export interface AuditEvent<T extends EventType = EventType> {
 /** What a leaf holds behind its salt, as RFC 8785 bytes. */
 export type LoggedEvent = AuditEvent & { readonly seq: number; readonly logged_at: string };
 
-const envelope = z.strictObject({
+/** An event as it comes from its source. */
+export const eventEnvelope = z.strictObject({
   id: z.string().regex(idPattern("event")),
   tenant_id: tenantId,
   type: z.enum(Object.keys(eventTypes) as [EventType, ...EventType[]]),
@@ -315,7 +316,7 @@ export type ParsedEvent = { ok: true; event: AuditEvent } | { ok: false; reason:
 
 /** Reads an event that came over a wire. Unknown types, unknown fields and foreign versions are refused with a reason. */
 export function parseEvent(value: unknown): ParsedEvent {
-  const outer = envelope.safeParse(value);
+  const outer = eventEnvelope.safeParse(value);
   if (!outer.success) return { ok: false, reason: z.prettifyError(outer.error) };
   const attributes = eventTypes[outer.data.type].attributes.safeParse(outer.data.attributes);
   if (!attributes.success) return { ok: false, reason: z.prettifyError(attributes.error) };

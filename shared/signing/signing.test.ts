@@ -149,7 +149,7 @@ test("a list of retired keys is taken whole: each has its end and its own kid, o
   expect(await read(entry)).toEqual([entry]);
   await expect(read(entry, { ...entry, not_after: undefined })).rejects.toThrow("not_after");
   await expect(read(entry, { ...entry, kid: "0".repeat(64) })).rejects.toThrow("another kid");
-  await expect(readRetiredKeys("{}")).rejects.toThrow();
+  await expect(readRetiredKeys("{}")).rejects.toThrow("expected array");
 });
 
 describe("bundles", () => {

@@ -5,6 +5,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, write
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Role } from "../../shared/contract/names.ts";
 import { maestro, testFolder, testHost, type TestHost } from "../../cli/testing/host.ts";
@@ -110,6 +111,16 @@ describe("a disclosure pack", () => {
 });
 
 describe("maestro audit verify", () => {
+  async function duckdb(query: string): Promise<Record<string, unknown>[]> {
+    const connection = await (await DuckDBInstance.create(":memory:")).connect();
+    try {
+      return (await connection.runAndReadAll(query)).getRowObjectsJson();
+    } finally {
+      connection.closeSync();
+    }
+  }
+  const segmentsIn = (host: TestHost): string => join(host.home, "copy", tenant.tenant_id, "seg", "*.parquet");
+
   test("verifies over the API, remembers the head, and verifies a copy in a folder", async () => {
     const auditor = hostOf("auditor");
     const first = await ok(auditor, "audit", "verify", "--out", "copy");
@@ -126,23 +137,29 @@ describe("maestro audit verify", () => {
   test("MC-AUD-1911: each source has counted its events without a hole, as any tool can see in the segments", async () => {
     const auditor = hostOf("auditor");
     await ok(auditor, "audit", "verify", "--out", "copy");
-    const connection = await (await DuckDBInstance.create(":memory:")).connect();
-    try {
-      const files = join(auditor.home, "copy", tenant.tenant_id, "seg", "*.parquet");
-      const counts = await connection.runAndReadAll(
-        `select source, count(*) as events, count(distinct source_seq) as numbers, min(source_seq) as low, max(source_seq) as high
-         from read_parquet('${files}', union_by_name = true) group by source order by source`,
-      );
-      const rows = counts.getRowObjectsJson();
-      expect(rows.map(({ source }) => source)).toEqual(
-        expect.arrayContaining(["api", "audit", "disclosure", "privacy"]),
-      );
-      for (const { source, events, numbers, low, high } of rows) {
-        expect({ source, numbers, low, high }).toEqual({ source, numbers: events, low: "1", high: events });
-      }
-    } finally {
-      connection.closeSync();
+    const rows = await duckdb(
+      `select source, count(*) as events, count(distinct source_seq) as numbers, min(source_seq) as low, max(source_seq) as high
+       from read_parquet('${segmentsIn(auditor)}', union_by_name = true) group by source order by source`,
+    );
+    expect(rows.map(({ source }) => source)).toEqual(expect.arrayContaining(["api", "audit", "disclosure", "privacy"]));
+    for (const { source, events, numbers, low, high } of rows) {
+      expect({ source, numbers, low, high }).toEqual({ source, numbers: events, low: "1", high: events });
     }
+  });
+
+  test("every leaf of the log fits the JSON Schema that is published", async () => {
+    const served = await fetch(`${stack.apiUrl}/api/audit/events.schema.json`);
+    expect(served.headers.get("content-type")).toBe("application/schema+json");
+    const schema = (await served.json()) as object;
+    const committed = resolve(import.meta.dirname, "..", "..", "docs", "audit", "events.schema.json");
+    expect(schema).toEqual(JSON.parse(readFileSync(committed, "utf8")));
+    const ajv = new Ajv2020({ strict: false, validateFormats: false });
+    const isValid = ajv.compile(schema);
+    const auditor = hostOf("auditor");
+    await ok(auditor, "audit", "verify", "--out", "copy");
+    const bodies = await duckdb(`select body from read_parquet('${segmentsIn(auditor)}', union_by_name = true)`);
+    expect(bodies.length).toBeGreaterThan(5);
+    for (const { body } of bodies) expect([body, isValid(JSON.parse(String(body)))]).toEqual([body, true]);
   });
 
   test("is exit code 7 for a changed segment, a missing one, and a tail that was cut off", async () => {

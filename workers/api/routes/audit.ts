@@ -2,6 +2,7 @@
 
 import { createRoute, z } from "@hono/zod-openapi";
 import { manifestList, publishedKeys, segmentRange } from "../../../shared/contract/http-audit.ts";
+import { catalogueSchema } from "../../../shared/contract/event-schema.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import type { LogObjectKind } from "../../../shared/audit/service.ts";
 import type { Call, Door } from "../door.ts";
@@ -9,6 +10,10 @@ import type { Call, Door } from "../door.ts";
 const binary = z.string().openapi({ format: "binary" });
 const byRange = z.strictObject({ range: segmentRange });
 const pageMax = 1_000;
+
+/** Made on the first request of an isolate. */
+let schemaText: string | undefined;
+const eventSchema = (): string => (schemaText ??= JSON.stringify(catalogueSchema()));
 
 export function register(door: Door): void {
   door.open({
@@ -24,6 +29,26 @@ export function register(door: Door): void {
       const [log, release] = await Promise.all([parts.audit.keys(), parts.signer.keys()]);
       return { status: 200, body: { ...log, keys: [...log.keys, ...release] } };
     },
+  });
+
+  door.open({
+    route: createRoute({
+      method: "get",
+      path: "/api/audit/events.schema.json",
+      summary: "What a logged event may be, as JSON Schema",
+      description: "Bodies of leaves are such events. The schema only ever grows: what was valid once stays valid.",
+      responses: {
+        200: {
+          description: "JSON Schema 2020-12",
+          content: { "application/schema+json": { schema: z.record(z.string(), z.unknown()) } },
+        },
+      },
+    }),
+    handler: async () => ({
+      status: 200,
+      body: eventSchema(),
+      headers: { "content-type": "application/schema+json", "cache-control": "public, max-age=300" },
+    }),
   });
 
   door.route({
