@@ -15,7 +15,16 @@ import {
 } from "../shared/contract/http-executions.ts";
 import { pqlAnswer, type PqlAnswer } from "../shared/contract/http-pql.ts";
 import { privacyBudget, type PrivacyBudget } from "../shared/contract/http-privacy.ts";
-import { apiKey, apiKeyList, newApiKey, whoami, type ApiKey, type Whoami } from "../shared/contract/http-tenancy.ts";
+import {
+  apiKey,
+  apiKeyList,
+  newApiKey,
+  principalList,
+  whoami,
+  type ApiKey,
+  type Principal,
+  type Whoami,
+} from "../shared/contract/http-tenancy.ts";
 import type { Role } from "../shared/contract/names.ts";
 import { apiPath as path, createClient, fits } from "./api/client.ts";
 import { entitlementsApi } from "./api/entitlements.ts";
@@ -49,6 +58,13 @@ export function createApi(wire: Wire) {
         response.status === 204 ? null : fits(call, apiKey, await readJson(response)),
       );
     },
+
+    principals: async (): Promise<Principal[]> =>
+      (await json({ method: "GET", path: "/api/principals" }, principalList)).principals,
+    erasePrincipal: (id: string): Promise<void> =>
+      send(wire, { method: "DELETE", path: path("principals", id, "identities"), idempotent: true }, () =>
+        Promise.resolve(),
+      ),
 
     ...marketApi(client),
     ...entitlementsApi(client),

@@ -8,6 +8,7 @@ import { executionCommands } from "./commands/executions.ts";
 import { flagCommands } from "./commands/flags.ts";
 import { helpCommands } from "./commands/help.ts";
 import { keyCommands } from "./commands/keys.ts";
+import { principalCommands } from "./commands/principals.ts";
 import { loginCommands } from "./commands/login.ts";
 import { marketCommands } from "./commands/market.ts";
 import { metricCommands } from "./commands/metrics.ts";
@@ -47,6 +48,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
     };
   loginCommands(program, act);
   keyCommands(program, act);
+  principalCommands(program, act);
   marketCommands(program, act);
   runCommands(program, act);
   executionCommands(program, act);

@@ -82,7 +82,7 @@ test_each_role_may_do_what_the_table_says_and_nothing_else if {
 		by_role(role, action).allow != in_table
 	}
 	decided_otherwise == set()
-	count({action | some action, _ in roles.by_action; by_role("nobody", action).allow == false}) == 34
+	count({action | some action, _ in roles.by_action; by_role("nobody", action).allow == false}) == 36
 }
 
 test_a_role_too_low_is_told_the_least_role_that_would_do if {

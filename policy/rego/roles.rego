@@ -7,6 +7,8 @@ by_action := {
 	"key.list": ["admin", "auditor"],
 	"key.create": ["admin"],
 	"key.revoke": ["admin"],
+	"principal.list": ["admin"],
+	"principal.erase": ["admin"],
 	"publisher_key.add": ["admin", "publisher"],
 	"release.publish": ["admin", "publisher"],
 	"release.review": ["admin", "reviewer"],

@@ -249,6 +249,10 @@ export const eventTypes = {
     urgent: false,
     attributes: z.strictObject({ key_id: z.string().regex(idPattern("apiKey")) }),
   },
+  "mc.principal.erased": {
+    urgent: false,
+    attributes: z.strictObject({ principal_id: z.string().regex(idPattern("principal")) }),
+  },
   "mc.disclosure.linked": {
     urgent: false,
     attributes: z.strictObject({

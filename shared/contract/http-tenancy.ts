@@ -19,6 +19,21 @@ export const whoami = z
   .openapi("Whoami");
 export type Whoami = z.infer<typeof whoami>;
 
+export const principal = z
+  .strictObject({
+    id: principalId,
+    kind: z.enum(["person", "service"]),
+    role,
+    created_at: timestamp,
+    disabled_at: timestamp.nullable(),
+    identities: z
+      .array(z.strictObject({ issuer: z.string(), subject: z.string() }))
+      .describe("who it is outside; empty for services, and for a person who was erased"),
+  })
+  .openapi("Principal");
+export type Principal = z.infer<typeof principal>;
+export const principalList = z.strictObject({ principals: z.array(principal) }).openapi("PrincipalList");
+
 export const apiKey = z
   .strictObject({
     id: apiKeyId,

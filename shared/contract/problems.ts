@@ -58,6 +58,11 @@ export const problems = {
     "This Idempotency-Key was used with another body",
     "Use a new key for a new intent, or send the first body again.",
   ],
+  own_identity: [
+    409,
+    "Nobody erases themselves",
+    "Ask another admin of the tenant: whoever erases a person has to be there to answer for it.",
+  ],
   execution_not_running: [409, "The execution is not running", "A run finishes once; GET it to see how it ended."],
   execution_running: [409, "The execution is still running", "Finish it first; then ask for the link."],
   release_exists: [

@@ -11,6 +11,8 @@ export const actions = [
   "key.list",
   "key.create",
   "key.revoke",
+  "principal.list",
+  "principal.erase",
   "publisher_key.add",
   "release.publish",
   "release.review",

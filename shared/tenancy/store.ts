@@ -2,7 +2,7 @@
 // authentication and by routes/tenancy.
 
 import { sql, type SQL } from "drizzle-orm";
-import type { ApiKey } from "../contract/http-tenancy.ts";
+import type { ApiKey, Principal } from "../contract/http-tenancy.ts";
 import { asTenant, inBatch, type Database, type Row } from "./database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "./idempotency.ts";
 
@@ -130,6 +130,50 @@ export async function insertKey(
     outbox(sql``),
     ...(remember === null ? [] : [rememberAnswer(remember.claim, now, { status: 201, response: remember.response })]),
   ]);
+}
+
+/** At most so many principals are listed, newest first. */
+export const principalsListed = 1_000;
+
+export async function listPrincipals(database: Database, tenantId: string): Promise<Principal[]> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select p.id, p.kind, p.role, ${time(sql`p.created_at`)} as created_at, ${time(sql`p.disabled_at`)} as disabled_at,
+          coalesce((
+            select jsonb_agg(jsonb_build_object('issuer', i.issuer, 'subject', i.subject) order by i.issuer, i.subject)
+            from principal_identities i where i.tenant_id = p.tenant_id and i.principal_id = p.id
+          ), '[]') as identities
+        from principals p where p.tenant_id = ${tenantId}
+        order by p.created_at desc, p.id desc limit ${principalsListed}`,
+  ]);
+  return (rows ?? []).map((row) => ({
+    id: String(row["id"]),
+    kind: row["kind"] as Principal["kind"],
+    role: row["role"] as Principal["role"],
+    created_at: String(row["created_at"]),
+    disabled_at: row["disabled_at"] as string | null,
+    identities: row["identities"] as Principal["identities"],
+  }));
+}
+
+/** Drops what ties a principal to a person, with its event where there was something; false where there is no such principal. */
+export async function erasePrincipal(
+  database: Database,
+  tenantId: string,
+  now: number,
+  principalId: string,
+  outbox: Outbox,
+  claim: IdempotencyClaim | null,
+): Promise<boolean> {
+  const known = sql`from principals where tenant_id = ${tenantId} and id = ${principalId}`;
+  const results = await asTenant(database, tenantId, [
+    ...forgetExpired(claim, now),
+    sql`with changed as (
+          delete from principal_identities where tenant_id = ${tenantId} and principal_id = ${principalId} returning subject
+        ) ${outbox(sql`where exists (select from changed)`)}`,
+    ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 204, response: null }, known)]),
+    sql`select id ${known}`,
+  ]);
+  return results.at(-1)?.length === 1;
 }
 
 /**

@@ -19,6 +19,7 @@ import { register as explain } from "./routes/explain.ts";
 import { register as flags } from "./routes/flags.ts";
 import { register as health } from "./routes/health.ts";
 import { register as installs } from "./routes/installs.ts";
+import { register as principals } from "./routes/principals.ts";
 import { register as keys } from "./routes/keys.ts";
 import { register as market } from "./routes/market.ts";
 import { register as metrics } from "./routes/metrics.ts";
@@ -39,6 +40,7 @@ export interface App {
 const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   whoami,
   keys,
+  principals,
   market,
   packages,
   reviews,
