@@ -28,6 +28,12 @@ export const appendEventsMax = 4_000;
 export const sealAgeMs = 1_000;
 export const sealUrgentMs = 250;
 
+/**
+ * A source's clock that is further off than this is an alarm; its event is logged as it is, since `logged_at` is the log's own.
+ * Behind: longer than the queue and the dead letters keep a message, 14 days each at most.
+ */
+export const clockOffMs = { ahead: 5 * 60_000, behind: 30 * 24 * 3_600_000 } as const;
+
 export interface AppendParts {
   readonly sql: Sql;
   readonly sha256: Sha256;
@@ -166,6 +172,7 @@ class Appender {
     const salt = this.#salts.slice(this.#saltsUsed, this.#saltsUsed + saltBytes);
     if (salt.length !== saltBytes) throw new Error("out of salts");
     this.#saltsUsed += saltBytes;
+    this.#checkClock(event);
     const body = leafBody(event, seq, this.#loggedAt);
     sql.exec("insert into leaves (seq, salt, body) values (?, ?, ?)", seq, salt, body);
     sql.exec("insert into seen (event_id, seq, sha256) values (?, ?, ?)", event.id, seq, digest);
@@ -182,6 +189,18 @@ class Appender {
     this.#isChanged = true;
     this.#dueBy(this.#now + (eventTypes[event.type].urgent ? sealUrgentMs : sealAgeMs));
     if (this.#frontier.size - (this.#head.pending_to ?? this.#head.sealed) >= segmentRowsMax) this.#dueBy(this.#now);
+  }
+
+  #checkClock({ id, tenant_id, source, occurred_at }: AuditEvent): void {
+    const aheadMs = Date.parse(occurred_at) - this.#now;
+    if (aheadMs <= clockOffMs.ahead && aheadMs >= -clockOffMs.behind) return;
+    this.#parts.log("error", "a source's clock is far off", {
+      alarm: true,
+      tenant_id,
+      source,
+      event_id: id,
+      ahead_ms: aheadMs,
+    });
   }
 
   #dueBy(time: number): void {

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
 import { parseEvent } from "../contract/events.ts";
+import { utf8 } from "../contract/bytes.ts";
 import { canonicalJson, eventText } from "../contract/events.ts";
 import { newEvent, outboxInsert, shardOf, withSourceSeq } from "./outbox.ts";
 
@@ -28,6 +29,28 @@ test("an event that does not fit the catalogue is refused before anything is sen
     input_sha256: "0".repeat(64),
   });
   expect(() => outboxInsert([free], 2)).toThrow(/at rule/);
+});
+
+test("an event beyond 48 KiB is refused before anything is sent, wherever it comes from", () => {
+  const receipt = (payload: string) => ({
+    mediaType: "application/vnd.dev.sigstore.bundle.v0.3+json" as const,
+    verificationMaterial: { publicKey: { hint: "k" } },
+    dsseEnvelope: { payloadType: "x", payload, signatures: [{ sig: "s", keyid: "k" }] },
+  });
+  const event = (payload: string) =>
+    newEvent(context, "mc.receipt.signed", {
+      execution_id: `exe_${"0".repeat(26)}`,
+      package: "tools/a",
+      version: "1.0.0",
+      channel: "stable",
+      outcome: "succeeded",
+      receipt: receipt(payload),
+    });
+  const room = 48 * 1024 - utf8(eventText(event(""))).length - 80;
+  expect(() => outboxInsert([event("x".repeat(room))], 2)).not.toThrow();
+  expect(() => outboxInsert([event("x".repeat(room + 1))], 2)).toThrow(RangeError);
+  // In bytes, not in characters.
+  expect(() => outboxInsert([event("€".repeat(room / 2))], 2)).toThrow(RangeError);
 });
 
 test("an event gets its number in its text, which stays canonical, whatever its attributes say", () => {

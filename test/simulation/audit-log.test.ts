@@ -483,6 +483,27 @@ describe("what does not belong", () => {
     expect(world.logged.filter(({ level }) => level === "error")).toHaveLength(1);
   });
 
+  test("an event of a clock that is far off is logged at the log's own time, and whoever is on call is told", async () => {
+    const world = new World(keys, 21);
+    const next = seeded(21);
+    const dayMs = 24 * 3_600_000;
+    const offsets = [0, 4 * 60_000, 6 * 60_000, 400 * dayMs, -29 * dayMs, -31 * dayMs];
+    const texts = offsets.map((offset, at) =>
+      canonicalJson({ ...eventAt(at * 3, next), occurred_at: new Date(world.now + offset).toISOString() }),
+    );
+    const times: number[] = [];
+    for (const text of texts) {
+      world.log.append(tenantId, [text]);
+      times.push(world.now);
+      world.now += 10;
+    }
+    const told = world.logged.filter(({ message }) => message === "a source's clock is far off");
+    expect(told).toHaveLength(3);
+    await world.settle();
+    const events = await expectWhole(world, texts);
+    expect(events.map(({ logged_at }) => Date.parse(logged_at))).toEqual(times);
+  });
+
   test("another tenant's event, or one of the log's own types, is refused, and nothing of its batch is kept", () => {
     const next = seeded(10);
     const world = new World(keys, 10);
