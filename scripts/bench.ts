@@ -2,9 +2,10 @@
 // spreads go to standard output, and to FILE. docs/BENCHMARKS.md has the figures and what they mean.
 
 import { randomBytes } from "node:crypto";
-import { accessSync, constants, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { audit } from "./bench/audit.ts";
 import type { Benchmark, Parts } from "./bench/benchmark.ts";
 import { chain } from "./bench/chain.ts";
 import { market } from "./bench/market.ts";
@@ -12,8 +13,9 @@ import { loadAverage, machineFacts, requireDurable } from "./bench/machine.ts";
 import { spreads, type Spread } from "./bench/statistics.ts";
 import { describeFailure } from "./stack/failure.ts";
 import { removeState, startStack } from "./stack/index.ts";
+import { projectFolder } from "./stack/workers.ts";
 
-const benchmarks: Readonly<Record<string, Benchmark>> = { chain, market };
+const benchmarks: Readonly<Record<string, Benchmark>> = { audit, chain, market };
 const repeatsMax = 20;
 
 const help = `npm run bench -- NAME [--json FILE] [--repeats N]
@@ -24,6 +26,7 @@ ${Object.entries(benchmarks)
 
   --json FILE   write the result to FILE
   --repeats N   how often, each on a stack of its own; 3 unless told
+  --evidence    also write the report of a benchmark that has one under docs/evidence/
 `;
 
 interface Asked {
@@ -31,6 +34,7 @@ interface Asked {
   readonly benchmark: Benchmark;
   readonly json: string | undefined;
   readonly repeats: number;
+  readonly evidence: boolean;
 }
 
 function readArguments(args: string[]): Asked | null {
@@ -40,6 +44,7 @@ function readArguments(args: string[]): Asked | null {
     options: {
       json: { type: "string" },
       repeats: { type: "string", default: "3" },
+      evidence: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
   });
@@ -54,7 +59,9 @@ function readArguments(args: string[]): Asked | null {
   if (!Number.isInteger(repeats) || repeats < 1 || repeats > repeatsMax)
     throw new TypeError(`--repeats is a whole number, 1 to ${repeatsMax}, not ${values.repeats}.`);
   if (values.json !== undefined) requireWritable(dirname(resolve(values.json)));
-  return { name, benchmark, json: values.json, repeats };
+  if (values.evidence && benchmark.evidence === undefined)
+    throw new TypeError(`--evidence: the benchmark "${name}" has no report to keep.`);
+  return { name, benchmark, json: values.json, repeats, evidence: values.evidence };
 }
 
 /** Before the minutes that a benchmark takes, not behind them. */
@@ -125,6 +132,12 @@ function table(parts: Parts<Spread>): string {
     .join("\n");
 }
 
+function writeEvidence(reports: Readonly<Record<string, string>>): void {
+  const folder = join(projectFolder, "docs", "evidence");
+  mkdirSync(folder, { recursive: true });
+  for (const [name, text] of Object.entries(reports)) writeFileSync(join(folder, name), text);
+}
+
 async function main(): Promise<number> {
   let asked: Asked | null;
   try {
@@ -178,6 +191,7 @@ async function main(): Promise<number> {
     runs,
   };
   if (asked.json !== undefined) writeFileSync(resolve(asked.json), `${JSON.stringify(result, null, 2)}\n`);
+  if (asked.evidence) writeEvidence(benchmark.evidence?.(result) ?? {});
   process.stdout.write(`${table(parts)}\n`);
   for (const fault of faults) process.stderr.write(`${fault}\n`);
   return faults.length === 0 ? 0 : 1;

@@ -15,6 +15,16 @@ export interface Bench {
   readonly progress: (words: string) => void;
 }
 
+/** What is written to `--json FILE`; the headline's figures stand beside these members. */
+export interface BenchmarkResult {
+  readonly [figure: string]: unknown;
+  readonly benchmark: string;
+  readonly started_at: string;
+  readonly machine: Readonly<Record<string, unknown>>;
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly parts: Parts<Spread>;
+}
+
 export interface Benchmark {
   readonly about: string;
   /** What was set, as the result repeats it. */
@@ -24,6 +34,8 @@ export interface Benchmark {
   run(bench: Bench): Promise<Parts<number>>;
   /** The figures that stand at the top of the result. */
   headline(parts: Parts<Spread>): Figures;
+  /** With `--evidence`: the report that is kept, by its path under docs/evidence/. */
+  evidence?(result: BenchmarkResult): Readonly<Record<string, string>>;
   /** Sentences on what must never be, whatever the speed; none where all is well. */
   faults(parts: Parts<Spread>): string[];
 }

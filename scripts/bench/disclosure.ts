@@ -1,5 +1,5 @@
 // A run's disclosure, as an impatient auditor gets it: the link is asked for in the moment in which the finish is
-// answered, and again after as long as a 202 says. Called by the chain benchmark.
+// answered, and again after as long as a 202 says. Called by the benchmarks of the chain and of the audit log.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { createHash, randomUUID } from "node:crypto";
@@ -11,21 +11,20 @@ import { projectFolder } from "../stack/workers.ts";
 import type { Bench, Figures } from "./benchmark.ts";
 import { percentile, rounded } from "./statistics.ts";
 
-export const disclosureRuns = 50;
 /** Runs before those: the policy, the package's rows and the log's object are loaded by then. */
 const warmUpRuns = 3;
 const askingMsMax = 20_000;
 const packageName = "tools/sbom-inventory";
 const budgetUnits = 1_000_000;
 
-export async function measureDisclosure({ stack, signal, progress }: Bench): Promise<Figures> {
+export async function measureDisclosure({ stack, signal, progress }: Bench, runCount: number): Promise<Figures> {
   progress("disclosure: publishing a package");
   const tenant = await stack.seedTenant("disclosure");
   await installPackage(stack, tenant, signal);
   const runs: Run[] = [];
-  for (let at = -warmUpRuns; at < disclosureRuns; at += 1) {
+  for (let at = -warmUpRuns; at < runCount; at += 1) {
     signal.throwIfAborted();
-    progress(`disclosure: run ${Math.max(at + 1, 0)} of ${disclosureRuns}`);
+    progress(`disclosure: run ${Math.max(at + 1, 0)} of ${runCount}`);
     const run = await oneRun(stack, tenant, signal);
     if (at >= 0) runs.push(run);
   }

@@ -1,6 +1,6 @@
 // Commits events into the Postgres outbox at a fixed rate, whatever becomes of them: as the role maestro_app, with the
 // tenant set, in the statement that shared/outbox/outbox.ts makes, and with a nudge of the drain behind every commit, as
-// the API's routes do. Called by the chain benchmark.
+// the API's routes do. Called by measured-load.ts.
 
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,12 +13,12 @@ import type { Stack } from "../stack/index.ts";
 import { commitPlan, type LoadSetting, type PlannedCommit } from "./schedule.ts";
 
 /** AUDIT_SHARDS of wrangler.toml. With another number there, rows would wait for ever, and be counted as lost. */
-const shards = 2;
+export const shards = 2;
 /** One commit that takes longer than its interval must not hold up the next. */
 const connectionsOfOneTenant = 4;
 const digest = "5".repeat(64);
 
-const insert = `insert into outbox (shard, tenant_id, event_id, body)
+export const outboxInsertText = `insert into outbox (shard, tenant_id, event_id, body)
   select shard, tenant_id, event_id, body
   from jsonb_to_recordset($1::jsonb) as e(shard int, tenant_id uuid, event_id text, body text)
   returning event_id`;
@@ -43,7 +43,7 @@ export async function prepareLoad(stack: Stack, setting: LoadSetting, tenants: r
   const plan = commitPlan(setting);
   const batches = plan.map(({ tenant, events }) => batchOf(tenants[tenant]!, events));
   const connections = await Promise.all(tenants.map((tenant) => connect(stack, tenant, tenants.length)));
-  const nudges = await drains(stack);
+  const nudges = await drainsOf(stack);
   return {
     plan,
     async run(signal) {
@@ -81,7 +81,7 @@ export async function prepareLoad(stack: Stack, setting: LoadSetting, tenants: r
 }
 
 /** As the API nudges: a call of the drain's object after the commit, which nobody waits for. */
-async function drains(stack: Stack): Promise<(() => Promise<void>)[]> {
+export async function drainsOf(stack: Stack): Promise<(() => Promise<void>)[]> {
   const namespace = await stack.miniflare.getDurableObjectNamespace("OUTBOX_DRAIN", "maestro-api");
   return Array.from({ length: shards }, (_, shard) => {
     // Miniflare carries an object's methods over; its types know `fetch` only.
@@ -107,7 +107,7 @@ async function connect(stack: Stack, tenant: SeededTenant, tenants: number): Pro
       return {
         insert(rows) {
           last = last.then(async () => {
-            await client.query({ name: "outbox-insert", text: insert, values: [rows] });
+            await client.query({ name: "outbox-insert", text: outboxInsertText, values: [rows] });
           });
           return last;
         },

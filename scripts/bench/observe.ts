@@ -99,6 +99,19 @@ export interface Published {
   readonly rows: readonly LoggedRow[];
 }
 
+/** Objects in the bucket, of all tenants and kinds: each was put once, and none is ever removed. */
+export async function objectsInBucket(stack: Stack): Promise<number> {
+  const bucket = await stack.miniflare.getR2Bucket("AUDIT_BUCKET", "maestro-audit");
+  let count = 0;
+  let cursor: string | undefined;
+  do {
+    const page = await bucket.list(cursor === undefined ? {} : { cursor });
+    count += page.objects.length;
+    cursor = page.truncated ? page.cursor : undefined;
+  } while (cursor !== undefined);
+  return count;
+}
+
 export async function publishedOf(stack: Stack, tenantId: string): Promise<Published> {
   const bucket = await stack.miniflare.getR2Bucket("AUDIT_BUCKET", "maestro-audit");
   const listed: { key: string; putAt: number }[] = [];

@@ -10,6 +10,12 @@ export interface LoadSetting {
   readonly commit_every_ms: number;
 }
 
+/** A commit each 20 ms, as a busy API makes them. */
+export const loadSetting = (given: Omit<LoadSetting, "commit_every_ms">): LoadSetting => ({
+  ...given,
+  commit_every_ms: 20,
+});
+
 export interface PlannedCommit {
   /** From the start of the load. */
   readonly at_ms: number;
