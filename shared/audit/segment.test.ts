@@ -157,6 +157,36 @@ describe("a segment", () => {
   });
 });
 
+describe("DuckDB does not read row groups that it can tell are of no use", () => {
+  /** The segment with the pages of a row group destroyed: whoever reads them fails. */
+  const without = (group: number): string => {
+    const bytes = new Uint8Array(segment);
+    for (const { meta_data: chunk } of parquetMetadata(segment.buffer).row_groups[group]!.columns) {
+      const start = Number(chunk!.dictionary_page_offset ?? chunk!.data_page_offset);
+      bytes.fill(0xff, start, start + Number(chunk!.total_compressed_size));
+    }
+    const path = join(folder, `without-${group}.parquet`);
+    writeFileSync(path, bytes);
+    return path;
+  };
+  const count = async (path: string, where: string): Promise<unknown> =>
+    (await ask(`select count(*) as n, max(body) as b from read_parquet('${path}') where ${where}`))[0]?.["n"];
+
+  test("by the statistics of seq and logged_at", async () => {
+    const path = without(0);
+    expect(await count(path, "seq = 7600")).toBe("1");
+    expect(await count(path, "logged_at >= '2026-04-13T17:00:02.623Z'")).toBe("500");
+    await expect(count(path, "seq = 5001")).rejects.toThrow(/.+/);
+  });
+
+  test("by the bloom filters of ids", async () => {
+    const path = without(0);
+    const id = (at: number): string => (JSON.parse(leaves[at]!.body) as LoggedEvent).id;
+    expect(await count(path, `event_id = '${id(2_900)}'`)).toBe("1");
+    await expect(count(path, `event_id = '${id(7)}'`)).rejects.toThrow(/.+/);
+  });
+});
+
 describe("a new schema version", () => {
   test("DuckDB reads segments of every version together: what a version did not have is null there", async () => {
     const [old, young] = [join(folder, "old.parquet"), join(folder, "young.parquet")];
