@@ -4,6 +4,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { hashLeaf } from "../../shared/audit/leaf.ts";
 import { newestSchema } from "../../shared/audit/segment-schema.ts";
+import { dedupeMs } from "../../shared/audit/seal.ts";
 import { readSegment, writeSegment } from "../../shared/audit/segment.ts";
 import { readHead, readLeaves } from "../../shared/audit/tables.ts";
 import { tilePath } from "../../shared/audit/tiles.ts";
@@ -13,7 +14,7 @@ import { canonicalJson, eventColumns, type LoggedEvent } from "../../shared/cont
 import { verifyBundle } from "../../shared/signing/bundle.ts";
 import { keyFor } from "../../shared/signing/published.ts";
 import { gzip, sha256 } from "../../workers/audit/hashing.ts";
-import { eventAt, seeded, tenantId } from "./audit-events.ts";
+import { eventAt, seeded, startTime, tenantId } from "./audit-events.ts";
 import {
   Crash,
   Faults,
@@ -409,6 +410,31 @@ describe("a log of an older version of the product", () => {
     expect(readHead(world.sql)?.size).toBe(3);
     world.sql.exec("update tables_version set version = version + 1");
     expect(() => world.reopen()).toThrow("newer version");
+  });
+});
+
+describe("what the log remembers", () => {
+  const dayMs = 24 * 3_600_000;
+  /** The longest that the platform keeps a message, once in a queue and once among the dead letters. */
+  const retentionDays = 14 + 14;
+
+  test("an event that comes again after as long as queue and dead letters can hold it adds nothing", async () => {
+    const world = new World(keys, 22);
+    const texts = textsOf(40, seeded(22));
+    const seen = (): unknown => world.sql.exec("select count(*) as n from seen")[0]?.["n"];
+    world.log.append(tenantId, texts.slice(0, 30));
+    await world.settle();
+    world.now += retentionDays * dayMs;
+    world.log.append(tenantId, texts.slice(30, 35));
+    await world.settle();
+    expect(world.log.append(tenantId, texts.slice(0, 35))).toEqual({ appended: 0, duplicates: 35, conflicts: 0 });
+    const before = seen();
+    // Nothing is remembered for ever: ids go, bounded a seal, once nothing can bring their events any more.
+    world.now = startTime + dedupeMs + dayMs;
+    world.log.append(tenantId, texts.slice(35));
+    await world.settle();
+    expect(Number(seen())).toBeLessThan(Number(before));
+    await expectWhole(world, texts);
   });
 });
 
