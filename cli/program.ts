@@ -14,6 +14,7 @@ import { marketCommands } from "./commands/market.ts";
 import { metricCommands } from "./commands/metrics.ts";
 import { pqlCommands } from "./commands/pql.ts";
 import { runCommands } from "./commands/run.ts";
+import { witnessCommands } from "./commands/witness.ts";
 import type { Act } from "./command.ts";
 import { exitCodeOf, type ExitName } from "./exit-codes.ts";
 import type { Host } from "./host.ts";
@@ -55,6 +56,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
   pqlCommands(program, act);
   disclosureCommands(program, act);
   auditCommands(program, act);
+  witnessCommands(program, act);
   budgetCommands(program, act);
   flagCommands(program, act);
   metricCommands(program, act);

@@ -1,11 +1,10 @@
 // Checkpoints: the tree's head as a C2SP signed note (https://c2sp.org/signed-note, https://c2sp.org/tlog-checkpoint),
 // Ed25519. The log signs one a seal; everyone verifies them.
 
-import { base64, base64Bytes, bytesEqual, concat, sha256, utf8, type Bytes } from "../contract/bytes.ts";
+import { base64, base64Bytes, bytesEqual, concat, utf8, type Bytes } from "../contract/bytes.ts";
 import { ed25519PublicBytes, importVerifyKey, verifySignature, type Signer } from "../signing/keys.ts";
+import { keyIdOf, noteTypes, verifierKeyText } from "./note.ts";
 import { hashBytes } from "./tree.ts";
-
-const signatureType = 0x01;
 
 export interface Checkpoint {
   readonly origin: string;
@@ -17,16 +16,12 @@ export const originOf = (originPrefix: string, tenantId: string): string => `${o
 
 const checkpointText = ({ origin, size, root }: Checkpoint): string => `${origin}\n${size}\n${base64(root)}\n`;
 
-/** The first four bytes of SHA-256(name ‖ LF ‖ 0x01 ‖ public key): which key a signature line is by. */
-const keyHash = async (name: string, publicKey: Uint8Array): Promise<Bytes> =>
-  (await sha256(utf8(`${name}\n`), new Uint8Array([signatureType]), publicKey)).slice(0, 4);
+/** Which key a signature line is by. */
+const keyHash = (name: string, publicKey: Uint8Array): Promise<Bytes> => keyIdOf(name, noteTypes.ed25519, publicKey);
 
 /** The verifier key in the form that signed-note tools take: `name+hash+base64(0x01 ‖ key)`. */
-export async function verifierKey(origin: string, spki: Uint8Array): Promise<string> {
-  const publicKey = ed25519PublicBytes(spki);
-  const hash = Array.from(await keyHash(origin, publicKey), (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return `${origin}+${hash}+${base64(concat(new Uint8Array([signatureType]), publicKey))}`;
-}
+export const verifierKey = (origin: string, spki: Uint8Array): Promise<string> =>
+  verifierKeyText(origin, noteTypes.ed25519, ed25519PublicBytes(spki));
 
 /** `signer` must be Ed25519. The key's name is the origin. */
 export async function signCheckpoint(signer: Signer, checkpoint: Checkpoint): Promise<string> {

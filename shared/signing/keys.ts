@@ -102,6 +102,9 @@ export function ed25519PublicBytes(spki: Uint8Array): Bytes {
   return toBytes(spki.subarray(prefix.length));
 }
 
+/** The SPKI DER of 32 raw Ed25519 bytes. */
+export const ed25519Spki = (raw: Uint8Array): Bytes => concat(spkiPrefixes.Ed25519, raw);
+
 /** `signature` as a `Signer` makes it: DER for P-256, 64 raw bytes for Ed25519. False for everything that does not verify. */
 export async function verifySignature(key: CryptoKey, signature: Uint8Array, bytes: Uint8Array): Promise<boolean> {
   if (key.algorithm.name === "Ed25519") {
