@@ -2,7 +2,7 @@
 // part is in api/. Made by `session.ts`, used by the commands.
 
 import type { z } from "zod";
-import { publishedKeys, manifestList, type PublishedKeys } from "../shared/contract/http-audit.ts";
+import { anchoringList, publishedKeys, manifestList, type PublishedKeys } from "../shared/contract/http-audit.ts";
 import {
   disclosureLink,
   disclosurePending,
@@ -101,6 +101,8 @@ export function createApi(wire: Wire) {
         { method: "GET", path: "/api/audit/checkpoint", headers: { accept: "text/plain, application/problem+json" } },
         readText,
       ),
+    anchor: (): Promise<z.infer<typeof anchoringList>> =>
+      json({ method: "GET", path: "/api/audit/anchor" }, anchoringList),
     manifests: (after: string | null): Promise<z.infer<typeof manifestList>> =>
       json({ method: "GET", path: "/api/audit/manifests", query: { after: after ?? undefined } }, manifestList),
     manifest: (range: string): Promise<Uint8Array<ArrayBuffer>> =>

@@ -4,7 +4,10 @@
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { utf8Text } from "../shared/contract/bytes.ts";
-import { manifestKey, parseRange, segmentKey, type Range } from "../shared/audit/layout.ts";
+import { anchoring, anchoringsMax, type Anchoring } from "../shared/contract/http-audit.ts";
+import { anchoringKey, manifestKey, parseRange, segmentKey, type Range } from "../shared/audit/layout.ts";
+import { parseLeaf } from "../shared/audit/leaf.ts";
+import type { AnchoredHead } from "../shared/audit/anchor-event.ts";
 import type { LogReader } from "../shared/audit/verify.ts";
 import type { Api } from "./api.ts";
 import { ApiProblem, errorCode, Failure } from "./failure.ts";
@@ -26,7 +29,23 @@ export const apiLog = (api: Api): LogReader => ({
   manifest: (range) => orNull(api.manifest(range)),
   segment: (range) => orNull(api.segment(range)),
   tile: (path) => orNull(api.tile(path)),
+  anchorings: async () => (await orNull(api.anchor()))?.anchorings ?? [],
 });
+
+/** One copy of an anchoring, as it lies in a bucket or a folder. */
+export function parseAnchoring(bytes: Uint8Array): Anchoring {
+  try {
+    return anchoring.parse(JSON.parse(utf8Text(bytes)));
+  } catch {
+    throw new Failure("verification_failed", "An anchoring in the log's folder is not readable");
+  }
+}
+
+/** The size of the tenant's log that an anchoring is about, for the name of its copy; null where it says none. */
+function sizeOf({ body }: Anchoring): number | null {
+  const leaf = parseLeaf(body);
+  return leaf.ok && leaf.event.type === "mc.log.head" ? (leaf.event.attributes as AnchoredHead).tree_size : null;
+}
 
 const checkpointName = (tenantId: string): string => `${tenantId}/checkpoint`;
 
@@ -54,6 +73,14 @@ export function mirrored(reader: LogReader, tenantId: string, folder: string): L
     checkpoint: async () => keep(checkpointName(tenantId), await reader.checkpoint()),
     manifest: async (range) => keep(manifestKey(tenantId, rangeOf(range)), await reader.manifest(range)),
     segment: async (range) => keep(segmentKey(tenantId, rangeOf(range)), await reader.segment(range)),
+    anchorings: async () => {
+      const anchorings = (await reader.anchorings?.()) ?? [];
+      for (const one of anchorings) {
+        const size = sizeOf(one);
+        if (size !== null) await keep(anchoringKey(tenantId, size), JSON.stringify(one));
+      }
+      return anchorings;
+    },
   };
 }
 
@@ -104,6 +131,12 @@ export function folderLog(folder: string, tenantId: string): LogReader {
     manifest: (range) => readOrNull(at(manifestKey(tenantId, rangeOf(range)))),
     segment: (range) => readOrNull(at(segmentKey(tenantId, rangeOf(range)))),
     tile: (path) => readOrNull(at(`${tenantId}/tile/${path}`)),
+    async anchorings() {
+      const sizes = (await namesIn(at(`${tenantId}/anchor`), ".json")).filter((name) => /^\d{20}$/.test(name));
+      const newest = sizes.toSorted().slice(-anchoringsMax).toReversed();
+      const files = await Promise.all(newest.map((size) => readOrNull(at(anchoringKey(tenantId, Number(size))))));
+      return files.filter((bytes) => bytes !== null).map(parseAnchoring);
+    },
   };
 }
 

@@ -2,6 +2,7 @@
 // worker's script, which alone has the keys and the bucket.
 
 import { DurableObject } from "cloudflare:workers";
+import type { AnchoredHead } from "../shared/audit/anchor-event.ts";
 import { TenantLog, type LogParts } from "../shared/audit/log.ts";
 import type { AuditLogApi, GapReport } from "../shared/audit/service.ts";
 import { sqlOf } from "./sql.ts";
@@ -30,6 +31,12 @@ export function auditLogObject<Env>(compose: (env: Env) => AuditLogParts) {
     async recordGap(report: GapReport) {
       this.#log.recordGap(this.#tenantId, report);
       await this.#arm();
+    }
+
+    async appendHeads(heads: AnchoredHead[]) {
+      const seqs = this.#log.appendHeads(this.#tenantId, heads);
+      await this.#arm();
+      return seqs;
     }
 
     async sealNow() {
@@ -67,6 +74,10 @@ export function auditLogObject<Env>(compose: (env: Env) => AuditLogParts) {
 
     inclusionProof(seq: number) {
       return this.#log.inclusionProof(seq);
+    }
+
+    provenLeaf(seq: number, size: number) {
+      return this.#log.provenLeaf(seq, size);
     }
 
     consistencyProof(size1: number, size2: number) {

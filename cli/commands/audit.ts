@@ -10,6 +10,9 @@ import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import { originOf } from "../../shared/audit/checkpoint.ts";
 import { gzipOver } from "../../shared/audit/gzip.ts";
+import type { Sha256 } from "../../shared/audit/tree.ts";
+import { parseWitnessPolicy, type WitnessPolicy } from "../../shared/audit/witness-policy.ts";
+import { openAnchorings, witnessedVerdict, type OpenedAnchorings } from "../../shared/audit/witnessed.ts";
 import { verifyLog, type LogReader, type LogVerdict, type RememberedHead } from "../../shared/audit/verify.ts";
 import { group, leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
@@ -41,10 +44,14 @@ export function auditCommands(program: Command, act: Act): void {
       "VERIFIED-TO  all of it up to a row; no head was remembered, so that later rows would not be missed\n" +
       "GAP          something signed is not there\n" +
       "TAMPERED     something is there that was not signed\n" +
-      "DIVERGED     two signed heads that cannot both be true",
+      "DIVERGED     two signed heads that cannot both be true\n" +
+      "UNWITNESSED  all of it, but fewer witnesses agree than the policy of --witnesses asks for\n\n" +
+      "With --witnesses, a quorum of witnesses stands in for a remembered head: the log must have every row that was " +
+      "anchored, and the verdict says how many agreed and since when. The file is a C2SP tlog-policy.",
     examples: [
       "maestro audit verify",
       "maestro audit verify --out ./log-copy",
+      "maestro audit verify --witnesses policy.txt",
       "maestro audit verify --dir ./log-copy --keys keys.json --json",
     ],
   })
@@ -52,6 +59,7 @@ export function auditCommands(program: Command, act: Act): void {
     .option("--tenant <id>", "with --dir: whose log")
     .option("--out <dir>", "keep a copy of what was verified, laid out like the bucket")
     .option("--keys <file>", "a key set saved from GET /api/audit/keys")
+    .option("--witnesses <file>", "a policy: which witnesses are known, and how many have to agree")
     .action(act(verify));
 }
 
@@ -82,12 +90,14 @@ const replacement = (session: Session, before: PublishedKeys, now: PublishedKeys
   ].join("\n");
 
 const gzip = gzipOver(zlib);
+const sha256: Sha256 = (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest());
 
 interface VerifyOptions {
   readonly dir?: string;
   readonly tenant?: string;
   readonly out?: string;
   readonly keys?: string;
+  readonly witnesses?: string;
 }
 
 async function verify(session: Session, options: VerifyOptions): Promise<ExitName> {
@@ -99,14 +109,20 @@ async function verify(session: Session, options: VerifyOptions): Promise<ExitNam
       : await offlineKeys(session, options.keys);
   const path = join(folderOf(host, "state"), "heads", `${fileNameOf(originOf(keys.origin_prefix, tenantId))}.json`);
   const remembered = await readHead(path);
+  const policy = options.witnesses === undefined ? null : await policyIn(resolve(host.cwd, options.witnesses));
+  // Before the log: a head that is anchored later may be beyond the checkpoint that is read now.
+  const anchorings = policy === null && options.out === undefined ? [] : ((await reader.anchorings?.()) ?? []);
+  const opened =
+    policy === null ? null : await openAnchorings(anchorings, { tenantId, keys, policy, sha256, now: host.now() });
   let total: number | null = null;
   let progress = out.progress("rows", 0);
-  const verdict = await verifyLog(reader, {
+  const found = await verifyLog(reader, {
     tenantId,
     keys,
-    sha256: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
+    sha256,
     gzip,
     remembered,
+    witnessed: opened?.ok === true ? opened.witnessed.heads : [],
     onProgress: (rows, all) => {
       if (host.interrupted.aborted) throw new Failure("interrupted", "Interrupted");
       if (all !== total) {
@@ -116,11 +132,31 @@ async function verify(session: Session, options: VerifyOptions): Promise<ExitNam
       progress.update(rows);
     },
   }).finally(() => progress.end());
+  const verdict = policy === null || opened === null ? found : lastWord(found, opened, policy);
   // Only a longer log is remembered: the memory never goes back.
   if (verdict.head !== null && verdict.head.size > (remembered?.size ?? 0))
     await writePrivate(path, `${JSON.stringify(verdict.head)}\n`);
   out.result({ ...verdict, tenant_id: tenantId, remembered }, () => verdictText(session, verdict));
   return verdict.head === null ? "verification_failed" : "ok";
+}
+
+async function policyIn(path: string): Promise<WitnessPolicy> {
+  const bytes = await readFile(path).catch((error: unknown) => {
+    throw new Failure("usage", `The policy ${path} cannot be read (${errorCode(error) ?? "unknown"})`);
+  });
+  const parsed = await parseWitnessPolicy(bytes);
+  if (parsed.ok) return parsed.policy;
+  throw new Failure("usage", `${path} is not a policy of witnesses: ${printable(parsed.reason)}`, {
+    advice:
+      "The format is C2SP's tlog-policy: lines of log, witness, group and one quorum (https://c2sp.org/tlog-policy).",
+  });
+}
+
+/** What the log is found to be, and then what the witnesses say of it. */
+function lastWord(found: LogVerdict, opened: OpenedAnchorings, policy: WitnessPolicy): LogVerdict {
+  if (opened.ok) return witnessedVerdict(found, opened.witnessed, policy);
+  // A fault in the log itself is the first thing to say.
+  return found.head === null ? found : { ...found, verdict: "TAMPERED", reason: opened.reason, head: null };
 }
 
 async function logOf(session: Session, options: VerifyOptions): Promise<{ reader: LogReader; tenantId: string }> {

@@ -49,6 +49,8 @@ export interface StackOptions {
   readonly ephemeral?: boolean;
   /** A child ended without being asked to: the stack is of no use any more. */
   readonly onDeath?: (who: "PostgreSQL" | "workerd", how: string) => void;
+  /** Who cosigns the anchor log; nobody, where absent. */
+  readonly witnesses?: readonly { readonly url: string; readonly vkey: string }[];
   /** Other workers than the product's, by their wrangler.toml: for tests of the stack itself. */
   readonly workerConfigs?: readonly string[];
 }
@@ -127,7 +129,14 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const workers = await startWorkers(prepared, {
       folder,
       port: apiPort,
-      variables: await workerVariables(databaseUrls, proxy.endpoint, issuer.url, apiUrl, secrets),
+      variables: await workerVariables(
+        databaseUrls,
+        proxy.endpoint,
+        issuer.url,
+        apiUrl,
+        secrets,
+        options.witnesses ?? [],
+      ),
       keeper,
       onDeath: (how) => onDeath("workerd", how),
     });
@@ -221,6 +230,7 @@ async function workerVariables(
   issuerUrl: string,
   apiUrl: string,
   secrets: Secrets,
+  witnesses: NonNullable<StackOptions["witnesses"]>,
 ): Promise<Record<string, Record<string, string>>> {
   const { CHECKPOINT_KEY, STATEMENT_KEY, LINK_KEY, RELEASE_KEY } = secrets.worker_keys;
   return {
@@ -242,6 +252,7 @@ async function workerVariables(
       NEON_FETCH_ENDPOINT: neonEndpoint,
       LOG_ORIGIN: "maestro.local/log",
       PUBLIC_URL: apiUrl,
+      WITNESSES: JSON.stringify(witnesses),
       CHECKPOINT_KEY,
       STATEMENT_KEY,
       LINK_KEY,

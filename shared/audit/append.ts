@@ -14,6 +14,7 @@ import {
 } from "../contract/events.ts";
 import { derivedId, idPattern } from "../contract/ids.ts";
 import type { Log, Random, Sql } from "../contract/ports.ts";
+import { anchorTenantId, headEventId, type AnchoredHead } from "./anchor-event.ts";
 import { hashLeaf, leafBody, saltBytes } from "./leaf.ts";
 import { segmentRowsMax } from "./segment.ts";
 import type { AppendResult, GapReport } from "./service.ts";
@@ -47,7 +48,7 @@ export interface NewEvent {
 }
 
 /** Types that only the log itself writes: nobody may bring them from outside. */
-export const ownTypes: readonly EventType[] = ["mc.receipt.signed", "mc.log.gap"];
+export const ownTypes: readonly EventType[] = ["mc.receipt.signed", "mc.log.gap", "mc.log.head"];
 
 /** Reads what an outbox made with `eventText`. Throws TypeError where it is not that, or not this tenant's. */
 export function readNewEvent(text: string, tenantId: string): NewEvent {
@@ -313,4 +314,29 @@ export function appendReceipts(
       if (due.length > 0) appender.addOwn(eventId, "mc.receipt.signed", attributes);
     }
   });
+}
+
+/** Heads of tenants' logs, each once; answers their rows, in order. Only the anchor log takes them. */
+export function appendHeads(
+  parts: AppendParts,
+  tenantId: string,
+  heads: readonly AnchoredHead[],
+  now: number,
+  random: Random,
+): number[] {
+  if (tenantId !== anchorTenantId) throw new TypeError("heads go into the anchor log only");
+  const seqs: number[] = [];
+  for (let at = 0; at < heads.length; at += appendEventsMax) {
+    const slice = heads.slice(at, at + appendEventsMax);
+    inTransaction(parts, tenantId, now, random(slice.length * saltBytes), (appender) => {
+      for (const head of slice) {
+        const id = headEventId(parts.sha256, head);
+        appender.addOwn(id, "mc.log.head", { ...head });
+        const [row] = parts.sql.exec<{ seq: number }>("select seq from seen where event_id = ?", id);
+        if (row === undefined) throw new Error("a head was appended and is not there");
+        seqs.push(row.seq);
+      }
+    });
+  }
+  return seqs;
 }

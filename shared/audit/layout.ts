@@ -24,3 +24,5 @@ export function parseRange(name: string): Range | null {
 export const segmentKey = (tenantId: string, range: Range): string => `${tenantId}/seg/${rangeName(range)}.parquet`;
 export const manifestKey = (tenantId: string, range: Range): string => `${tenantId}/manifest/${rangeName(range)}.json`;
 export const tileKey = (tenantId: string, tile: Tile): string => `${tenantId}/tile/${tilePath(tile)}`;
+/** `size`: of the tenant's log, at the anchored head. */
+export const anchoringKey = (tenantId: string, size: number): string => `${tenantId}/anchor/${digits(size)}.json`;

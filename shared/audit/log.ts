@@ -6,7 +6,16 @@ import type { Bytes } from "../contract/bytes.ts";
 import type { AuditEvent, EventColumns, LoggedEvent } from "../contract/events.ts";
 import type { Clock, Random } from "../contract/ports.ts";
 import { signStatement } from "../signing/bundle.ts";
-import { appendEvents, appendGap, appendMissing, appendReceipts, readNewEvent, type SignedReceipt } from "./append.ts";
+import type { AnchoredHead } from "./anchor-event.ts";
+import {
+  appendEvents,
+  appendGap,
+  appendHeads,
+  appendMissing,
+  appendReceipts,
+  readNewEvent,
+  type SignedReceipt,
+} from "./append.ts";
 import { hashLeaf, leafColumns } from "./leaf.ts";
 import { parseRange, rangeName, segmentKey } from "./layout.ts";
 import { consistencyProof, inclusionProof } from "./proofs.ts";
@@ -14,7 +23,7 @@ import { receiptEventId, receiptStatement, type FinishedEvent } from "./receipt.
 import { LogFault, prune, readTile, sealOnce, type SealParts } from "./seal.ts";
 import { readLeaves as readStoredLeaves } from "./segment.ts";
 import type { SegmentSchemaVersion } from "./segment-schema.ts";
-import type { AppendResult, GapReport, InclusionProof, LeafRow } from "./service.ts";
+import type { AppendResult, GapReport, InclusionProof, LeafRow, ProvenLeaf } from "./service.ts";
 import { expectCounted, missingDue } from "./sources.ts";
 import { headFor, openTables, readHead, readLeaves, setHead, type Head } from "./tables.ts";
 import { widthAt } from "./tiles.ts";
@@ -72,6 +81,11 @@ export class TenantLog {
       headFor(sql, tenantId);
       expectCounted(sql, source, counted, clock());
     });
+  }
+
+  /** Heads of other logs, for the anchor log; their rows, in order. Durable when it returns. */
+  appendHeads(tenantId: string, heads: readonly AnchoredHead[]): number[] {
+    return appendHeads(this.#parts, tenantId, heads, this.#parts.clock(), this.#parts.random);
   }
 
   /** When there is next something to do, in ms since 1970; null where nothing is left. Follows from the tables alone. */
@@ -190,6 +204,17 @@ export class TenantLog {
       return null;
     const hashes = await inclusionProof(this.#parts.sha256, this.#tileReader(head), seq, head.sealed);
     return { seq, size: head.sealed, hashes, checkpoint: head.checkpoint };
+  }
+
+  async provenLeaf(seq: number, size: number): Promise<ProvenLeaf | null> {
+    const { sql, sha256 } = this.#parts;
+    const head = readHead(sql);
+    if (head === null || !Number.isSafeInteger(seq) || !Number.isSafeInteger(size)) return null;
+    if (seq < 0 || seq >= size || size > head.sealed) return null;
+    const kept = readLeaves(sql, { from: seq, to: seq + 1 })[0];
+    const leaf = kept ?? (await this.#segmentWith(seq)).find((row) => row.seq === seq);
+    if (leaf === undefined) throw new LogFault(`row ${seq} is neither in the object nor in its segment`);
+    return { leaf, hashes: await inclusionProof(sha256, this.#tileReader(head), seq, size) };
   }
 
   async consistencyProof(size1: number, size2: number): Promise<Bytes[] | null> {

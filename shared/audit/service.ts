@@ -2,7 +2,8 @@
 // worker. Types only: workers/audit implements them, callers and tests hold them.
 
 import type { AuditEvent } from "../contract/events.ts";
-import type { PublishedKeys } from "../contract/http-audit.ts";
+import type { Anchoring, PublishedKeys } from "../contract/http-audit.ts";
+import type { AnchoredHead } from "./anchor-event.ts";
 
 export type LogObjectKind = "segment" | "manifest" | "tile";
 
@@ -23,6 +24,17 @@ export interface AuditServiceApi {
   eventsOf(tenantId: string, executionId: string): Promise<LeafRow[]>;
   /** Proves that leaf `seq` is in the newest published checkpoint; null where that does not cover it yet. */
   inclusionProof(tenantId: string, seq: number): Promise<InclusionProof | null>;
+  /** Where heads of this log stand in the anchor log, cosigned, newest first; empty where no witness has cosigned yet. */
+  anchorings(tenantId: string): Promise<Anchoring[]>;
+}
+
+/** The LogAnchor object, of which there is one. */
+export interface LogAnchorApi {
+  /** Appends the heads that have changed to the anchor log. Failures are logged, and made good the next time. */
+  collect(): Promise<void>;
+  /** Asks witnesses to cosign the anchor log's newest checkpoint, and puts copies into the bucket. Failures are logged. */
+  cosign(): Promise<void>;
+  anchorings(tenantId: string): Promise<Anchoring[]>;
 }
 
 export interface AppendResult {
@@ -38,6 +50,12 @@ export interface LeafRow {
   readonly salt: Uint8Array;
   /** RFC 8785 text of the event with `seq` and `logged_at`. */
   readonly body: string;
+}
+
+export interface ProvenLeaf {
+  readonly leaf: LeafRow;
+  /** Sibling hashes from the leaf up, RFC 6962. */
+  readonly hashes: Uint8Array[];
 }
 
 export interface InclusionProof {
@@ -64,9 +82,13 @@ export interface AuditLogApi {
   /** `events`: `eventText()` each, all of this tenant. Throws where one is not; nothing is appended then. */
   append(events: string[]): Promise<AppendResult>;
   recordGap(report: GapReport): Promise<void>;
+  /** Of the anchor log only: appends `mc.log.head` events, a repeated head as nothing; answers their rows, in order. */
+  appendHeads(heads: AnchoredHead[]): Promise<number[]>;
   checkpoint(): Promise<string | null>;
   sealNow(): Promise<void>;
   inclusionProof(seq: number): Promise<InclusionProof | null>;
+  /** A leaf and its path in the tree of `size` leaves (at most the published size); null beyond. */
+  provenLeaf(seq: number, size: number): Promise<ProvenLeaf | null>;
   /** Hashes that prove the tree of `size1` to be a prefix of that of `size2` (at most the published size); null beyond. */
   consistencyProof(size1: number, size2: number): Promise<Uint8Array[] | null>;
   /** Hashes of a tile within the published tree, at the width asked for; null beyond. */

@@ -4,7 +4,7 @@
 
 import { base64, bytesEqual, hex, sha256Hex, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
 import { eventColumns } from "../contract/events.ts";
-import type { PublishedKeys } from "../contract/http-audit.ts";
+import type { Anchoring, PublishedKeys } from "../contract/http-audit.ts";
 import { verifyBundle } from "../signing/bundle.ts";
 import { parseCanonical } from "../signing/canonical.ts";
 import { checkpointKeys, isInForce, keyFor } from "../signing/published.ts";
@@ -26,6 +26,8 @@ export interface LogReader {
   ranges(after: string | null): Promise<readonly string[]>;
   manifest(range: string): Promise<Uint8Array | null>;
   segment(range: string): Promise<Uint8Array | null>;
+  /** Where heads of this log stand in the anchor log, newest first; for witnessed.ts. Read before anything else. */
+  anchorings?(): Promise<readonly Anchoring[]>;
   /** By tlog-tiles path (`0/x001/067`). Only asked for to name the first bad row of a segment that is not the signed one. */
   tile?(path: string): Promise<Uint8Array | null>;
 }
@@ -43,6 +45,8 @@ export interface VerifyOptions {
   readonly gzip: Gzip;
   /** The head that this verifier saw last time. Without one a cut-off tail cannot be seen. */
   readonly remembered: RememberedHead | null;
+  /** Heads that stand in the anchor log: the log must have them, as it must have the remembered one. */
+  readonly witnessed?: readonly RememberedHead[];
   readonly onProgress?: (rows: number, total: number) => void;
 }
 
@@ -52,8 +56,9 @@ export interface VerifyOptions {
  * GAP          something signed is not there
  * TAMPERED     something is there that was not signed
  * DIVERGED     two signed heads that cannot both be true
+ * UNWITNESSED  all of it, but fewer witnesses agree than the policy asks for (witnessed.ts)
  */
-export type VerdictWord = "VERIFIED" | "VERIFIED-TO" | "GAP" | "TAMPERED" | "DIVERGED";
+export type VerdictWord = "VERIFIED" | "VERIFIED-TO" | "GAP" | "TAMPERED" | "DIVERGED" | "UNWITNESSED";
 
 export interface LogVerdict {
   readonly verdict: VerdictWord;
@@ -153,7 +158,20 @@ class Verification {
         size,
       );
     }
+    const anchored = Math.max(0, ...(this.#options.witnessed ?? []).map((one) => one.size));
+    if (anchored > size) {
+      throw new Bad("GAP", `${anchored} rows are anchored; rows ${size} to ${anchored - 1} are cut off`, size);
+    }
     return { size, root_sha256: hex(root) };
+  }
+
+  /** At each row: an anchored head of this size has this root. */
+  #checkAnchored(range: Range): void {
+    const { size } = this.#frontier;
+    const anchored = this.#options.witnessed?.filter((one) => one.size === size) ?? [];
+    if (anchored.some((one) => one.root_sha256 !== hex(rootOf(this.#options.sha256, this.#frontier)))) {
+      throw new Bad("DIVERGED", `the first ${size} rows are not the ones that are anchored`, null, range);
+    }
   }
 
   /** Verifies range after range up to the head, or to the last one where there is no head; answers the last tree. */
@@ -194,6 +212,7 @@ class Verification {
       if (this.#frontier.size === remembered?.size && hex(rootOf(sha256, this.#frontier)) !== remembered.root_sha256) {
         throw new Bad("DIVERGED", `the first ${remembered.size} rows are not the ones remembered`, null, range);
       }
+      this.#checkAnchored(range);
     }
     if (manifest.first_logged_at !== rows[0]?.logged_at || manifest.last_logged_at !== rows.at(-1)?.logged_at) {
       throw new Bad("TAMPERED", "the manifest has other times than its rows", null, range);

@@ -270,6 +270,16 @@ export const eventTypes = {
       pack_sha256: sha256Digest,
     }),
   },
+  "mc.log.head": {
+    urgent: false,
+    attributes: z.strictObject({
+      log_sha256: sha256Digest.describe(
+        "SHA-256 of the log's origin: only who knows the origin knows whose head it is",
+      ),
+      tree_size: z.int().min(1),
+      root_sha256: sha256Digest,
+    }),
+  },
   "mc.log.gap": {
     urgent: true,
     attributes: z.strictObject({

@@ -31,3 +31,23 @@ export const manifestList = z
     next_after: segmentRange.nullable(),
   })
   .openapi("ManifestList");
+
+/** A head of the tenant's log as it stands in the anchor log, under a checkpoint that witnesses cosigned. */
+export const anchoring = z
+  .strictObject({
+    body: z.string().max(4096).describe("the anchor log's `mc.log.head` event, as it was hashed"),
+    proof: z.string().max(65_536).describe("a C2SP tlog-proof; `extra` is the leaf's salt"),
+  })
+  .openapi("Anchoring");
+export type Anchoring = z.infer<typeof anchoring>;
+
+export const anchoringsMax = 16;
+export const anchoringList = z
+  .strictObject({
+    anchorings: z
+      .array(anchoring)
+      .min(1)
+      .max(anchoringsMax)
+      .describe("newest first; an older one follows only where more witnesses cosigned it"),
+  })
+  .openapi("AnchoringList");

@@ -2,7 +2,7 @@
 // bindings of both wrangler.toml files (vitest.config.ts merges them). It answers nothing itself.
 
 export { Entitlements, OutboxDrain, PrivacyLedger } from "../../workers/api/index.ts";
-export { AuditLog, AuditService, DisclosureGrants } from "../../workers/audit/index.ts";
+export { AuditLog, AuditService, DisclosureGrants, LogAnchor } from "../../workers/audit/index.ts";
 export { SignerService } from "../../workers/signer/index.ts";
 export { DrainProbe } from "./drain-probe.ts";
 

@@ -15,10 +15,14 @@ const sweepAfterMs = 60_000;
 const sweepTenantsMax = 500;
 /** A counter that is older than this was compared by an earlier cron. */
 const countedMs = 5 * 60_000;
+/** No tenant's id: less than any. */
+const beforeAll = "00000000-0000-0000-0000-000000000000";
 
 export interface Activity {
   /** Resolves in any case: a failure is logged. */
   note(tenantIds: readonly string[]): Promise<void>;
+  /** Up to `limit` noted tenants in order of their ids, strictly after `after` ("": from the first). Rejects in an outage. */
+  list(after: string, limit: number): Promise<string[]>;
   /**
    * Calls `sweep` for each tenant whose note is old, with how many of its events the drain has counted; where it says that
    * nothing is left, the note goes. Tenants whose events were counted of late are noted, too, whether or not these came.
@@ -50,6 +54,13 @@ export function postgresActivity(database: Database, clock: Clock, log: Log): Ac
         // Not tried again for these tenants within the minute: an outage is one line a minute, not one a batch.
         failed("active logs could not be noted", error);
       }
+    },
+    async list(after, limit) {
+      const [rows] = await inBatch(database, [
+        sql`select tenant_id from audit_activity where tenant_id > ${after === "" ? beforeAll : after}::uuid
+            order by tenant_id limit ${limit}`,
+      ]);
+      return (rows ?? []).map((row) => String(row["tenant_id"]));
     },
     async sweep(sweep) {
       const before = new Date(clock() - sweepAfterMs).toISOString();

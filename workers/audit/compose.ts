@@ -5,8 +5,10 @@ import { neon, neonConfig } from "@neondatabase/serverless";
 import { drizzle } from "drizzle-orm/neon-http";
 import type { AuditLogParts } from "../../durable-objects/audit-log.ts";
 import type { DisclosureGrantsParts } from "../../durable-objects/disclosure-grants.ts";
+import { anchorName, type LogAnchorParts } from "../../durable-objects/log-anchor.ts";
+import { anchorTenantId } from "../../shared/audit/anchor-event.ts";
 import type { LogSigners } from "../../shared/audit/seal.ts";
-import type { AuditLogApi } from "../../shared/audit/service.ts";
+import type { AuditLogApi, LogAnchorApi } from "../../shared/audit/service.ts";
 import { base64, utf8 } from "../../shared/contract/bytes.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
 import type { PublishedKey, PublishedKeys } from "../../shared/contract/http-audit.ts";
@@ -22,6 +24,7 @@ import type { ConsumerParts } from "./consumer.ts";
 import { rangesHolding, type DisclosureParts, type LinkKey } from "./disclosure.ts";
 import type { Env } from "./env.ts";
 import { gzip, sha256 } from "./hashing.ts";
+import { askWitness, readWitnesses } from "./witnesses.ts";
 
 /** A query that takes longer has failed; the log's rows are written again later. */
 const databaseTimeoutMs = 20_000;
@@ -40,6 +43,7 @@ export interface Parts {
   readonly activity: Activity;
   readonly consumer: ConsumerParts;
   readonly auditLog: (tenantId: string) => AuditLogApi;
+  readonly anchor: () => LogAnchorApi;
   readonly keys: () => Promise<PublishedKeys>;
   readonly disclosure: () => Promise<DisclosureParts>;
 }
@@ -70,6 +74,8 @@ export const disclosureGrantsParts = (env: Env): DisclosureGrantsParts => ({
   random,
   log,
   send: (tenantId) => async (messages) => {
+    // They come past the consumer, which notes what comes through it.
+    await partsOf(env).activity.note([tenantId]);
     for (const message of messages) {
       await auditLogAt(env, tenantId).append((JSON.parse(message) as object[]).map((event) => canonicalJson(event)));
     }
@@ -104,7 +110,16 @@ function make(env: Env): Made {
     });
   };
   return {
-    parts: { log, bucket, activity, auditLog, keys, disclosure, consumer: { auditLog, activity, keepAside, log } },
+    parts: {
+      log,
+      bucket,
+      activity,
+      auditLog,
+      anchor: () => anchorAt(env),
+      keys,
+      disclosure,
+      consumer: { auditLog, activity, keepAside, log },
+    },
     auditLogParts: {
       clock,
       random,
@@ -116,12 +131,34 @@ function make(env: Env): Made {
       originPrefix: env.LOG_ORIGIN,
       rows: {
         async write(rows) {
+          // No tenant's question reaches the anchor log: its rows are for verifiers, who read the bucket.
+          if (rows[0]?.tenant_id === anchorTenantId) return;
           await writeEventRows(database, rows);
         },
       },
     },
   };
 }
+
+/** The LogAnchor object's: it asks the other objects of this script, and the witnesses. */
+export function logAnchorParts(env: Env): LogAnchorParts {
+  const { bucket, activity, auditLog } = partsOf(env);
+  const witnesses = once(() => readWitnesses(env.WITNESSES));
+  return {
+    clock,
+    log,
+    sha256,
+    bucket,
+    witnesses,
+    originPrefix: env.LOG_ORIGIN,
+    active: (after, limit) => activity.list(after, limit),
+    checkpointOf: (tenantId) => auditLog(tenantId).checkpoint(),
+    anchorLog: auditLog(anchorTenantId),
+    ask: askWitness,
+  };
+}
+
+const anchorAt = (env: Env): LogAnchorApi => env.LOG_ANCHOR.getByName(anchorName) as unknown as LogAnchorApi;
 
 // The stub has the methods of the object's class; RPC's own types do not carry unions of results over.
 const auditLogAt = (env: Env, tenantId: string): AuditLogApi =>

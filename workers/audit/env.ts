@@ -15,7 +15,11 @@ export interface Env {
   /** What the keys before these signed stays valid: a JSON array of their entries of `GET /api/audit/keys`, each with `not_after`. */
   readonly RETIRED_KEYS: string;
 
+  /** Who cosigns the anchor log: JSON, a list of `{"url", "vkey"}`, at most 15; "[]" for nobody. docs/DEPLOY.md. */
+  readonly WITNESSES: string;
+
   readonly AUDIT_LOG: DurableObjectNamespace;
   readonly DISCLOSURE_GRANTS: DurableObjectNamespace;
+  readonly LOG_ANCHOR: DurableObjectNamespace;
   readonly AUDIT_BUCKET: R2Bucket;
 }

@@ -3,14 +3,18 @@
 
 import { auditLogObject } from "../../durable-objects/audit-log.ts";
 import { disclosureGrantsObject } from "../../durable-objects/disclosure-grants.ts";
+import { logAnchorObject } from "../../durable-objects/log-anchor.ts";
 import { sweepLogs } from "./activity.ts";
-import { auditLogParts, disclosureGrantsParts, partsOf } from "./compose.ts";
+import { anchorLogs } from "./witnesses.ts";
+import { auditLogParts, disclosureGrantsParts, logAnchorParts, partsOf } from "./compose.ts";
 import { consume, consumeDead, deadQueue } from "./consumer.ts";
 import type { Env } from "./env.ts";
 
 export { AuditService } from "./service.ts";
 export const AuditLog = auditLogObject<Env>(auditLogParts);
 export const DisclosureGrants = disclosureGrantsObject<Env>(disclosureGrantsParts);
+
+export const LogAnchor = logAnchorObject<Env>(logAnchorParts);
 
 export default {
   fetch: () => new Response(null, { status: 404 }),
@@ -21,6 +25,9 @@ export default {
   },
 
   async scheduled(_controller, env) {
-    await sweepLogs(partsOf(env));
+    const parts = partsOf(env);
+    // Heads first: the sweep strikes out logs that have come to rest. Witnesses keep neither waiting.
+    await anchorLogs(parts, "collect");
+    await Promise.all([sweepLogs(parts), anchorLogs(parts, "cosign")]);
   },
 } satisfies ExportedHandler<Env>;

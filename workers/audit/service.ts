@@ -6,7 +6,7 @@ import { manifestKey, parseRange, segmentKey, tileKey } from "../../shared/audit
 import type { AuditServiceApi, InclusionProof, LeafRow, LogObjectKind } from "../../shared/audit/service.ts";
 import { parseTilePath, tileWidth } from "../../shared/audit/tiles.ts";
 import { eventText, type AuditEvent } from "../../shared/contract/events.ts";
-import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
+import type { Anchoring, PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { DisclosureServiceApi, DownloadAnswer, LinkAnswer } from "../../shared/disclosure/service.ts";
 import { partsOf, type Parts } from "./compose.ts";
 import { disclosureDownload, disclosureLink } from "./disclosure.ts";
@@ -48,6 +48,7 @@ export class AuditService extends WorkerEntrypoint<Env> implements AuditServiceA
     for (const event of events) {
       byTenant.set(event.tenant_id, [...(byTenant.get(event.tenant_id) ?? []), eventText(event)]);
     }
+    await this.#parts.activity.note([...byTenant.keys()]);
     for (const [tenantId, texts] of byTenant) await this.#parts.auditLog(tenantId).append(texts);
   }
 
@@ -57,6 +58,10 @@ export class AuditService extends WorkerEntrypoint<Env> implements AuditServiceA
 
   inclusionProof(tenantId: string, seq: number): Promise<InclusionProof | null> {
     return this.#parts.auditLog(tenantId).inclusionProof(seq);
+  }
+
+  anchorings(tenantId: string): Promise<Anchoring[]> {
+    return this.#parts.anchor().anchorings(tenantId);
   }
 
   async disclosureLink(tenantId: string, principalId: string, executionId: string): Promise<LinkAnswer> {

@@ -1,7 +1,7 @@
 // /api/audit: the tenant's log as verifiers need it, and the keys that sign it.
 
 import { createRoute, z } from "@hono/zod-openapi";
-import { manifestList, publishedKeys, segmentRange } from "../../../shared/contract/http-audit.ts";
+import { anchoringList, manifestList, publishedKeys, segmentRange } from "../../../shared/contract/http-audit.ts";
 import { catalogueSchema } from "../../../shared/contract/event-schema.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import type { LogObjectKind } from "../../../shared/audit/service.ts";
@@ -65,6 +65,28 @@ export function register(door: Door): void {
       const note = await call.parts.audit.checkpoint(call.caller.tenant_id);
       if (note === null) throw new Problem("not_found", "The log has no sealed entry yet.");
       return { status: 200, body: note, headers: { "content-type": "text/plain; charset=utf-8" } };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "get",
+      path: "/api/audit/anchor",
+      summary: "Where heads of the tenant's log stand in the anchor log, cosigned by witnesses",
+      responses: {
+        200: {
+          description: "The newest head that witnesses cosigned",
+          content: { "application/json": { schema: anchoringList } },
+        },
+      },
+    }),
+    action: "audit.read",
+    idempotency: "none",
+    problems: ["not_found"],
+    handler: async (call) => {
+      const anchorings = await call.parts.audit.anchorings(call.caller.tenant_id);
+      if (anchorings.length === 0) throw new Problem("not_found", "No witness has cosigned a head of this log yet.");
+      return { status: 200, body: { anchorings } };
     },
   });
 
