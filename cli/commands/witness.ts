@@ -96,7 +96,9 @@ async function showKey(session: Session, options: StateOptions): Promise<void> {
 async function showLog(session: Session, options: { readonly keys?: string }): Promise<void> {
   const keys = options.keys === undefined ? await trustedKeys(session) : await offlineKeys(session, options.keys);
   const origin = originOf(keys.origin_prefix, anchorTenantId);
-  const vkeys = await Promise.all(checkpointKeys(keys).map((spki) => verifierKey(origin, spki)));
+  // Retired keys sign no more: no witness should take them.
+  const inUse = { ...keys, keys: keys.keys.filter(({ not_after }) => not_after === undefined) };
+  const vkeys = await Promise.all(checkpointKeys(inUse).map((spki) => verifierKey(origin, spki)));
   session.out.result({ origin, vkeys }, () => vkeys.join("\n"));
 }
 

@@ -188,6 +188,26 @@ describe("is refused, whoever cosigned:", () => {
     );
   });
 
+  test("an anchoring signed by a retired key after its time", async () => {
+    const retiredAt = (time: number) => {
+      const keys = publishedKeysOf(world.keys);
+      return { ...keys, keys: keys.keys.map((key) => ({ ...key, not_after: new Date(time).toISOString() })) };
+    };
+    const openWith = async (time: number) =>
+      openAnchorings(anchorings, {
+        tenantId,
+        keys: retiredAt(time),
+        policy: await twoOfThree(),
+        sha256,
+        now: world.now,
+      });
+    expect(await openWith(world.now)).toMatchObject({ ok: true });
+    expect(await openWith(world.now - 1)).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining("after its time") as string,
+    });
+  });
+
   test("a head that is not in the anchor log, and a row there that is no head", async () => {
     const [shown] = anchorings;
     const body = shown!.body.replace(/"tree_size":8/, '"tree_size":7');

@@ -2,7 +2,7 @@
 // checkpoint), counts cosignatures by a trust policy, and gives the verdict of verify.ts its last word. Called by
 // `maestro audit verify --witnesses`, around `verifyLog`.
 
-import { bytesEqual } from "../contract/bytes.ts";
+import { base64, bytesEqual } from "../contract/bytes.ts";
 import type { Anchoring, PublishedKeys } from "../contract/http-audit.ts";
 import { ed25519PublicBytes } from "../signing/keys.ts";
 import { checkpointKeys } from "../signing/published.ts";
@@ -107,6 +107,10 @@ async function openAnchoring(
   const { event } = parsed;
   if (event.type !== "mc.log.head" || event.tenant_id !== anchorTenantId || event.seq !== proof.index)
     return "the row of the anchor log is no head";
+  const key = keys.keys.find(({ use, spki }) => use === "checkpoint" && spki === base64(opened.spki));
+  // A key that had signed its last checkpoint before this row was there. Its beginning says nothing: rows may be older.
+  if (key?.not_after !== undefined && event.logged_at > key.not_after)
+    return "the anchor log is signed by a key after its time";
   const head = event.attributes as AnchoredHead;
   if (head.log_sha256 !== logDigest(sha256, originOf(keys.origin_prefix, tenantId)))
     return "the anchored head is another log's";
