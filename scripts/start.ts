@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { parseWitnessPolicy } from "../shared/audit/witness-policy.ts";
 import { describeFailure, StackFailure } from "./stack/failure.ts";
 import { removeState, startStack, type Stack } from "./stack/index.ts";
 import { acquireLock } from "./stack/lock.ts";
@@ -21,6 +22,7 @@ Starts PostgreSQL, the workers and a local issuer, seeds the tenant \`demo\`, an
   --state DIR        where the data is kept         MAESTRO_STATE          .maestro
   --reset            remove the data and begin anew
   --rotate-audit-keys  sign log, receipts, packs and links with new keys from now on; what the old ones signed still verifies
+  --witnesses FILE   who cosigns the anchor log: a policy (C2SP tlog-policy) whose witnesses have URLs
   --help             this text
 
 A port of 0 is any free one. A flag goes before its environment variable.
@@ -35,6 +37,7 @@ interface Settings {
   readonly folder: string;
   readonly reset: boolean;
   readonly rotateAuditKeys: boolean;
+  readonly witnesses: string | null;
   readonly ports: { readonly api: number; readonly proxy: number; readonly issuer: number; readonly postgres: number };
 }
 
@@ -49,6 +52,7 @@ function readSettings(args: string[]): Settings | null {
       state: { type: "string" },
       reset: { type: "boolean", default: false },
       "rotate-audit-keys": { type: "boolean", default: false },
+      witnesses: { type: "string" },
       help: { type: "boolean", default: false },
     },
   });
@@ -65,6 +69,7 @@ function readSettings(args: string[]): Settings | null {
     folder: state === undefined ? join(projectFolder, ".maestro") : resolve(state),
     reset: values.reset,
     rotateAuditKeys: values["rotate-audit-keys"],
+    witnesses: values.witnesses === undefined ? null : resolve(values.witnesses),
     ports: {
       api: port("port", 8787),
       proxy: port("proxy-port", 8788),
@@ -72,6 +77,24 @@ function readSettings(args: string[]): Settings | null {
       postgres: port("postgres-port", 8790),
     },
   };
+}
+
+/** The witnesses of a policy, as the audit worker is told of them. */
+async function witnessesIn(path: string): Promise<{ url: string; vkey: string }[]> {
+  const wayOut =
+    "It is a policy like https://c2sp.org/tlog-policy: a line `witness NAME VKEY URL` for each, and a quorum.";
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    throw new StackFailure(`The policy ${path} cannot be read.`, wayOut, { cause: error });
+  }
+  const parsed = await parseWitnessPolicy(bytes);
+  if (!parsed.ok) throw new StackFailure(`${path} is not a policy of witnesses: ${parsed.reason}.`, wayOut);
+  return parsed.policy.witnesses.map(({ name, url, key }) => {
+    if (url === null) throw new StackFailure(`The witness ${name} in ${path} has no URL.`, wayOut);
+    return { url, vkey: key.text };
+  });
 }
 
 function banner(stack: Stack, tenant: SeededTenant, seconds: string): string {
@@ -141,10 +164,12 @@ async function main(): Promise<number> {
       removeState(folder);
       releaseLock = acquireLock(folder);
     }
+    const witnesses = settings.witnesses === null ? [] : await witnessesIn(settings.witnesses);
     if (settings.rotateAuditKeys) await rotateAuditKeys(folder, new Date());
     stack = await startStack({
       folder,
       ports,
+      witnesses,
       log: (line) => process.stdout.write(`${line} …\n`),
       onDeath: (who, how) => {
         setTimeout(() => {

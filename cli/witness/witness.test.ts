@@ -15,6 +15,7 @@ import { addCheckpointText, requestBytesMax } from "../../shared/audit/witness.t
 import type { Signer } from "../../shared/signing/keys.ts";
 import { seeded, tenantId } from "../../test/simulation/audit-events.ts";
 import { newSigner, originPrefix, textsOf, World } from "../../test/simulation/audit-world.ts";
+import { isDeep } from "../../test/support/sampled.ts";
 import { startWitness, type RunningWitness } from "../../test/support/witness-process.ts";
 import { maestro, testFolder, testHost } from "../testing/host.ts";
 import { openWitnessState } from "./state.ts";
@@ -165,6 +166,21 @@ describe("one witness", () => {
     const ended = await maestro(testHost(), "witness", "serve", "--state", "w", "--log", log, "--listen", address);
     expect(ended).toMatchObject({ code: 5 });
     expect(ended.err).toContain("--listen");
+  });
+
+  test.runIf(isDeep)("cuts off a client that sends a request for longer than ten seconds", async () => {
+    const { port } = new URL(shared.url);
+    const socket = connect(Number(port), "127.0.0.1");
+    const startedAt = Date.now();
+    let answer = "";
+    socket.on("data", (chunk) => (answer += chunk.toString()));
+    socket.write("POST /add-checkpoint HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n");
+    const drip = setInterval(() => socket.write("o"), 500);
+    await new Promise((resolve) => socket.once("close", resolve));
+    clearInterval(drip);
+    expect(Date.now() - startedAt).toBeLessThan(15_000);
+    expect(answer).toMatch(/^(?:HTTP\/1\.1 408 |$)/);
+    expect((await fetch(shared.url)).status).toBe(404);
   });
 
   test("is not kept from ending by a client that sends nothing more", async () => {

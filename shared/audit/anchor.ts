@@ -22,7 +22,7 @@ export const witnessesMax = 15;
 /** Logs that one `collect` asks; the next one goes on behind them. */
 const activeMax = 500;
 /** Of the logs that were anchored before, so many are asked in turn though nothing says that they are active. */
-const turnMax = 50;
+const turnMax = 20;
 const atOnce = 16;
 const copyEveryMs = 3_600_000;
 /** So long the bucket's copy of a head waits for the witnesses that are slow. */

@@ -123,6 +123,8 @@ class Verification {
   readonly #checkpointKeys: readonly Bytes[];
   readonly #manifestKey: (kid: string) => Promise<CryptoKey | null>;
   readonly #frontier: Frontier = emptyFrontier();
+  /** Roots of anchored heads by size. */
+  readonly #anchored = new Map<number, string[]>();
   #loggedAt = "";
   provenSize = 0;
 
@@ -132,6 +134,9 @@ class Verification {
     this.#origin = originOf(options.keys.origin_prefix, options.tenantId);
     this.#checkpointKeys = checkpointKeys(options.keys);
     this.#manifestKey = keyFor(options.keys, "manifest");
+    for (const { size, root_sha256 } of options.witnessed ?? []) {
+      this.#anchored.set(size, [...(this.#anchored.get(size) ?? []), root_sha256]);
+    }
   }
 
   async verify(): Promise<RememberedHead> {
@@ -158,7 +163,7 @@ class Verification {
         size,
       );
     }
-    const anchored = Math.max(0, ...(this.#options.witnessed ?? []).map((one) => one.size));
+    const anchored = Math.max(0, ...this.#anchored.keys());
     if (anchored > size) {
       throw new Bad("GAP", `${anchored} rows are anchored; rows ${size} to ${anchored - 1} are cut off`, size);
     }
@@ -168,8 +173,10 @@ class Verification {
   /** At each row: an anchored head of this size has this root. */
   #checkAnchored(range: Range): void {
     const { size } = this.#frontier;
-    const anchored = this.#options.witnessed?.filter((one) => one.size === size) ?? [];
-    if (anchored.some((one) => one.root_sha256 !== hex(rootOf(this.#options.sha256, this.#frontier)))) {
+    const roots = this.#anchored.get(size);
+    if (roots === undefined) return;
+    const root = hex(rootOf(this.#options.sha256, this.#frontier));
+    if (roots.some((anchored) => anchored !== root)) {
       throw new Bad("DIVERGED", `the first ${size} rows are not the ones that are anchored`, null, range);
     }
   }

@@ -35,6 +35,12 @@ const nested = (): string =>
 test("the specification's example: two of X and one of Y, no other way", async () => {
   const policy = await policyOf(nested());
   expect(policy.logs.map(({ name }) => name)).toEqual(["log.example/anchor"]);
+  expect(policy.witnesses.map(({ url }) => url)).toEqual([
+    null,
+    null,
+    null,
+    ...[1, 2, 3].map((at) => `https://y${at}.example/witness`),
+  ]);
   const names = ["X1", "X2", "X3", "Y1", "Y2", "Y3"];
   for (let set = 0; set < 64; set += 1) {
     const agreed = names.filter((_, at) => (set >> at) % 2 === 1);

@@ -14,6 +14,8 @@ export interface PolicyWitness {
   /** For people: the octets read as UTF-8, where they are that. */
   readonly name: string;
   readonly key: VerifierKey;
+  /** Where it is asked, if that is said. */
+  readonly url: string | null;
 }
 
 interface Group {
@@ -96,13 +98,13 @@ class Reading {
     this.#logs.push(await keyOf(vkey, logTypes, this.#logs));
   }
 
-  async #witness([name, vkey, , ...more]: readonly string[]): Promise<void> {
+  async #witness([name, vkey, url, ...more]: readonly string[]): Promise<void> {
     if (name === undefined || vkey === undefined || more.length > 0)
       throw new Unusable("a witness is `witness <name> <vkey> [<url>]`");
     const known = this.#witnesses.map(({ key }) => key);
     const key = await keyOf(vkey, witnessTypes, known);
     this.#define(name, this.#witnesses.length);
-    this.#witnesses.push({ octets: name, name: words(name), key });
+    this.#witnesses.push({ octets: name, name: words(name), key, url: url === undefined ? null : words(url) });
   }
 
   #group([name, count, ...members]: readonly string[]): void {

@@ -22,6 +22,7 @@ import { parseProofFile } from "../../shared/audit/proof-file.ts";
 import { base64Bytes } from "../../shared/contract/bytes.ts";
 import { eventText } from "../../shared/contract/events.ts";
 import type { anchoringList, PublishedKeys } from "../../shared/contract/http-audit.ts";
+import type { GrantsPort } from "../../shared/disclosure/grants.ts";
 import { importSigner } from "../../shared/signing/keys.ts";
 import { gzip, sha256 } from "../../workers/audit/hashing.ts";
 import type { z } from "zod";
@@ -172,6 +173,27 @@ test("the anchor log's rows are in the bucket and not in Postgres, where no tena
   const bucket = await stack.miniflare.getR2Bucket("AUDIT_BUCKET", "maestro-audit");
   const { objects } = await bucket.list({ prefix: `${anchorTenantId}/manifest/` });
   expect(objects.length).toBeGreaterThan(0);
+});
+
+test("events that come past the queue, as a link's do, have their log asked for its head too", async () => {
+  const { tenant_id: id } = await stack.seedTenant("linked");
+  const namespace = await stack.miniflare.getDurableObjectNamespace("DISCLOSURE_GRANTS", "maestro-audit");
+  const grants = namespace.get(namespace.idFromName(id)) as unknown as GrantsPort;
+  await grants.grant("pri_00000000000000000000000000", {
+    id: "grt_00000000000000000000000000",
+    execution_id: "exe_00000000000000000000000000",
+    pack_sha256: "a".repeat(64),
+    expires_at: new Date(Date.now() + 60_000).toISOString(),
+  });
+  const owner = new pg.Client({ connectionString: stack.databaseUrls.owner });
+  await owner.connect();
+  try {
+    const noted = async (): Promise<number | null> =>
+      (await owner.query("select from audit_activity where tenant_id = $1", [id])).rowCount;
+    await expect.poll(noted, { timeout: 20_000 }).toBe(1);
+  } finally {
+    await owner.end();
+  }
 });
 
 test("a folder's copy verifies offline with its witnesses, and a tail that is cut off there is a GAP", async () => {

@@ -75,10 +75,11 @@ export const disclosureGrantsParts = (env: Env): DisclosureGrantsParts => ({
   log,
   send: (tenantId) => async (messages) => {
     // They come past the consumer, which notes what comes through it.
-    await partsOf(env).activity.note([tenantId]);
+    const noting = partsOf(env).activity.note([tenantId]);
     for (const message of messages) {
       await auditLogAt(env, tenantId).append((JSON.parse(message) as object[]).map((event) => canonicalJson(event)));
     }
+    await noting;
   },
 });
 

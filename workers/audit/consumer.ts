@@ -126,7 +126,7 @@ export async function consume(messages: readonly QueueMessage[], parts: Consumer
 export async function consumeDead(messages: readonly QueueMessage[], parts: ConsumerParts): Promise<void> {
   for (const message of messages) {
     const { byTenant, unreadable } = readMessage(message.body);
-    await parts.activity.note([...byTenant.keys()]);
+    const noting = parts.activity.note([...byTenant.keys()]);
     const sha256 = await keep(message, parts);
     let isSettled = sha256 !== null && (await tellRefused(message, byTenant, unreadable, parts));
     for (const [tenantId, events] of sha256 === null ? [] : byTenant) {
@@ -151,6 +151,7 @@ export async function consumeDead(messages: readonly QueueMessage[], parts: Cons
       };
       isSettled = (await attempt(parts, tenantId, "gap record", () => auditLog.recordGap(report))) && isSettled;
     }
+    await noting;
     if (isSettled) message.ack();
     else retry(message);
   }

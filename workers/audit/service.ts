@@ -48,8 +48,9 @@ export class AuditService extends WorkerEntrypoint<Env> implements AuditServiceA
     for (const event of events) {
       byTenant.set(event.tenant_id, [...(byTenant.get(event.tenant_id) ?? []), eventText(event)]);
     }
-    await this.#parts.activity.note([...byTenant.keys()]);
+    const noting = this.#parts.activity.note([...byTenant.keys()]);
     for (const [tenantId, texts] of byTenant) await this.#parts.auditLog(tenantId).append(texts);
+    await noting;
   }
 
   eventsOf(tenantId: string, executionId: string): Promise<LeafRow[]> {
