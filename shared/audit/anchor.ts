@@ -6,16 +6,15 @@
 import { hex, sha256Hex, utf8 } from "../contract/bytes.ts";
 import { canonicalJson } from "../contract/events.ts";
 import { anchoringsMax, type Anchoring } from "../contract/http-audit.ts";
-import type { Bucket, Clock, Log, Sql } from "../contract/ports.ts";
+import type { Bucket, Log, Sql } from "../contract/ports.ts";
 import { anchorTenantId, logDigest, type AnchoredHead } from "./anchor-event.ts";
 import { originOf, parseCheckpoint, type Checkpoint } from "./checkpoint.ts";
-import { openCosignature } from "./cosignature.ts";
+import { requestCosignature, WitnessFault, type AnchorWitness, type CosignParts } from "./cosign-request.ts";
 import { anchoringKey } from "./layout.ts";
-import { parseNote, parseSignatureLines, signaturesBy, type VerifierKey } from "./note.ts";
+import { parseNote, signaturesBy } from "./note.ts";
 import { proofFile } from "./proof-file.ts";
 import type { AuditLogApi } from "./service.ts";
 import type { Sha256 } from "./tree.ts";
-import { addCheckpointText, conflictSize } from "./witness.ts";
 
 /** A checkpoint has one line of the log's and one of each witness's; 16 are what every reader of notes accepts. */
 export const witnessesMax = 15;
@@ -66,48 +65,19 @@ interface CosignedRow extends HeadRow {
   readonly note_size: number;
 }
 
-export interface AnchorWitness {
-  /** Where `/add-checkpoint` follows. */
-  readonly url: string;
-  /** Type 0x04. */
-  readonly key: VerifierKey;
-}
-
-export interface WitnessReply {
-  readonly status: number;
-  readonly contentType: string;
-  readonly body: string;
-}
-
-export interface AnchorParts {
+export interface AnchorParts extends CosignParts {
   readonly sql: Sql;
   readonly sha256: Sha256;
-  readonly clock: Clock;
   readonly log: Log;
   readonly originPrefix: string;
   /** Logs with something new of late, in order of their ids, strictly after `after`. */
   readonly active: (after: string, limit: number) => Promise<readonly string[]>;
   /** The newest published checkpoint of a tenant's log. */
   readonly checkpointOf: (tenantId: string) => Promise<string | null>;
-  readonly anchorLog: Pick<
-    AuditLogApi,
-    "appendHeads" | "sealNow" | "checkpoint" | "consistencyProof" | "provenLeaf" | "sweep"
-  >;
+  readonly anchorLog: Pick<AuditLogApi, "appendHeads" | "sealNow" | "checkpoint" | "provenLeaf" | "sweep"> &
+    CosignParts["anchorLog"];
   readonly witnesses: () => Promise<readonly AnchorWitness[]>;
-  /** Posts to the witness; rejects where it does not answer in time, or with too much. */
-  readonly ask: (url: string, body: string) => Promise<WitnessReply>;
   readonly bucket: Pick<Bucket, "putIfAbsent">;
-}
-
-/** A witness answered something that it should not have; the message quotes nothing of it. */
-class WitnessFault extends Error {
-  override readonly name = "WitnessFault";
-  /** Somebody has to look at once: the witness knows another tree than ours. */
-  readonly isSplit: boolean;
-  constructor(message: string, isSplit = false) {
-    super(message);
-    this.isSplit = isSplit;
-  }
 }
 
 export class Anchor {
@@ -261,7 +231,7 @@ export class Anchor {
     if (state === undefined || (state.retry_at ?? 0) > clock()) return;
     if (state.size === head.size && this.#hasLine(head.size, witness)) return;
     try {
-      const line = await this.#cosignature(witness, state.size, head, note);
+      const line = await requestCosignature(this.#parts, witness, state.size, head, note);
       sql.transaction(() => this.#keep(witness, head.size, note, line));
     } catch (error) {
       const failures = state.failures + 1;
@@ -279,33 +249,6 @@ export class Anchor {
         error: error instanceof WitnessFault ? error.message : nameOf(error),
       });
     }
-  }
-
-  /** The verified signature line of the witness on `note`. `known`: the size that it cosigned last, as far as is known here. */
-  async #cosignature(witness: AnchorWitness, known: number, head: Checkpoint, note: string): Promise<string> {
-    const { ask, clock } = this.#parts;
-    let reply = await ask(witness.url, await this.#request(known, head, note));
-    if (reply.status === 409) {
-      const size = reply.contentType.split(";")[0]?.trim() === "text/x.tlog.size" ? conflictSize(reply.body) : null;
-      if (size === null || size === known) throw new WitnessFault("its conflict names no other size");
-      if (size > head.size) throw new WitnessFault("it has cosigned a larger tree than ours", true);
-      reply = await ask(witness.url, await this.#request(size, head, note));
-    }
-    if (reply.status === 422) throw new WitnessFault("it does not find our tree consistent", true);
-    if (reply.status !== 200) throw new WitnessFault(`it answered ${reply.status}`);
-    const text = parseNote(note)?.text ?? "";
-    const lines = parseSignatureLines(reply.body);
-    // Its word is checked, like everybody's: lines of other keys are left out.
-    const cosignature =
-      lines === null ? null : await openCosignature(text, lines, witness.key, Math.floor(clock() / 1000));
-    if (cosignature?.state !== "valid") throw new WitnessFault("its cosignature does not verify");
-    return cosignature.line;
-  }
-
-  async #request(old: number, head: Checkpoint, note: string): Promise<string> {
-    const proof = old === 0 || old === head.size ? [] : await this.#parts.anchorLog.consistencyProof(old, head.size);
-    if (proof === null) throw new WitnessFault("the anchor log cannot prove itself to it", true);
-    return addCheckpointText(old, proof, note);
   }
 
   #hasLine(size: number, { key }: AnchorWitness): boolean {

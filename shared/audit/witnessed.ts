@@ -157,7 +157,7 @@ const count = (value: number): string => value.toLocaleString("en-US");
 export const agreementText = ({ agreed, of, size, since }: Agreement): string =>
   agreed === 0
     ? `none of ${of} witnesses has cosigned a head of this log`
-    : `${agreed} of ${of} witnesses agreed on ${count(size)} rows${since === null ? "" : ` since ${since}`}`;
+    : `${agreed} of ${of} witnesses agreed on ${count(size)} ${size === 1 ? "row" : "rows"}${since === null ? "" : ` since ${since}`}`;
 
 /** `verdict`: of `verifyLog`, which was given the anchored heads. */
 export function witnessedVerdict(

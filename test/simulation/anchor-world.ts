@@ -1,7 +1,8 @@
 // What the anchor's simulations run on: three tenants' logs, the anchor log and the Anchor over one set of
 // faults, and three witnesses, all of them real but for what carries a request to them.
 
-import { Anchor, type AnchorParts, type WitnessReply } from "../../shared/audit/anchor.ts";
+import { Anchor, type AnchorParts } from "../../shared/audit/anchor.ts";
+import type { WitnessReply } from "../../shared/audit/cosign-request.ts";
 import { anchorTenantId } from "../../shared/audit/anchor-event.ts";
 import { originOf, verifierKey } from "../../shared/audit/checkpoint.ts";
 import { parseVerifierKey, type VerifierKey } from "../../shared/audit/note.ts";

@@ -4,7 +4,8 @@
 import { z } from "zod";
 import { utf8Text } from "../../shared/contract/bytes.ts";
 import type { Log } from "../../shared/contract/ports.ts";
-import { witnessesMax, type AnchorWitness, type WitnessReply } from "../../shared/audit/anchor.ts";
+import { witnessesMax } from "../../shared/audit/anchor.ts";
+import type { AnchorWitness, WitnessReply } from "../../shared/audit/cosign-request.ts";
 import { noteTypes, parseVerifierKey } from "../../shared/audit/note.ts";
 import type { LogAnchorApi } from "../../shared/audit/service.ts";
 import { errorName } from "../../shared/outbox/drain.ts";
