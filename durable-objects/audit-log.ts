@@ -4,7 +4,7 @@
 import { DurableObject } from "cloudflare:workers";
 import type { AnchoredHead } from "../shared/audit/anchor-event.ts";
 import { TenantLog, type LogParts } from "../shared/audit/log.ts";
-import type { AuditLogApi, GapReport } from "../shared/audit/service.ts";
+import type { AuditLogApi, ContextQuery, GapReport } from "../shared/audit/service.ts";
 import { sqlOf } from "./sql.ts";
 
 export type AuditLogParts = Omit<LogParts, "sql">;
@@ -90,6 +90,22 @@ export function auditLogObject<Env>(compose: (env: Env) => AuditLogParts) {
 
     eventsOf(executionId: string) {
       return this.#log.eventsOf(executionId);
+    }
+
+    leavesOf(seqs: number[]) {
+      return this.#log.leavesOf(seqs);
+    }
+
+    async context(asked: ContextQuery[]) {
+      return this.#log.context(asked);
+    }
+
+    proofsAt(seqs: number[], size: number) {
+      return this.#log.proofsAt(seqs, size);
+    }
+
+    async exportState() {
+      return this.#log.exportState();
     }
 
     /** Apart from the alarm's work: a database that does not answer must not keep the next seal waiting. */

@@ -15,6 +15,7 @@ import {
 import { derivedId, idPattern } from "../contract/ids.ts";
 import type { Log, Random, Sql } from "../contract/ports.ts";
 import { anchorTenantId, headEventId, type AnchoredHead } from "./anchor-event.ts";
+import { contextPlaces, exportSwitch } from "./context.ts";
 import { hashLeaf, leafBody, saltBytes } from "./leaf.ts";
 import { segmentRowsMax } from "./segment.ts";
 import type { AppendResult, GapReport } from "./service.ts";
@@ -28,6 +29,9 @@ export const appendEventsMax = 4_000;
 /** How long a row waits for company before it is sealed: longest, and behind an urgent event. */
 export const sealAgeMs = 1_000;
 export const sealUrgentMs = 250;
+/** With the flag audit_rt_export off everything waits for the end of its period, counted from 1970: each second minute. */
+export const exportPeriodMs = 120_000;
+export const periodEnd = (now: number): number => (Math.floor(now / exportPeriodMs) + 1) * exportPeriodMs;
 
 /**
  * A source's clock that is further off than this is an alarm; its event is logged as it is, since `logged_at` is the log's own.
@@ -71,6 +75,8 @@ class Appender {
   readonly #sources: SourceCounts;
   #sourceSeq: number;
   #sealDue: number | null;
+  #periodic: 0 | 1;
+  #periodicChangedAt: number;
   #saltsUsed = 0;
   #isChanged = false;
   readonly counts = { appended: 0, duplicates: 0, conflicts: 0 };
@@ -87,6 +93,8 @@ class Appender {
     this.#sources = new SourceCounts(parts.sql, now);
     this.#sourceSeq = this.#head.audit_source_seq;
     this.#sealDue = this.#head.seal_due;
+    this.#periodic = this.#head.periodic;
+    this.#periodicChangedAt = this.#head.periodic_changed_at;
   }
 
   add({ event, text }: NewEvent): void {
@@ -160,6 +168,8 @@ class Appender {
       logged_at: this.#loggedAt,
       audit_source_seq: this.#sourceSeq,
       seal_due: this.#sealDue,
+      periodic: this.#periodic,
+      periodic_changed_at: this.#periodicChangedAt,
     });
   }
 
@@ -181,6 +191,7 @@ class Appender {
     if (typeof executionId === "string") {
       sql.exec("insert into execution_rows (execution_id, seq) values (?, ?)", executionId, seq);
     }
+    this.#note(event, seq, salt, body);
     if (event.type === "mc.execution.finished") {
       sql.exec("insert into receipts_due (event_id, seq) values (?, ?)", event.id, seq);
     }
@@ -188,7 +199,8 @@ class Appender {
       if (height % tileHeight === 0) this.#tiles.add(height / tileHeight, index, hash);
     });
     this.#isChanged = true;
-    this.#dueBy(this.#now + (eventTypes[event.type].urgent ? sealUrgentMs : sealAgeMs));
+    const age = eventTypes[event.type].urgent ? sealUrgentMs : sealAgeMs;
+    this.#dueBy(this.#periodic === 1 ? periodEnd(this.#now) : this.#now + age);
     if (this.#frontier.size - (this.#head.pending_to ?? this.#head.sealed) >= segmentRowsMax) this.#dueBy(this.#now);
   }
 
@@ -202,6 +214,23 @@ class Appender {
       event_id: id,
       ahead_ms: aheadMs,
     });
+  }
+
+  /** What packs of later runs ask for, and the log's own flag. Of two switches that came in the wrong order, the later one holds. */
+  #note(event: AuditEvent, seq: number, salt: Uint8Array, body: string): void {
+    const { sql } = this.#parts;
+    const places = contextPlaces(event);
+    for (const { subject, at } of places) {
+      sql.exec("insert into context_rows (subject, at, seq) values (?, ?, ?)", subject, at, seq);
+    }
+    if (places.length > 0) sql.exec("insert into context_leaves (seq, salt, body) values (?, ?, ?)", seq, salt, body);
+    const change = exportSwitch(event);
+    if (change === null) return;
+    // A clock that is ahead must not have the last word for ever.
+    const at = Math.min(change.at, this.#loggedAt);
+    if (at < this.#periodicChangedAt) return;
+    this.#periodic = change.periodic;
+    this.#periodicChangedAt = at;
   }
 
   #dueBy(time: number): void {

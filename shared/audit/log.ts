@@ -18,14 +18,22 @@ import {
 } from "./append.ts";
 import { hashLeaf, leafColumns } from "./leaf.ts";
 import { parseRange, rangeName, segmentKey } from "./layout.ts";
-import { consistencyProof, inclusionProof } from "./proofs.ts";
+import { consistencyProof, inclusionProof, inclusionProofs } from "./proofs.ts";
 import { receiptEventId, receiptStatement, type FinishedEvent } from "./receipt.ts";
 import { LogFault, prune, readTile, sealOnce, type SealParts } from "./seal.ts";
 import { readLeaves as readStoredLeaves } from "./segment.ts";
 import type { SegmentSchemaVersion } from "./segment-schema.ts";
-import type { AppendResult, GapReport, InclusionProof, LeafRow, ProvenLeaf } from "./service.ts";
+import type {
+  AppendResult,
+  ContextQuery,
+  ExportState,
+  GapReport,
+  InclusionProof,
+  LeafRow,
+  ProvenLeaf,
+} from "./service.ts";
 import { expectCounted, missingDue } from "./sources.ts";
-import { headFor, openTables, readHead, readLeaves, setHead, type Head } from "./tables.ts";
+import { headFor, openTables, readContext, readHead, readLeaves, setHead, type Head } from "./tables.ts";
 import { widthAt } from "./tiles.ts";
 
 /** Where the rows go for questions. When `write` resolves, all of them are durable, each once by (tenant_id, seq). */
@@ -46,6 +54,8 @@ const indexCharactersMax = 4 * 1024 * 1024;
 const sealsMax = 20;
 const sealNowRoundsMax = 10_000;
 const executionRowsMax = 1_000;
+/** Rows, proofs or questions that one call may ask for. */
+const askedMax = 2_000;
 /** After so many failures in a row someone has to look. */
 const alarmFailures = 5;
 const retryMs = { first: 250, most: 60_000 };
@@ -217,6 +227,28 @@ export class TenantLog {
     return { leaf, hashes: await inclusionProof(sha256, this.#tileReader(head), seq, size) };
   }
 
+  /** Sibling hashes of each row in the tree of `size`; null where a row or the size is not published. */
+  async proofsAt(seqs: readonly number[], size: number): Promise<Bytes[][] | null> {
+    const head = readHead(this.#parts.sql);
+    if (head === null || !Number.isSafeInteger(size) || size > head.sealed || seqs.length > askedMax) return null;
+    if (seqs.some((seq) => !Number.isSafeInteger(seq) || seq < 0 || seq >= size)) return null;
+    return await inclusionProofs(this.#parts.sha256, this.#tileReader(head), seqs, size);
+  }
+
+  /** How this log exports now, and until when what it has will be published. */
+  exportState(): ExportState {
+    const head = readHead(this.#parts.sql);
+    if (head === null) return { periodic: false, sealed: 0, due: null };
+    const due = head.sealed === head.size ? null : Math.max(head.seal_due ?? 0, head.seal_retry_at ?? 0);
+    return { periodic: head.periodic === 1, sealed: head.sealed, due };
+  }
+
+  /** For each question the events that it is about, the newest first. Rows from before this index was kept are not found. */
+  context(asked: readonly ContextQuery[]): LeafRow[][] {
+    if (asked.length > askedMax) throw new RangeError("too many questions");
+    return asked.map((query) => readContext(this.#parts.sql, query));
+  }
+
   async consistencyProof(size1: number, size2: number): Promise<Bytes[] | null> {
     const head = readHead(this.#parts.sql);
     if (head === null || !Number.isSafeInteger(size1) || !Number.isSafeInteger(size2)) return null;
@@ -230,17 +262,26 @@ export class TenantLog {
     return await this.#tileReader(head)({ level, index, width });
   }
 
-  /** The run's leaves in `seq` order, from the object while they are there, else from their segments. */
+  /**
+   * The run's leaves in `seq` order, from the object while they are there, else from their segments. Of a run that ended long
+   * ago the object has forgotten the rows: none, or only what came later.
+   */
   async eventsOf(executionId: string): Promise<LeafRow[]> {
-    const { sql } = this.#parts;
-    const rows = sql.exec<{ seq: number }>(
+    const rows = this.#parts.sql.exec<{ seq: number }>(
       "select seq from execution_rows where execution_id = ? order by seq limit ?",
       executionId,
       executionRowsMax,
     );
+    return await this.leavesOf(rows.map(({ seq }) => seq));
+  }
+
+  /** The leaves of these rows, in their order. Throws where one is not in the log. */
+  async leavesOf(seqs: readonly number[]): Promise<LeafRow[]> {
+    const { sql } = this.#parts;
+    if (seqs.length > askedMax) throw new RangeError("too many rows");
     const leaves: LeafRow[] = [];
     let segment: LeafRow[] = [];
-    for (const { seq } of rows) {
+    for (const seq of seqs) {
       const [kept] = readLeaves(sql, { from: seq, to: seq + 1 });
       if (kept === undefined && !segment.some((row) => row.seq === seq)) segment = await this.#segmentWith(seq);
       const leaf = kept ?? segment.find((row) => row.seq === seq);

@@ -67,6 +67,19 @@ export async function inclusionProof(sha256: Sha256, read: ReadTile, index: numb
   return hashes;
 }
 
+/** The same for several leaves of one tree; a tile that they share is read once. */
+export async function inclusionProofs(
+  sha256: Sha256,
+  read: ReadTile,
+  indexes: readonly number[],
+  size: number,
+): Promise<Bytes[][]> {
+  const cached = cacheOf(read);
+  const proofs: Bytes[][] = [];
+  for (const index of indexes) proofs.push(await inclusionProof(sha256, cached, index, size));
+  return proofs;
+}
+
 /** RFC 9162 section 2.1.4.1. Throws RangeError unless 1 <= `size1` <= `size2`. */
 export async function consistencyProof(sha256: Sha256, read: ReadTile, size1: number, size2: number): Promise<Bytes[]> {
   if (!Number.isSafeInteger(size1) || size1 < 1 || size1 > size2) throw new RangeError("no such pair of trees");

@@ -255,6 +255,17 @@ export function prune(sql: Sql, now: number): void {
       old.to_seq,
       prunedRowsMax,
     );
+    // A run at a time, so that of each the object knows all rows up to its end or none: packs tell by the first one.
+    sql.exec(
+      `delete from execution_rows where execution_id in (
+         select execution_id from execution_rows where seq < ? order by seq limit ?
+       ) and not exists (
+         select 1 from execution_rows as later where later.execution_id = execution_rows.execution_id and later.seq >= ?
+       )`,
+      old.to_seq,
+      prunedRowsMax,
+      old.to_seq,
+    );
   }
 }
 

@@ -67,6 +67,23 @@ export interface InclusionProof {
   readonly checkpoint: string;
 }
 
+/** Events that say what was in force for `subject` (see context.ts): the newest first, none after `at`. */
+export interface ContextQuery {
+  readonly subject: string;
+  /** An entitlement version, or ms since 1970: what the subject is ordered by. */
+  readonly at: number;
+  readonly limit: number;
+}
+
+export interface ExportState {
+  /** The flag audit_rt_export is off: what is logged is published at the end of each period. */
+  readonly periodic: boolean;
+  /** Rows that are published. */
+  readonly sealed: number;
+  /** When what is not published yet will be, in ms since 1970; null where all is. */
+  readonly due: number | null;
+}
+
 /** Why events are missing: set down as `mc.log.gap` by the log itself. */
 export interface GapReport {
   readonly rule: "dead_letter" | "unreadable_message" | "refused_event";
@@ -94,6 +111,13 @@ export interface AuditLogApi {
   /** Hashes of a tile within the published tree, at the width asked for; null beyond. */
   tile(level: number, index: number, width: number): Promise<Uint8Array | null>;
   eventsOf(executionId: string): Promise<LeafRow[]>;
+  /** The leaves of these rows, in their order. Throws where one is not in the log. */
+  leavesOf(seqs: number[]): Promise<LeafRow[]>;
+  /** For each question the leaves that answer it. */
+  context(asked: ContextQuery[]): Promise<LeafRow[][]>;
+  /** Sibling hashes of each row in the tree of `size`; null where a row or the size is not published. */
+  proofsAt(seqs: number[], size: number): Promise<Uint8Array[][] | null>;
+  exportState(): Promise<ExportState>;
   /** Sealed ranges in order, strictly after `after`, at most `limit`. */
   ranges(after: string | null, limit: number): Promise<string[]>;
   /** The sealed ranges that hold these rows, each once. */

@@ -5,7 +5,7 @@ import { toBytes, type Bytes } from "../contract/bytes.ts";
 import type { Sql } from "../contract/ports.ts";
 import type { Range } from "./layout.ts";
 import type { SegmentSchemaVersion } from "./segment-schema.ts";
-import type { LeafRow } from "./service.ts";
+import type { ContextQuery, LeafRow } from "./service.ts";
 import { frontierBytes, frontierFrom, hashBytes, type Frontier } from "./tree.ts";
 
 /** What each version of the tables added; a change is a new entry, since objects live longer than deployments. */
@@ -59,6 +59,15 @@ const versions: readonly string[] = [
   create table sources_ahead (
     source text not null, source_seq integer not null, at integer not null, primary key (source, source_seq)
   ) without rowid;
+  `,
+  `
+  alter table head add column periodic integer not null default 0;
+  alter table head add column periodic_changed_at integer not null default 0;
+  create index execution_rows_by_seq on execution_rows (seq);
+  create table context_rows (
+    subject text not null, at integer not null, seq integer not null, primary key (subject, at, seq)
+  ) without rowid;
+  create table context_leaves (seq integer primary key, salt blob not null, body text not null);
   `,
 ];
 
@@ -118,6 +127,9 @@ export interface Head {
   readonly receipt_retry_at: number | null;
   readonly index_failures: number;
   readonly index_retry_at: number | null;
+  /** 1: sealed once a period, since the flag audit_rt_export is off; and when that was said. */
+  readonly periodic: 0 | 1;
+  readonly periodic_changed_at: number;
 }
 
 /** Null where nothing was ever appended. */
@@ -150,6 +162,19 @@ export function readLeaves(sql: Sql, range: Range): LeafRow[] {
       "select seq, salt, body from leaves where seq >= ? and seq < ? order by seq",
       range.from,
       range.to,
+    )
+    .map(({ seq, salt, body }) => ({ seq, salt: toBytes(salt), body }));
+}
+
+/** Copies of rare events that say what was in force, by subject: the newest first, none after `at`. */
+export function readContext(sql: Sql, { subject, at, limit }: ContextQuery): LeafRow[] {
+  return sql
+    .exec<{ seq: number; salt: Blob; body: string }>(
+      `select l.seq, l.salt, l.body from context_rows r join context_leaves l on l.seq = r.seq
+       where r.subject = ? and r.at <= ? order by r.at desc, r.seq desc limit ?`,
+      subject,
+      at,
+      limit,
     )
     .map(({ seq, salt, body }) => ({ seq, salt: toBytes(salt), body }));
 }

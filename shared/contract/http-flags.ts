@@ -3,14 +3,18 @@
 import { z } from "@hono/zod-openapi";
 import { timestamp } from "./names.ts";
 
-/** Flag → what off means. On unless a tenant's admin says otherwise. */
+/** Flag → what off means. On unless a tenant's admin says otherwise. What each flag is read by: docs/ARCHITECTURE.md. */
 export const flags = {
   market_entitlements: "entitlements are not asked: admins alone may install and run, and each time is in the log",
   market_channels: "stable only: nothing is installed from or upgraded to canary; what runs goes on, rollback works",
+  audit_rt_export:
+    "periodic export: the log is sealed every two minutes and not at once, links wait for that, packs are version 2 (no proofs, no appendices)",
 } as const;
 export type FlagName = keyof typeof flags;
 export const flagNames = Object.keys(flags) as [FlagName, ...FlagName[]];
-export type FlagFacts = Readonly<Record<FlagName, boolean>>;
+/** The flags that decisions are made on. The log learns of its own by the event. */
+export const decidedFlags = ["market_entitlements", "market_channels"] as const satisfies readonly FlagName[];
+export type FlagFacts = Readonly<Record<(typeof decidedFlags)[number], boolean>>;
 export const flagsOn: FlagFacts = { market_entitlements: true, market_channels: true };
 
 export const flagState = z

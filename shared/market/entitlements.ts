@@ -7,7 +7,7 @@
 //   after the batch         committed with version, history, answer and events; the next check reloads
 // No row means no. Once a put has answered, no check that starts later sees the old answer.
 
-import type { FlagChange, FlagFacts, FlagList } from "../contract/http-flags.ts";
+import { decidedFlags, type FlagChange, type FlagFacts, type FlagList } from "../contract/http-flags.ts";
 import type { EntitlementFact } from "../policy/actions.ts";
 import type {
   Entitlement,
@@ -327,7 +327,9 @@ function setOf({ version, rows }: Cached): EntitlementSet {
 }
 
 const flagFacts = ({ flags }: FlagList): FlagFacts =>
-  Object.fromEntries(flags.map(({ flag, enabled }) => [flag, enabled])) as FlagFacts;
+  Object.fromEntries(
+    decidedFlags.map((name) => [name, flags.find(({ flag }) => flag === name)?.enabled ?? true]),
+  ) as FlagFacts;
 
 const withFlag = ({ flags }: FlagList, { change, principal_id: by }: FlagPut, at: string): FlagList => ({
   flags: flags.map((state) =>

@@ -35,7 +35,11 @@ const as = (key: string, path: string, body: unknown) => market.api.fetch(path, 
 test("every flag says what off means, admins alone switch them, and every switch is in the log", async () => {
   const { keys } = market.tenant;
   const listed = must(200, await market.api.fetch("/api/flags", jsonCall(keys.viewer, "GET"))).json;
-  expect(listed.flags.map((one: { flag: string }) => one.flag)).toEqual(["market_entitlements", "market_channels"]);
+  expect(listed.flags.map((one: { flag: string }) => one.flag)).toEqual([
+    "market_entitlements",
+    "market_channels",
+    "audit_rt_export",
+  ]);
   for (const one of listed.flags) expect([one.enabled, one.off_means.length > 20]).toEqual([true, true]);
   const denied = await market.put("/api/flags", { flag: "market_channels", enabled: false });
   expect([denied.status, denied.json.code]).toEqual([403, "role_too_low"]);
