@@ -40,8 +40,8 @@ export interface RunParts {
   readonly ledger: LedgerPort;
   readonly policy_sha256: string;
   decide(facts: RunFacts): Decision;
-  /** What the log is told of an allow that nobody was asked an entitlement for. */
-  allowedEvent(decision: Decision, facts: RunFacts): Promise<AuditEvent>;
+  /** What the log is told of the decision that let a run start: its pack carries it. */
+  allowedEvent(decision: Decision, facts: RunFacts, executionId: string): Promise<AuditEvent>;
   /** One of the tenant's installs of a package, or null. */
   readInstall(packageName: string, name: string): Promise<InstallToRun | null>;
   /** Runs of the package that started in the UTC day of `now`. */
@@ -188,8 +188,8 @@ async function attemptStart(parts: RunParts, call: RunCall, wanted: StartExecuti
     entitlement_version: entitlementVersion,
     runs_per_day_max: facts.flags.market_entitlements ? (facts.entitlement?.runs_per_day_max ?? null) : null,
     events: [
+      await parts.allowedEvent(decision, facts, execution.id),
       event(parts, call, "mc.execution.started", attributes),
-      ...(decision.rule === "ok" ? [] : [await parts.allowedEvent(decision, facts)]),
     ],
     claim: call.claim,
     now: call.now,

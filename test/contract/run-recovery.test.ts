@@ -13,6 +13,7 @@ import * as store from "../../shared/executions/store.ts";
 import { entitlementStore } from "../../shared/market/entitlement-store.ts";
 import { EntitlementQueue } from "../../shared/market/entitlements.ts";
 import { readInstall } from "../../shared/market/install-store.ts";
+import { newEvent } from "../../shared/outbox/outbox.ts";
 import { Ledger, leaseMs, type LedgerPort } from "../../shared/privacy/ledger.ts";
 import { asTenant, type Database } from "../../shared/tenancy/database.ts";
 import { answerOnce, type IdempotencyClaim } from "../../shared/tenancy/idempotency.ts";
@@ -121,7 +122,16 @@ function world() {
       ledger: crashing(port, plan),
       policy_sha256: "e".repeat(64),
       decide: () => allow,
-      allowedEvent: () => Promise.reject(new Error("no allow of this test goes without an entitlement")),
+      allowedEvent: async (decision, facts, executionId) =>
+        newEvent({ tenant_id: tenantId, principal: principalId, source: "api", now, random }, "mc.policy.decision", {
+          action: "execution.start",
+          outcome: "allow",
+          rule: decision.rule,
+          package: facts.package,
+          execution_id: executionId,
+          policy_sha256: "e".repeat(64),
+          input_sha256: "e".repeat(64),
+        }),
       readInstall: effects.readInstall,
       installing: () => Promise.reject(new Error("this run has its install")),
       changesNeeded: () => 0,
@@ -289,15 +299,16 @@ test("a row that comes after its reservation's admission time is refused, so tha
   expect(await store.readExecution(database, tenantId, `exe_${"1".repeat(26)}`)).toBeNull();
 });
 
-test("after all those crashes the log has each run's start once, and its end once if it ended", async () => {
+test("after all those crashes the log has each run's decision and start once, and its end once if it ended", async () => {
   const owner = new pg.Client({ connectionString: stack.databaseUrls.owner });
   await owner.connect();
   try {
     const told = async () =>
       (
-        await owner.query<{ id: string; status: string; started: number; finished: number }>(
+        await owner.query<{ id: string; status: string; started: number; finished: number; decided: number }>(
           `select e.id, e.status, count(*) filter (where a.type = 'mc.execution.started')::int as started,
-             count(*) filter (where a.type = 'mc.execution.finished')::int as finished
+             count(*) filter (where a.type = 'mc.execution.finished')::int as finished,
+             count(*) filter (where a.type = 'mc.policy.decision')::int as decided
            from executions e left join audit_events a on a.tenant_id = e.tenant_id and a.execution_id = e.id
            where e.tenant_id = $1 group by e.id, e.status`,
           [tenantId],
@@ -319,7 +330,7 @@ test("after all those crashes the log has each run's start once, and its end onc
     const runs = await told();
     expect(runs.length).toBeGreaterThan(20);
     for (const run of runs) {
-      expect(run, run.id).toMatchObject({ started: 1, finished: run.status === "running" ? 0 : 1 });
+      expect(run, run.id).toMatchObject({ decided: 1, started: 1, finished: run.status === "running" ? 0 : 1 });
     }
   } finally {
     await owner.end();

@@ -1,5 +1,5 @@
-// Decisions that the log is told of: every deny, in the one place that refuses, and the allows that nobody was asked an
-// entitlement for. The event of a deny is committed before the caller is answered; Postgres being out of reach is then the
+// Decisions that the log is told of: every deny, in the one place that refuses; the allow of each run; and the allows that
+// nobody was asked an entitlement for. The event of a deny is committed before the caller is answered; Postgres being out of reach is then the
 // answer instead. Used by the door, and by routes that decide with facts.
 
 import { canonicalJson, type AuditEvent } from "../../../shared/contract/events.ts";

@@ -43,7 +43,8 @@ export function register(door: Door): void {
           ...partsOf(call),
           decide: (facts) => call.decide(facts),
           changesNeeded: changesNeeded(call),
-          allowedEvent: (decision, facts) => decisionEvent(call, decision, { facts, package: facts.package }),
+          allowedEvent: (decision, facts, id) =>
+            decisionEvent(call, decision, { facts, package: facts.package, execution_id: id }),
         },
         run,
         call.input.json,
