@@ -8,9 +8,11 @@ import {
   disclosurePending,
   execution,
   executionList,
+  revokedLink,
   type DisclosureLink,
   type Execution,
   type FinishExecution,
+  type RevokedLink,
   type StartExecution,
 } from "../shared/contract/http-executions.ts";
 import { pqlAnswer, type PqlAnswer } from "../shared/contract/http-pql.ts";
@@ -37,6 +39,10 @@ const manifestBytesMax = 1024 * 1024;
 const segmentBytesMax = 256 * 1024 * 1024;
 
 export type Api = ReturnType<typeof createApi>;
+export interface LinkWish {
+  readonly oneTime?: boolean | undefined;
+  readonly audience?: string | undefined;
+}
 export type LinkAnswer =
   | { readonly state: "ready"; readonly link: DisclosureLink }
   | { readonly state: "building"; readonly retryAfterMs: number };
@@ -78,14 +84,18 @@ export function createApi(wire: Wire) {
     executions: (query: { limit?: number; cursor?: string }): Promise<z.infer<typeof executionList>> =>
       json({ method: "GET", path: "/api/executions", query }, executionList),
 
-    disclosureLink: (id: string): Promise<LinkAnswer> => {
-      const call: Call = { method: "GET", path: `${path("executions", id)}/disclosure:link` };
+    disclosureLink: (id: string, { oneTime, audience }: LinkWish = {}): Promise<LinkAnswer> => {
+      const query = { one_time: oneTime === true ? "true" : undefined, audience };
+      const call: Call = { method: "GET", path: `${path("executions", id)}/disclosure:link`, query };
       return send(wire, call, async (response): Promise<LinkAnswer> => {
         const value = await readJson(response);
         if (response.status !== 202) return { state: "ready", link: fits(call, disclosureLink, value) };
         return { state: "building", retryAfterMs: fits(call, disclosurePending, value).retry_after_s * 1000 };
       });
     },
+
+    revokeDisclosure: (grantId: string): Promise<RevokedLink> =>
+      json({ method: "DELETE", path: path("disclosures", "grants", grantId) }, revokedLink),
 
     pql: (query: string, cursor?: string): Promise<PqlAnswer> =>
       json({ method: "POST", path: "/api/pql", json: cursor === undefined ? { query } : { query, cursor } }, pqlAnswer),

@@ -3,7 +3,14 @@
 
 import { DurableObject } from "cloudflare:workers";
 import type { Log, Random } from "../shared/contract/ports.ts";
-import { Grants, type GrantsPort, type GrantUse, type NewGrant } from "../shared/disclosure/grants.ts";
+import {
+  Grants,
+  type GrantAnswer,
+  type GrantsPort,
+  type GrantUse,
+  type NewGrant,
+  type RevokedGrant,
+} from "../shared/disclosure/grants.ts";
 import { drainAll, type DrainPort } from "../shared/outbox/drain.ts";
 import { objectOutbox, outboxWaits } from "../shared/outbox/object-outbox.ts";
 import type { EventContext } from "../shared/outbox/outbox.ts";
@@ -37,10 +44,16 @@ export function disclosureGrantsObject<Env>(compose: (env: Env) => DisclosureGra
       await this.ctx.storage.setAlarm(this.#parts.clock());
     }
 
-    async use(grantId: string, use: GrantUse): Promise<"ok" | "gone"> {
-      const used = this.#grants.use(this.#context(null), grantId, use);
+    async use(grantId: string, use: GrantUse, principal: string | null): Promise<GrantAnswer> {
+      const used = this.#grants.use(this.#context(principal), grantId, use);
       await this.ctx.storage.setAlarm(this.#parts.clock());
       return used;
+    }
+
+    async revoke(principal: string, grantId: string): Promise<RevokedGrant | null> {
+      const revoked = this.#grants.revoke(this.#context(principal), grantId);
+      await this.ctx.storage.setAlarm(this.#parts.clock());
+      return revoked;
     }
 
     override async alarm(): Promise<void> {

@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { eventSchemaPath, eventSchemaText } from "./generate/events.ts";
+import { checkScriptFile, checkScriptPath, checkScriptSha256, checkScriptSource } from "./generate/check-script.ts";
 import { committedPolicyBuild, policySourceDigest } from "./generate/policy.ts";
 import { pqlGrammarSha256, pqlParserFiles } from "./generate/pql.ts";
 
@@ -47,6 +48,13 @@ export const generatedFiles: readonly GeneratedFile[] = [
     // It is nothing but what was made: its own digest tells of either.
     recordedDigest: async () => sha256Of(await readFile(join(project, eventSchemaPath), "utf8")),
     isUnedited: () => Promise.resolve(true),
+  },
+  {
+    path: checkScriptPath,
+    source: checkScriptSource,
+    sourceDigest: checkScriptSha256,
+    recordedDigest: () => recordedInHeader(checkScriptPath),
+    isUnedited: async () => (await checkScriptFile()) === (await readFile(join(project, checkScriptPath), "utf8")),
   },
   {
     path: "policy/generated/authz.wasm",

@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 let failed = 0;
-for (const name of ["pql", "events", "policy"]) {
+for (const name of ["pql", "events", "policy", "check-script"]) {
   const script = fileURLToPath(new URL(`generate/${name}.ts`, import.meta.url));
   const { status } = spawnSync(process.execPath, [script], { stdio: "inherit" });
   if (status !== 0) failed += 1;

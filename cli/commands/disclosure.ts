@@ -6,7 +6,7 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import type { DisclosureLink } from "../../shared/contract/http-executions.ts";
 import { executionId } from "../../shared/contract/http-executions.ts";
-import type { Api } from "../api.ts";
+import type { Api, LinkWish } from "../api.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import { download } from "../download.ts";
 import type { ExitName } from "../exit-codes.ts";
@@ -23,10 +23,23 @@ export function disclosureCommands(program: Command, act: Act): void {
   const disclosure = group(program, "disclosure", "the signed pack of one run");
   leaf(disclosure, "link <execution>", {
     summary: "get a link to the pack; whoever has the link has the pack, until it expires",
-    examples: ["maestro disclosure link exe_01k9x6f6c8a0b1c2d3e4f5g6h7"],
+    more:
+      "It works for 15 minutes, and can be taken back before (maestro disclosure revoke). With --audience it works only " +
+      "together with that principal's own credential.",
+    examples: [
+      "maestro disclosure link exe_01k9x6f6c8a0b1c2d3e4f5g6h7",
+      "maestro disclosure link exe_01k9x6f6c8a0b1c2d3e4f5g6h7 --one-time",
+      "maestro disclosure link exe_01k9x6f6c8a0b1c2d3e4f5g6h7 --audience pri_01k9x6f6c8a0b1c2d3e4f5g6h7",
+    ],
   })
+    .option("--one-time", "the first download that reaches the end uses it up")
+    .option("--audience <principal>", "the principal who alone may use it")
     .option("--wait <seconds>", "how long to wait while the pack is built", integerFrom(0, 600), waitDefaultS)
     .action(act(link));
+  leaf(disclosure, "revoke <grant>", {
+    summary: "take a link back, by the grant that it was made with: from then on it is refused",
+    examples: ["maestro disclosure revoke grt_01k9x6f6c8a0b1c2d3e4f5g6h7"],
+  }).action(act(revoke));
   leaf(disclosure, "get <execution>", {
     summary: "download the pack, resuming what an earlier call began, and check its digest",
     more: "Refused while the API publishes other keys than those that are trusted (maestro audit keys --help).",
@@ -36,8 +49,9 @@ export function disclosureCommands(program: Command, act: Act): void {
     .option("--wait <seconds>", "how long to wait while the pack is built", integerFrom(0, 600), waitDefaultS)
     .action(act(get));
   leaf(disclosure, "verify <file>", {
-    summary: "verify a pack offline: signatures, proofs, receipt",
+    summary: "verify a pack offline: signatures, proofs, receipt, what was in force, appendices",
     more:
+      "Says what a pack of version 2 cannot prove: it was made while the log was exported periodically, without proofs. " +
       "Trusts the keys that are remembered since the first use of this API (maestro audit keys --help), or those given with " +
       "--keys; never the keys inside the pack.",
     examples: ["maestro disclosure verify pack.zip", "maestro disclosure verify pack.zip --keys keys.json --json"],
@@ -46,17 +60,35 @@ export function disclosureCommands(program: Command, act: Act): void {
     .action(act(verify));
 }
 
-async function link(session: Session, id: string, options: { wait: number }): Promise<void> {
-  const ready = await waitForLink(session, await session.api(), id, options.wait);
+async function link(
+  session: Session,
+  id: string,
+  { wait, ...wish }: { wait: number; oneTime?: boolean; audience?: string },
+): Promise<void> {
+  const ready = await waitForLink(session, await session.api(), id, wait, wish);
   session.out.result(ready, () => ready.url);
-  session.out.note(`sha256 ${ready.sha256}, ${ready.bytes} bytes, works until ${ready.expires_at}`);
+  session.out.note(
+    `sha256 ${ready.sha256}, ${ready.bytes} bytes, works until ${ready.expires_at}${ready.one_time ? ", once" : ""}` +
+      `${ready.audience === null ? "" : `, for ${ready.audience} alone`}; revoke it by ${ready.grant_id}`,
+  );
 }
 
-async function waitForLink(session: Session, api: Api, id: string, waitS: number): Promise<DisclosureLink> {
+async function revoke(session: Session, grantId: string): Promise<void> {
+  const revoked = await (await session.api()).revokeDisclosure(grantId);
+  session.out.result(revoked, () => `${revoked.grant_id} is revoked since ${revoked.revoked_at}`);
+}
+
+async function waitForLink(
+  session: Session,
+  api: Api,
+  id: string,
+  waitS: number,
+  wish: LinkWish = {},
+): Promise<DisclosureLink> {
   const { host } = session;
   const until = host.now() + waitS * 1000;
   for (;;) {
-    const answer = await api.disclosureLink(id);
+    const answer = await api.disclosureLink(id, wish);
     if (answer.state === "ready") return answer.link;
     const left = until - host.now();
     if (left <= 0) {
@@ -116,8 +148,11 @@ async function verify(session: Session, name: string, options: { keys?: string }
       ? [
           session.out.paint.green("verified"),
           session.out.record(
-            Object.entries(verdict.facts).map(([fact, value]) => [fact.replaceAll("_", " "), value] as const),
+            Object.entries(verdict.facts)
+              .filter(([fact]) => fact !== "not_proven")
+              .map(([fact, value]) => [fact.replaceAll("_", " "), value as string | number] as const),
           ),
+          ...verdict.facts.not_proven.map((what) => `not proven: ${what}`),
         ].join("\n")
       : `${session.out.paint.red("does not verify")}: ${printable(verdict.reason)}${verdict.file === null ? "" : ` (${printable(verdict.file)})`}`,
   );

@@ -260,7 +260,13 @@ export const eventTypes = {
       grant_id: z.string().regex(idPattern("grant")),
       pack_sha256: sha256Digest,
       expires_at: timestamp,
+      one_time: z.boolean().optional(),
+      audience: z.string().regex(idPattern("principal")).optional().describe("who alone may use it"),
     }),
+  },
+  "mc.disclosure.revoked": {
+    urgent: false,
+    attributes: z.strictObject({ execution_id: executionId, grant_id: z.string().regex(idPattern("grant")) }),
   },
   "mc.disclosure.downloaded": {
     urgent: false,

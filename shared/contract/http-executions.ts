@@ -65,13 +65,25 @@ export const executionList = z
   })
   .openapi("ExecutionList");
 
+export const grantId = z.string().regex(idPattern("grant")).openapi({ example: "grt_01k9x6f6c8a0b1c2d3e4f5g6h7" });
+export const principalId = z.string().regex(idPattern("principal"));
+
 export const disclosureLink = z
   .strictObject({
     url: z.url(),
     sha256: sha256Digest,
     bytes: z.int(),
+    pack_version: z
+      .int()
+      .min(2)
+      .max(3)
+      .describe("2: without proofs and appendices, while the log is exported periodically"),
+    one_time: z.boolean(),
+    audience: principalId
+      .nullable()
+      .describe("who alone may use it, with a credential of their own; null: whoever has it"),
     expires_at: timestamp,
-    grant_id: z.string().regex(idPattern("grant")),
+    grant_id: grantId,
   })
   .openapi("DisclosureLink");
 export type DisclosureLink = z.infer<typeof disclosureLink>;
@@ -79,3 +91,8 @@ export type DisclosureLink = z.infer<typeof disclosureLink>;
 export const disclosurePending = z
   .strictObject({ state: z.literal("building"), retry_after_s: z.int() })
   .openapi("DisclosurePending");
+
+export const revokedLink = z
+  .strictObject({ grant_id: grantId, execution_id: executionId, revoked_at: timestamp })
+  .openapi("RevokedLink");
+export type RevokedLink = z.infer<typeof revokedLink>;

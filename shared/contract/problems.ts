@@ -136,6 +136,13 @@ export const problems = {
   precondition_required: [428, "If-Match is required", "GET it first, and send its ETag in If-Match."],
   link_invalid: [403, "The link is not valid", "Ask for a new link at the execution's disclosure:link."],
   link_expired: [410, "The link has expired", "Ask for a new link at the execution's disclosure:link."],
+  link_used: [410, "The link is used up", "Ask for a new link at the execution's disclosure:link."],
+  link_revoked: [410, "The link was revoked", "Ask whoever gave it to you."],
+  link_audience: [
+    403,
+    "The link is for someone else",
+    "Ask for a link of your own at the execution's disclosure:link.",
+  ],
   too_many_rows: [422, "The answer would be too large", "Narrow the time range or add a predicate."],
   internal: [500, "Something broke on our side", "Try again; if it stays, report the request id."],
   database_unavailable: [

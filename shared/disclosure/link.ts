@@ -1,8 +1,10 @@
 // Quick links: a token that names one pack, for one tenant, for a short time. Signed and checked by the audit worker,
-// which alone has the key; the grant that it names counts and tells each download.
+// which alone has the key; the grant that it names counts and tells each download. Who may use one, and why it is not a
+// presigned URL: docs/adr/ADR-1216-packs-and-links.md.
 
 import { errors, jwtVerify, SignJWT } from "jose";
 import { z } from "zod";
+import { idPattern } from "../contract/ids.ts";
 
 /** How long a link works. A range request may resume a download within it. */
 export const linkLifeMs = 15 * 60_000;
@@ -17,6 +19,9 @@ export const linkClaims = z.strictObject({
   jti: z.string().max(64),
   execution_id: z.string().max(64),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  pack_version: z.literal([2, 3]),
+  /** The principal who alone may use the link, with a credential of their own. Without it the link itself is the credential. */
+  audience: z.string().regex(idPattern("principal")).optional(),
   aud: z.literal(linkAudience),
   exp: z.int(),
   iat: z.int(),
@@ -26,15 +31,16 @@ export type LinkClaims = z.infer<typeof linkClaims>;
 export async function signLink(
   key: CryptoKey,
   kid: string,
-  claims: Pick<LinkClaims, "sub" | "jti" | "execution_id" | "sha256">,
+  claims: Pick<LinkClaims, "sub" | "jti" | "execution_id" | "sha256" | "pack_version" | "audience">,
   now: number,
 ): Promise<{ token: string; expires_at: string }> {
   const issued = Math.floor(now / 1000);
   const expires = issued + linkLifeMs / 1000;
-  const token = await new SignJWT({ execution_id: claims.execution_id, sha256: claims.sha256 })
+  const { sub, jti, ...own } = claims;
+  const token = await new SignJWT(own)
     .setProtectedHeader({ alg: "ES256", kid, typ: "JWT" })
-    .setSubject(claims.sub)
-    .setJti(claims.jti)
+    .setSubject(sub)
+    .setJti(jti)
     .setAudience(linkAudience)
     .setIssuedAt(issued)
     .setExpirationTime(expires)

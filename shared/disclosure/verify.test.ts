@@ -1,70 +1,52 @@
 // A pack, against everything that an archive can hold beside what was signed, and against a log that shows two histories.
 
-import { createHash, randomBytes } from "node:crypto";
-import { downloadZip } from "client-zip";
+import { createHash } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
 import { tenantId } from "../../test/simulation/audit-events.ts";
-import { newKeys, publishedKeysOf, rangeOfName, World, type TestKeys } from "../../test/simulation/audit-world.ts";
+import { newKeys, World, type TestKeys } from "../../test/simulation/audit-world.ts";
+import { executionId, packArchive as archive, packing, Story } from "../../test/simulation/disclosure-world.ts";
 import { utf8, utf8Text, type Bytes } from "../contract/bytes.ts";
-import { canonicalJson, eventText, type SignedBundle } from "../contract/events.ts";
+import { canonicalJson } from "../contract/events.ts";
 import type { PublishedKeys } from "../contract/http-audit.ts";
-import { manifestKey } from "../audit/layout.ts";
-import { newEvent } from "../outbox/outbox.ts";
 import { signStatement } from "../signing/bundle.ts";
-import { indexName, manifestName, packFiles, packStatement, proofName, type PackFile, type PackParts } from "./pack.ts";
+import { findOrBuild, gather, packKey } from "./build.ts";
+import {
+  budgetName,
+  eventName,
+  indexName,
+  manifestName,
+  packFiles,
+  packStatement,
+  proofName,
+  reviewsName,
+  type PackFile,
+  type PackParts,
+  type PackVersion,
+} from "./pack.ts";
 import { verifyPack, type PackVerdict } from "./verify.ts";
 
-const executionId = "exe_01k9x6f6c8a0b1c2d3e4f5g6h7";
 const hash = (bytes: Uint8Array): Bytes => new Uint8Array(createHash("sha256").update(bytes).digest());
 let keys: TestKeys;
 let trusted: PublishedKeys;
+let world: World;
 let parts: PackParts;
 let zip: Bytes;
 
-/** The log of one run, as it ended. */
+/** The log of one run, as it ended, with all that was in force, and what came later. */
 async function logOfRun(outcome: "succeeded" | "failed"): Promise<World> {
-  const context = {
-    tenant_id: tenantId,
-    principal: null,
-    source: "api" as const,
-    now: Date.UTC(2026, 3, 13),
-    random: (byteCount: number) => new Uint8Array(randomBytes(byteCount)),
-  };
-  const run = {
-    execution_id: executionId,
-    package: "a",
-    version: "1.0.0",
-    channel: "stable" as const,
-    release_sha256: "a".repeat(64),
-    input_sha256: null,
-    units: 0,
-  };
-  const world = new World(keys, outcome.length);
-  const end = { outcome, exit_code: 0, output_sha256: null, duration_ms: 1 };
-  const policy = { entitlement_version: 1, policy_sha256: "b".repeat(64) };
-  world.log.append(tenantId, [
-    eventText(newEvent(context, "mc.execution.started", { ...run, ...policy })),
-    eventText(newEvent(context, "mc.execution.finished", { ...run, ...end })),
-  ]);
-  await world.log.sealNow();
-  return world;
+  const made = new World(keys, outcome.length);
+  const story = new Story();
+  made.log.append(tenantId, [...story.before(), ...story.start(), ...story.finish(executionId, 10, outcome)]);
+  await made.log.sealNow();
+  made.log.append(tenantId, story.after());
+  await made.log.sealNow();
+  return made;
 }
 
-async function partsOf(world: World): Promise<PackParts> {
-  const leaves = await world.log.eventsOf(executionId);
-  const events = [];
-  for (const leaf of leaves) events.push({ leaf, proof: (await world.log.inclusionProof(leaf.seq))! });
-  const { receipt } = (JSON.parse(leaves.at(-1)!.body) as { attributes: { receipt: SignedBundle } }).attributes;
-  const manifests = world.segmentRanges().map((range) => ({
-    range,
-    bytes: world.objects.get(manifestKey(tenantId, rangeOfName(range)))!,
-  }));
-  return { tenantId, executionId, logOrigin: trusted.origin_prefix, events, receipt, manifests, keys: trusted };
-}
-
-async function archive(files: readonly PackFile[]): Promise<Bytes> {
-  const inputs = files.map(({ name, bytes }) => ({ name, input: bytes, lastModified: new Date("2026-01-01") }));
-  return new Uint8Array(await downloadZip(inputs, { buffersAreUTF8: true }).arrayBuffer());
+async function partsOf(of: World, version: PackVersion = 3): Promise<PackParts> {
+  const gathered = await gather(packing(of), packing(of).log(tenantId), tenantId, executionId, version);
+  if (gathered === null) throw new Error("the log does not hold the run");
+  return gathered;
 }
 
 /** `files` as they are, under an index that the log's own key signed. */
@@ -77,18 +59,54 @@ const verify = (pack: Uint8Array): Promise<PackVerdict> => verifyPack(pack, trus
 
 beforeAll(async () => {
   keys = await newKeys();
-  const published = publishedKeysOf(keys);
-  const manifest = published.keys.find(({ use }) => use === "manifest")!;
-  trusted = { ...published, keys: [...published.keys, { ...manifest, use: "pack" }] };
-  parts = await partsOf(await logOfRun("succeeded"));
+  world = await logOfRun("succeeded");
+  trusted = world.published;
+  parts = await partsOf(world);
   zip = await packOf(parts);
 });
+
+const facts = { pack_version: 3, tenant_id: tenantId, execution_id: executionId, outcome: "succeeded" };
 
 test("a pack as it is written verifies", async () => {
   expect(await verify(zip)).toEqual({
     ok: true,
-    facts: { tenant_id: tenantId, execution_id: executionId, outcome: "succeeded", event_count: 3, tree_size: 3 },
+    facts: { ...facts, event_count: 6, context_count: 9, tree_size: 19, not_proven: [] },
   });
+});
+
+test("a pack of version 2 verifies, and says what it cannot prove", async () => {
+  const second = await partsOf(world, 2);
+  const verdict = await verify(await packOf(second));
+  expect(verdict).toMatchObject({
+    ok: true,
+    facts: { ...facts, pack_version: 2, event_count: 6, context_count: 0, tree_size: 19 },
+  });
+  expect(verdict.ok && verdict.facts.not_proven).toHaveLength(3);
+  const names = packFiles(second).map(({ name }) => name);
+  expect(names.filter((name) => /proof|appendix|context/.test(name))).toEqual([]);
+});
+
+test("the same run makes the same files and the same signed words, whoever builds it and whenever", async () => {
+  const first = packFiles(parts);
+  const claims = canonicalJson(await packStatement(parts, first));
+  world.log.append(tenantId, new Story(9).after());
+  await world.log.sealNow();
+  const again = await partsOf(world);
+  expect(packFiles(again)).toEqual(first);
+  expect(canonicalJson(await packStatement(again, packFiles(again)))).toBe(claims);
+  const index = { name: indexName, bytes: utf8("{}") };
+  expect(await archive([...packFiles(again), index])).toEqual(await archive([...first, index]));
+});
+
+test("the first pack of a run that is stored is its pack, also where two are built at once", async () => {
+  const both = packing(await logOfRun("succeeded"));
+  const built = await Promise.all([1, 2].map(() => findOrBuild(both, tenantId, executionId)));
+  expect(both.made).toHaveLength(2);
+  expect(both.made[0]).not.toEqual(both.made[1]);
+  expect(built[0]).toEqual(built[1]);
+  expect(await findOrBuild(both, tenantId, executionId)).toEqual(built[0]);
+  expect(both.made).toHaveLength(2);
+  expect(packKey(tenantId, executionId, 3)).toBe(`${tenantId}/pack/v3/${executionId}.zip`);
 });
 
 describe("an archive that some tool would read otherwise is refused:", () => {
@@ -210,7 +228,7 @@ describe("an archive that some tool would read otherwise is refused:", () => {
   });
 
   test("any flipped byte", async () => {
-    for (let at = 0; at < zip.length; at += 37) {
+    for (let at = 0; at < zip.length; at += 149) {
       const flipped = new Uint8Array(zip);
       flipped[at]! ^= 1;
       expect((await verify(flipped)).ok, `byte ${at}`).toBe(false);
@@ -219,17 +237,23 @@ describe("an archive that some tool would read otherwise is refused:", () => {
 });
 
 describe("a pack that the log's own keys signed is refused", () => {
+  const changed = (name: string, bytes: Bytes | null): PackFile[] =>
+    packFiles(parts).flatMap((file) => (file.name !== name ? [file] : bytes === null ? [] : [{ name, bytes }]));
+  const respelled = (name: string, change: (text: string) => string) =>
+    packOf(
+      parts,
+      packFiles(parts).map((file) => (file.name === name ? { name, bytes: utf8(change(utf8Text(file.bytes))) } : file)),
+    );
+
   test("where its checkpoints are of two histories: one run that succeeded, and failed", async () => {
     const other = await partsOf(await logOfRun("failed"));
-    const events = [other.events[0]!, ...parts.events.slice(1)];
-    expect(await verify(await packOf({ ...parts, events }))).toMatchObject({
-      ok: false,
-      reason: "the log signed two different trees of 3 entries",
-    });
+    const twoTrees = { ok: false, reason: "the log signed two different trees of 19 entries" };
+    const name = proofName(parts.events[0]!.leaf.seq);
+    const foreign = packFiles(other).find((file) => file.name === name)!;
+    expect(await verify(await packOf(parts, changed(name, foreign.bytes)))).toMatchObject(twoTrees);
     // The proofs agree, and the manifest tells of the other history.
     expect(await verify(await packOf({ ...parts, manifests: other.manifests }))).toMatchObject({
-      ok: false,
-      reason: "the log signed two different trees of 3 entries",
+      ...twoTrees,
       file: manifestName(other.manifests[0]!.range),
     });
   });
@@ -248,14 +272,71 @@ describe("a pack that the log's own keys signed is refused", () => {
     });
   });
 
+  test("without the start, the end or the receipt of the run in it, or with another's events", async () => {
+    for (const type of ["mc.execution.started", "mc.execution.finished", "mc.receipt.signed"]) {
+      const { seq } = parts.events.find(({ event }) => event.type === type)!.event;
+      const files = packFiles(parts).filter(({ name }) => name !== eventName(seq) && name !== proofName(seq));
+      expect(await verify(await packOf(parts, files)), type).toMatchObject({ ok: false });
+    }
+    const context = parts.contextRows.slice(0, 1);
+    expect(await verify(await packOf({ ...parts, events: [...parts.events, ...context] }))).toMatchObject({
+      ok: false,
+      reason: "the event is another run's",
+    });
+  });
+
+  test("with something in its context that was not in force, or without what was", async () => {
+    const names = (seq: number) => [eventName(seq, "context"), proofName(seq, "context")];
+    for (const { event } of parts.contextRows) {
+      const files = packFiles(parts).filter(({ name }) => !names(event.seq).includes(name));
+      expect((await verify(await packOf(parts, files))).ok, event.type).toBe(false);
+    }
+    const proofs = await packing(world).log(tenantId).proofsAt([0], parts.treeSize);
+    const [leaf] = await packing(world).log(tenantId).leavesOf([0]);
+    const old = { leaf: leaf!, event: JSON.parse(leaf!.body) as never, hashes: proofs![0]! };
+    expect(await verify(await packOf({ ...parts, contextRows: [...parts.contextRows, old] }))).toMatchObject({
+      ok: false,
+      reason: "the entry was not in force for this run",
+      file: eventName(0, "context"),
+    });
+  });
+
+  test.each([
+    [budgetName, '"limit_units":500', '"limit_units":501'],
+    [budgetName, '"units":490', '"units":500'],
+    [reviewsName, '"outcome":"approved"', '"outcome":"proposed"'],
+    [reviewsName, '"entitlement_version":7', '"entitlement_version":9'],
+  ])("where an appendix says what no entry says: %s, %s", async (name, is, forged) => {
+    const text = utf8Text(packFiles(parts).find((file) => file.name === name)!.bytes);
+    expect(text).toContain(is);
+    expect(await verify(await respelled(name, () => text.replace(is, forged)))).toMatchObject({
+      ok: false,
+      reason: "the appendix is not what the entries of the pack say",
+      file: name,
+    });
+  });
+
+  test("where its index claims what its files do not say", async () => {
+    const files = packFiles(parts);
+    const honest = await packStatement(parts, files);
+    for (const claim of [
+      { tree_size: 18 },
+      { event_count: 5 },
+      { context_count: 8 },
+      { entitlement: { decided_on: 9, seq: 0, entitlement_version: 5 } },
+      { policies: [] },
+      { more: true },
+    ]) {
+      const signed = await signStatement(keys.statement, {
+        ...honest,
+        predicate: { ...honest.predicate, ...claim },
+      });
+      const forged = await archive([...files, { name: indexName, bytes: utf8(canonicalJson(signed)) }]);
+      expect((await verify(forged)).ok, JSON.stringify(claim)).toBe(false);
+    }
+  });
+
   test("with a file in another spelling, which another reader may take for something else", async () => {
-    const respelled = (name: string, change: (text: string) => string) =>
-      packOf(
-        parts,
-        packFiles(parts).map((file) =>
-          file.name === name ? { name, bytes: utf8(change(utf8Text(file.bytes))) } : file,
-        ),
-      );
     for (const name of ["receipt.json", manifestName(parts.manifests[0]!.range)]) {
       const doubled = (text: string): string => text.replace("{", '{"dsseEnvelope":{},');
       expect(await verify(await respelled(name, doubled))).toMatchObject({ ok: false, file: name });
@@ -265,7 +346,14 @@ describe("a pack that the log's own keys signed is refused", () => {
 
   test("with bytes that are no text, without an exception", async () => {
     const name = proofName(parts.events[0]!.leaf.seq);
-    const files = packFiles(parts).map((file) => (file.name === name ? { name, bytes: new Uint8Array([0xff]) } : file));
-    expect(await verify(await packOf(parts, files))).toMatchObject({ ok: false, file: name });
+    expect(await verify(await packOf(parts, changed(name, new Uint8Array([0xff]))))).toMatchObject({
+      ok: false,
+      file: name,
+    });
+  });
+
+  test("as a version 2 with files of version 3", async () => {
+    const second = await partsOf(world, 2);
+    expect(await verify(await packOf(second, packFiles(parts)))).toMatchObject({ ok: false });
   });
 });

@@ -91,6 +91,18 @@ function insertRows(rows: readonly EventColumns[]): SQL {
     ) select count(*)::int as written from inserted`;
 }
 
+/** The most rows that `rowsOfExecution` names. */
+const executionRowsMax = 1_000;
+
+/** Which rows of the log are about a run, in order. `database` connects as maestro_audit, which sees every tenant's. */
+export async function rowsOfExecution(database: Database, tenantId: string, executionId: string): Promise<number[]> {
+  const [rows] = await inBatch(database, [
+    sql`select seq::float8 as seq from audit_events
+        where tenant_id = ${tenantId}::uuid and execution_id = ${executionId} order by seq limit ${executionRowsMax}`,
+  ]);
+  return (rows ?? []).map((row) => Number(row["seq"]));
+}
+
 /** What a question may cost. Tests make it small. */
 export interface AskLimits {
   readonly page_rows: number;

@@ -368,6 +368,11 @@ describe("a log of an older version of the product", () => {
     world.sql.exec("alter table ranges drop column schema_version");
     world.sql.exec("drop table sources");
     world.sql.exec("drop table sources_ahead");
+    world.sql.exec("alter table head drop column periodic");
+    world.sql.exec("alter table head drop column periodic_changed_at");
+    world.sql.exec("drop index execution_rows_by_seq");
+    world.sql.exec("drop table context_rows");
+    world.sql.exec("drop table context_leaves");
     world.sql.exec("drop table tables_version");
   };
 

@@ -38,6 +38,7 @@ export const publishedKeysOf = ({ checkpoint, statement }: TestKeys): PublishedK
     { signer: checkpoint, use: "checkpoint" as const, algorithm: "Ed25519" as const },
     { signer: statement, use: "manifest" as const, algorithm: "ECDSA-P256-SHA256" as const },
     { signer: statement, use: "receipt" as const, algorithm: "ECDSA-P256-SHA256" as const },
+    { signer: statement, use: "pack" as const, algorithm: "ECDSA-P256-SHA256" as const },
   ].map(({ signer, use, algorithm }) => ({
     kid: signer.kid,
     use,

@@ -8,20 +8,21 @@ import type { DisclosureGrantsParts } from "../../durable-objects/disclosure-gra
 import { anchorName, type LogAnchorParts } from "../../durable-objects/log-anchor.ts";
 import { anchorTenantId } from "../../shared/audit/anchor-event.ts";
 import type { LogSigners } from "../../shared/audit/seal.ts";
+import { manifestKey } from "../../shared/audit/layout.ts";
 import type { AuditLogApi, LogAnchorApi } from "../../shared/audit/service.ts";
 import { base64, utf8 } from "../../shared/contract/bytes.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
 import type { PublishedKey, PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { GrantsPort } from "../../shared/disclosure/grants.ts";
-import { writeEventRows } from "../../shared/pql/store.ts";
+import { rowsOfExecution, writeEventRows } from "../../shared/pql/store.ts";
 import { importSigner, importVerifyKey, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
 import { readRetiredKeys } from "../../shared/signing/published.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import { postgresActivity, type Activity } from "./activity.ts";
 import { r2Bucket } from "./bucket.ts";
 import type { ConsumerParts } from "./consumer.ts";
-import { rangesHolding, type DisclosureParts, type LinkKey } from "./disclosure.ts";
+import { packStore, zipArchive, type DisclosureParts, type LinkKey } from "./disclosure.ts";
 import type { Env } from "./env.ts";
 import { gzip, sha256 } from "./hashing.ts";
 import { askWitness, readWitnesses } from "./witnesses.ts";
@@ -98,10 +99,12 @@ function make(env: Env): Made {
     signer: (await signers()).statement,
     linkKey: await linkKey(),
     keys: await keys(),
-    sealNow: (tenantId) => auditLog(tenantId).sealNow(),
-    eventsOf: (tenantId, executionId) => auditLog(tenantId).eventsOf(executionId),
-    inclusionProof: (tenantId, seq) => auditLog(tenantId).inclusionProof(seq),
-    rangesOf: async (tenantId, seqs) => rangesHolding(await auditLog(tenantId).rangesOf([...seqs]), seqs),
+    log: auditLog,
+    store: packStore(env.AUDIT_BUCKET),
+    manifest: (tenantId, range) => bucket.get(manifestKey(tenantId, range)),
+    olderRows: (tenantId, executionId) => rowsOfExecution(database, tenantId, executionId),
+    archive: zipArchive,
+    pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     grants: (tenantId) => env.DISCLOSURE_GRANTS.getByName(tenantId) as unknown as GrantsPort,
   });
   const keepAside = async (digest: string, text: string): Promise<void> => {

@@ -1,33 +1,26 @@
-// Disclosure on the audit worker's side: gathers a run's leaves, proofs and manifests into a pack, signs its index, keeps
-// it under the run's id, and opens quick links. Called by service.ts.
+// Disclosure on the audit worker's side: hands out quick links to a run's pack, and opens them. What a pack is made of is
+// decided in shared/disclosure; here are R2, the archive's format, and the link. Called by service.ts.
 //
-// What stands where after a crash, at each await of `link`:
-//   seal, gather, sign      nothing; the next call does it again
-//   put the pack            durable, put-if-absent: the first pack is the run's pack, whoever comes later serves that one
-//   grant                   the grant and its event, in the object's one transaction; a retry makes another grant
+// What stands where after a crash, at each await of `disclosureLink`:
+//   find or build         nothing, or the pack (shared/disclosure/build.ts)
+//   grant                 the grant and its event, in the object's one transaction; a retry makes another grant
 
 import { downloadZip } from "client-zip";
-import { hex, sha256, toBytes, utf8 } from "../../shared/contract/bytes.ts";
-import { canonicalJson, type LoggedEvent, type SignedBundle } from "../../shared/contract/events.ts";
-import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
+import { hex, toBytes, type Bytes } from "../../shared/contract/bytes.ts";
 import { newId } from "../../shared/contract/ids.ts";
-import type { Clock, Random } from "../../shared/contract/ports.ts";
-import { manifestKey, parseRange, rangeName, type Range } from "../../shared/audit/layout.ts";
-import { parseLeaf } from "../../shared/audit/leaf.ts";
-import type { InclusionProof, LeafRow } from "../../shared/audit/service.ts";
-import type { GrantsPort } from "../../shared/disclosure/grants.ts";
+import type { Random } from "../../shared/contract/ports.ts";
+import { findOrBuild, packKey, type BuildParts, type PackStore } from "../../shared/disclosure/build.ts";
+import type { GrantAnswer, GrantsPort } from "../../shared/disclosure/grants.ts";
 import { openLink, signLink } from "../../shared/disclosure/link.ts";
-import {
-  indexName,
-  packEventsMax,
-  packFiles,
-  packStatement,
-  type PackFile,
-  type PackParts,
-} from "../../shared/disclosure/pack.ts";
-import type { DownloadAnswer, LinkAnswer } from "../../shared/disclosure/service.ts";
-import { signStatement } from "../../shared/signing/bundle.ts";
-import type { Signer } from "../../shared/signing/keys.ts";
+import type { PackFile } from "../../shared/disclosure/pack.ts";
+import type {
+  ByteRange,
+  DownloadAnswer,
+  DownloadRequest,
+  LinkAnswer,
+  LinkRefusal,
+  LinkWish,
+} from "../../shared/disclosure/service.ts";
 
 /** ZIP knows no time zones and starts in 1980: one instant for all packs keeps the bytes alike. */
 const packTime = new Date("2026-01-01T00:00:00Z");
@@ -38,156 +31,104 @@ export interface LinkKey {
   readonly publicKey: CryptoKey;
 }
 
-export interface DisclosureParts {
-  readonly clock: Clock;
+export interface DisclosureParts extends BuildParts {
   readonly random: Random;
   readonly bucket: R2Bucket;
-  readonly signer: Signer;
   readonly linkKey: LinkKey;
-  readonly keys: PublishedKeys;
-  sealNow(tenantId: string): Promise<void>;
-  eventsOf(tenantId: string, executionId: string): Promise<LeafRow[]>;
-  inclusionProof(tenantId: string, seq: number): Promise<InclusionProof | null>;
-  /** The sealed ranges that hold these entries, each once. */
-  rangesOf(tenantId: string, seqs: readonly number[]): Promise<Range[]>;
   grants(tenantId: string): GrantsPort;
 }
 
-const packKey = (tenantId: string, executionId: string): string => `${tenantId}/pack/${executionId}.zip`;
-
-export async function disclosureLink(
-  parts: DisclosureParts,
-  tenantId: string,
-  principalId: string,
-  executionId: string,
-): Promise<LinkAnswer> {
-  const pack = (await storedPack(parts, tenantId, executionId)) ?? (await buildPack(parts, tenantId, executionId));
-  if (pack === null) return { state: "building", retry_after_s: 1 };
+export async function disclosureLink(parts: DisclosureParts, tenantId: string, wish: LinkWish): Promise<LinkAnswer> {
+  const { execution_id, one_time, audience } = wish;
+  const built = await findOrBuild(parts, tenantId, execution_id);
+  if (built.state === "building") return built;
+  const { pack, version } = built;
   const now = parts.clock();
   const grantId = newId("grant", now, parts.random(10));
   const { token, expires_at } = await signLink(
     parts.linkKey.privateKey,
     parts.linkKey.kid,
-    { sub: tenantId, jti: grantId, execution_id: executionId, sha256: pack.sha256 },
+    {
+      sub: tenantId,
+      jti: grantId,
+      execution_id,
+      sha256: pack.sha256,
+      pack_version: version,
+      ...(audience === null ? {} : { audience }),
+    },
     now,
   );
   await parts
     .grants(tenantId)
-    .grant(principalId, { id: grantId, execution_id: executionId, pack_sha256: pack.sha256, expires_at });
-  return { state: "ready", token, sha256: pack.sha256, bytes: pack.bytes, expires_at, grant_id: grantId };
+    .grant(wish.principal_id, { id: grantId, execution_id, pack_sha256: pack.sha256, expires_at, one_time, audience });
+  return { state: "ready", token, ...pack, pack_version: version, expires_at, grant_id: grantId };
 }
 
-export async function disclosureDownload(
-  parts: DisclosureParts,
-  token: string,
-  range: { readonly from: number; readonly to: number | null } | null,
-  method: "GET" | "HEAD",
-): Promise<DownloadAnswer> {
-  const opened = await openLink(parts.linkKey.publicKey, token, parts.clock());
-  if (!opened.ok) return { state: "refused", code: opened.code };
-  const { sub: tenantId, jti, execution_id, sha256: digest } = opened.claims;
-  const key = packKey(tenantId, execution_id);
+const refusals: Record<Exclude<GrantAnswer, "ok">, LinkRefusal> = {
+  gone: "link_invalid",
+  used: "link_used",
+  revoked: "link_revoked",
+};
+
+/** What a link says is looked at only once its signature holds, and what its grant says only by whom it is for. */
+export async function disclosureDownload(parts: DisclosureParts, request: DownloadRequest): Promise<DownloadAnswer> {
+  const refused = (code: LinkRefusal): DownloadAnswer => ({ state: "refused", code });
+  const opened = await openLink(parts.linkKey.publicKey, request.token, parts.clock());
+  if (!opened.ok) return refused(opened.code);
+  const { sub: tenantId, jti, execution_id, sha256, pack_version, audience } = opened.claims;
+  if (audience !== undefined && request.principal_id === null) return { state: "who" };
+  if (audience !== undefined && request.principal_id !== audience) return refused("link_audience");
+  const by = audience ?? null;
+  const grants = parts.grants(tenantId);
+  const key = packKey(tenantId, execution_id, pack_version);
   const head = await parts.bucket.head(key);
-  if (head === null || hexOf(head.checksums.sha256) !== digest) return { state: "refused", code: "link_invalid" };
-  if (method === "HEAD") {
-    const held = await parts.grants(tenantId).use(jti, "asked");
-    if (held === "gone") return { state: "refused", code: "link_invalid" };
-    return { state: "ok", sha256: digest, execution_id, total: head.size, from: 0, to: head.size - 1, bytes: null };
+  if (head === null || hexOf(head.checksums.sha256) !== sha256) return refused("link_invalid");
+  const total = head.size;
+  const known = { state: "ok", sha256, execution_id, total } as const;
+  const range = request.method === "HEAD" || !isCurrent(request.if_range, sha256) ? null : request.range;
+  const part = partOf(range, total);
+  if (request.method === "HEAD" || part === null) {
+    const held = await grants.use(jti, "asked", by);
+    if (held !== "ok") return refused(refusals[held]);
+    if (part === null) return { state: "range", total };
+    return { ...known, ...part, partial: false, bytes: null };
   }
-  const from = range?.from ?? 0;
-  const last = Math.min(range?.to ?? head.size - 1, head.size - 1);
-  if (from > last) return { state: "range", total: head.size };
-  const used = await parts.grants(tenantId).use(jti, from > 0 ? "resumed" : "download");
-  if (used === "gone") return { state: "refused", code: "link_invalid" };
-  const object = await parts.bucket.get(key, { range: { offset: from, length: last - from + 1 } });
-  if (object === null) return { state: "refused", code: "link_invalid" };
-  const bytes = new Uint8Array(await object.arrayBuffer());
-  return { state: "ok", sha256: digest, execution_id, total: head.size, from, to: last, bytes };
+  const used = await grants.use(jti, { ...part, total }, by);
+  if (used !== "ok") return refused(refusals[used]);
+  const object = await parts.bucket.get(key, { range: { offset: part.from, length: part.to - part.from + 1 } });
+  if (object === null) return refused("link_invalid");
+  return { ...known, ...part, partial: range !== null, bytes: new Uint8Array(await object.arrayBuffer()) };
 }
 
-interface StoredPack {
-  readonly sha256: string;
-  readonly bytes: number;
+/** RFC 9110, 13.1.5: a strong comparison; dates are not ours, so they match nothing. */
+const isCurrent = (ifRange: string | null, sha256: string): boolean => ifRange === null || ifRange === `"${sha256}"`;
+
+/** RFC 9110, 14.1.2. Null: the range cannot be satisfied. */
+function partOf(range: ByteRange | null, total: number): { readonly from: number; readonly to: number } | null {
+  if (range === null) return { from: 0, to: total - 1 };
+  if ("last" in range) return range.last === 0 ? null : { from: Math.max(0, total - range.last), to: total - 1 };
+  const to = Math.min(range.to ?? total - 1, total - 1);
+  return range.from > to ? null : { from: range.from, to };
 }
 
-async function storedPack(
-  { bucket }: DisclosureParts,
-  tenantId: string,
-  executionId: string,
-): Promise<StoredPack | null> {
-  const head = await bucket.head(packKey(tenantId, executionId));
-  return head === null ? null : { sha256: hexOf(head.checksums.sha256), bytes: head.size };
-}
-
-/** The finish was answered, so its event is on its way: some 50 ms through drain and queue, where Retry-After costs 1,000. */
-const arrivalMs = { every: 25, most: 1_000 } as const;
-
-async function finishArrived(parts: DisclosureParts, tenantId: string, executionId: string): Promise<boolean> {
-  for (const end = parts.clock() + arrivalMs.most; ;) {
-    const leaves = await parts.eventsOf(tenantId, executionId);
-    if (leaves.some(({ body }) => (JSON.parse(body) as LoggedEvent).type === "mc.execution.finished")) return true;
-    if (parts.clock() >= end) return false;
-    await new Promise((resolve) => setTimeout(resolve, arrivalMs.every));
-  }
-}
-
-/** Null while the log does not hold the run's receipt under a published checkpoint. */
-async function buildPack(parts: DisclosureParts, tenantId: string, executionId: string): Promise<StoredPack | null> {
-  if (!(await finishArrived(parts, tenantId, executionId))) return null;
-  await parts.sealNow(tenantId);
-  const leaves = (await parts.eventsOf(tenantId, executionId)).slice(0, packEventsMax);
-  const receipt = receiptOf(leaves);
-  if (receipt === null) return null;
-  const events = [];
-  for (const leaf of leaves) {
-    const proof = await parts.inclusionProof(tenantId, leaf.seq);
-    // Logged after the seal: a later pack would have it, this one ends before it.
-    if (proof !== null) events.push({ leaf, proof });
-    else if (leaf.seq <= receipt.seq) return null;
-  }
-  const manifests = [];
-  for (const range of await parts.rangesOf(
-    tenantId,
-    events.map(({ leaf }) => leaf.seq),
-  )) {
-    const object = await parts.bucket.get(manifestKey(tenantId, range));
-    if (object === null) return null;
-    manifests.push({ range: rangeName(range), bytes: new Uint8Array(await object.arrayBuffer()) });
-  }
-  const pack: PackParts = {
-    tenantId,
-    executionId,
-    logOrigin: parts.keys.origin_prefix,
-    events,
-    receipt: receipt.bundle,
-    manifests,
-    keys: parts.keys,
+export function packStore(bucket: R2Bucket): PackStore {
+  return {
+    async find(key) {
+      const head = await bucket.head(key);
+      return head === null ? null : { sha256: hexOf(head.checksums.sha256), bytes: head.size };
+    },
+    async put(key, bytes, sha256) {
+      const put = await bucket.put(key, bytes, {
+        sha256,
+        onlyIf: new Headers({ "if-none-match": "*" }),
+        httpMetadata: { contentType: "application/zip" },
+      });
+      return put === null ? "exists" : "created";
+    },
   };
-  const files = packFiles(pack);
-  const index = await signStatement(parts.signer, await packStatement(pack, files));
-  const bytes = await archive([...files, { name: indexName, bytes: utf8(canonicalJson(index)) }]);
-  const digest = hex(await sha256(bytes));
-  const put = await parts.bucket.put(packKey(tenantId, executionId), bytes, {
-    sha256: digest,
-    onlyIf: new Headers({ "if-none-match": "*" }),
-    httpMetadata: { contentType: "application/zip" },
-  });
-  // Null: another call was first, and its pack is the run's pack.
-  return put === null ? await storedPack(parts, tenantId, executionId) : { sha256: digest, bytes: bytes.length };
 }
 
-function receiptOf(leaves: readonly LeafRow[]): { seq: number; bundle: SignedBundle } | null {
-  for (const leaf of leaves) {
-    const parsed = parseLeaf(leaf.body);
-    if (!parsed.ok) throw new Error(`leaf ${leaf.seq} of the log does not parse`);
-    if (parsed.event.type === "mc.receipt.signed") {
-      return { seq: leaf.seq, bundle: (parsed.event.attributes as { receipt: SignedBundle }).receipt };
-    }
-  }
-  return null;
-}
-
-async function archive(files: readonly PackFile[]): Promise<Uint8Array<ArrayBuffer>> {
+export async function zipArchive(files: readonly PackFile[]): Promise<Bytes> {
   const response = downloadZip(
     files.map(({ name, bytes }) => ({ name, input: bytes, lastModified: packTime })),
     { buffersAreUTF8: true },
@@ -196,9 +137,3 @@ async function archive(files: readonly PackFile[]): Promise<Uint8Array<ArrayBuff
 }
 
 const hexOf = (checksum: ArrayBuffer | undefined): string => (checksum === undefined ? "" : hex(toBytes(checksum)));
-
-/** The range that holds `seq`, among names in order. */
-export function rangesHolding(names: readonly string[], seqs: readonly number[]): Range[] {
-  const ranges = names.map((name) => parseRange(name)).filter((range) => range !== null);
-  return ranges.filter(({ from, to }) => seqs.some((seq) => from <= seq && seq < to));
-}

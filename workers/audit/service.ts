@@ -7,7 +7,14 @@ import type { AuditServiceApi, InclusionProof, LeafRow, LogObjectKind } from "..
 import { parseTilePath, tileWidth } from "../../shared/audit/tiles.ts";
 import { eventText, type AuditEvent } from "../../shared/contract/events.ts";
 import type { Anchoring, PublishedKeys } from "../../shared/contract/http-audit.ts";
-import type { DisclosureServiceApi, DownloadAnswer, LinkAnswer } from "../../shared/disclosure/service.ts";
+import type { RevokedGrant } from "../../shared/disclosure/grants.ts";
+import type {
+  DisclosureServiceApi,
+  DownloadAnswer,
+  DownloadRequest,
+  LinkAnswer,
+  LinkWish,
+} from "../../shared/disclosure/service.ts";
 import { partsOf, type Parts } from "./compose.ts";
 import { disclosureDownload, disclosureLink } from "./disclosure.ts";
 import type { Env } from "./env.ts";
@@ -65,16 +72,16 @@ export class AuditService extends WorkerEntrypoint<Env> implements AuditServiceA
     return this.#parts.anchor().anchorings(tenantId);
   }
 
-  async disclosureLink(tenantId: string, principalId: string, executionId: string): Promise<LinkAnswer> {
-    return await disclosureLink(await this.#parts.disclosure(), tenantId, principalId, executionId);
+  async disclosureLink(tenantId: string, wish: LinkWish): Promise<LinkAnswer> {
+    return await disclosureLink(await this.#parts.disclosure(), tenantId, wish);
   }
 
-  async disclosureDownload(
-    token: string,
-    range: { readonly from: number; readonly to: number | null } | null,
-    method: "GET" | "HEAD",
-  ): Promise<DownloadAnswer> {
-    return await disclosureDownload(await this.#parts.disclosure(), token, range, method);
+  async disclosureDownload(request: DownloadRequest): Promise<DownloadAnswer> {
+    return await disclosureDownload(await this.#parts.disclosure(), request);
+  }
+
+  async disclosureRevoke(tenantId: string, principalId: string, grantId: string): Promise<RevokedGrant | null> {
+    return await (await this.#parts.disclosure()).grants(tenantId).revoke(principalId, grantId);
   }
 
   get #parts(): Parts {

@@ -1,12 +1,26 @@
-// /api/executions/{id}/disclosure:link, and /api/disclosures/{token}: the quick link and what it opens.
+// /api/executions/{id}/disclosure:link, and /api/disclosures: the quick link, what it opens, and how it is taken back.
 
 import { createRoute, z } from "@hono/zod-openapi";
-import { disclosureLink, disclosurePending, executionId } from "../../../shared/contract/http-executions.ts";
+import {
+  disclosureLink,
+  disclosurePending,
+  executionId,
+  grantId,
+  principalId,
+  revokedLink,
+} from "../../../shared/contract/http-executions.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import { tokenLengthMax } from "../../../shared/disclosure/link.ts";
+import type { ByteRange, DownloadAnswer, LinkRefusal } from "../../../shared/disclosure/service.ts";
+import { linkTold } from "../../../shared/executions/link-store.ts";
 import { readExecution } from "../../../shared/executions/store.ts";
-import type { Door } from "../door.ts";
+import { errorName } from "../../../shared/outbox/drain.ts";
+import { authenticate } from "../../../shared/tenancy/authenticate.ts";
+import { isUnavailable } from "../../../shared/tenancy/database.ts";
+import type { Call, Door, OpenCall } from "../door.ts";
+import { notFound } from "../middleware/problem.ts";
 
+const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
 const zip = { "application/zip": { schema: z.string().openapi({ format: "binary" }) } };
 
 export function register(door: Door): void {
@@ -15,14 +29,24 @@ export function register(door: Door): void {
       method: "get",
       path: "/api/executions/{id}/disclosure:link",
       summary: "Get a signed quick-link to disclosure pack",
-      description: "200 with a link that works for 15 minutes; 202 while the log does not hold the receipt yet.",
-      request: { params: z.strictObject({ id: executionId }) },
+      description:
+        "200 with a link that works for 15 minutes; 202 while the log does not hold all of the pack yet. With the flag " +
+        "audit_rt_export off that is until the end of the log's period, and the pack is of version 2.",
+      request: {
+        params: z.strictObject({ id: executionId }),
+        query: z.strictObject({
+          one_time: z
+            .enum(["true", "false"])
+            .default("false")
+            .describe("true: the first download that reaches the end uses it up; for a minute it can be resumed"),
+          audience: principalId
+            .optional()
+            .describe("who alone may use it: a principal, who sends their own credential with it"),
+        }),
+      },
       responses: {
-        200: { description: "A link", content: { "application/json": { schema: disclosureLink } } },
-        202: {
-          description: "Ask again after Retry-After seconds",
-          content: { "application/json": { schema: disclosurePending } },
-        },
+        200: { description: "A link", content: json(disclosureLink) },
+        202: { description: "Ask again after Retry-After seconds", content: json(disclosurePending) },
       },
     }),
     action: "disclosure.link",
@@ -34,7 +58,15 @@ export function register(door: Door): void {
       const run = await readExecution(parts.database, caller.tenant_id, id);
       if (run === null) throw new Problem("not_found", "There is no such execution.");
       if (run.status === "running") throw new Problem("execution_running", "A pack tells how a run ended.");
-      const link = await parts.audit.disclosureLink(caller.tenant_id, caller.principal_id, id);
+      const one_time = call.input.query.one_time === "true";
+      const audience = call.input.query.audience ?? null;
+      const link = await parts.audit.disclosureLink(caller.tenant_id, {
+        principal_id: caller.principal_id,
+        execution_id: id,
+        one_time,
+        audience,
+      });
+      await measure(call, id, link.state);
       if (link.state === "building") {
         return {
           status: 202,
@@ -42,11 +74,28 @@ export function register(door: Door): void {
           headers: { "retry-after": String(link.retry_after_s) },
         };
       }
-      const { token, sha256, bytes, expires_at, grant_id } = link;
-      return {
-        status: 200,
-        body: { url: `${parts.publicUrl}/api/disclosures/${token}`, sha256, bytes, expires_at, grant_id },
-      };
+      const { token, sha256, bytes, pack_version, expires_at, grant_id } = link;
+      const url = `${parts.publicUrl}/api/disclosures/${token}`;
+      return { status: 200, body: { url, sha256, bytes, pack_version, one_time, audience, expires_at, grant_id } };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "delete",
+      path: "/api/disclosures/grants/{grant_id}",
+      summary: "Revoke a quick link",
+      description: "From the moment of the answer the link is refused. Revoking it again changes nothing.",
+      request: { params: z.strictObject({ grant_id: grantId }) },
+      responses: { 200: { description: "It is revoked", content: json(revokedLink) } },
+    }),
+    action: "disclosure.link",
+    idempotency: "none",
+    problems: ["not_found"],
+    handler: async ({ parts, caller, input }) => {
+      const revoked = await parts.audit.disclosureRevoke(caller.tenant_id, caller.principal_id, input.params.grant_id);
+      if (revoked === null) throw notFound();
+      return { status: 200, body: revoked };
     },
   });
 
@@ -55,7 +104,9 @@ export function register(door: Door): void {
       method: "get",
       path: "/api/disclosures/{token}",
       summary: "Download a disclosure pack by its quick link",
-      description: "The link is the credential. One Range is honoured, so that a download can be resumed.",
+      description:
+        "The link is the credential; a link that was made for one principal wants theirs beside it, in Authorization. " +
+        "One Range is honoured (with If-Range, while the ETag is the pack's), so that a download can be resumed.",
       request: { params: z.strictObject({ token: z.string().max(tokenLengthMax) }) },
       responses: {
         200: { description: "The pack", content: zip },
@@ -63,19 +114,24 @@ export function register(door: Door): void {
         416: { description: "The range is beyond the pack's end; Content-Range has its size" },
       },
     }),
-    problems: ["link_invalid", "link_expired"],
-    handler: async ({ input, request, parts }) => {
-      const method = request.method === "HEAD" ? "HEAD" : "GET";
-      const range = method === "HEAD" ? null : parseRange(request.headers.get("range"));
-      const answer = await parts.audit.disclosureDownload(input.params.token, range, method);
-      if (answer.state === "refused") {
-        throw new Problem(
-          answer.code,
-          answer.code === "link_expired"
-            ? "Its 15 minutes are over."
-            : "It was not made by us, or altered, or is used up or gone.",
-        );
-      }
+    problems: [
+      "link_invalid",
+      "link_expired",
+      "link_used",
+      "link_revoked",
+      "link_audience",
+      "unauthenticated",
+      "token_invalid",
+      "token_expired",
+      "token_not_yet_valid",
+      "token_audience",
+      "key_revoked",
+      "key_expired",
+      "principal_disabled",
+      "issuer_unavailable",
+    ],
+    handler: async (call) => {
+      const answer = await answerTo(call);
       if (answer.state === "range") {
         return { status: 416, body: null, headers: { "content-range": `bytes */${answer.total}` } };
       }
@@ -86,15 +142,64 @@ export function register(door: Door): void {
         "accept-ranges": "bytes",
         etag: `"${answer.sha256}"`,
       };
-      if (range === null) return { status: 200, body: answer.bytes, headers };
+      if (!answer.partial) return { status: 200, body: answer.bytes, headers };
       const part = `bytes ${answer.from}-${answer.to}/${answer.total}`;
       return { status: 206, body: answer.bytes, headers: { ...headers, "content-range": part } };
     },
   });
 }
 
-/** `bytes=from-` and `bytes=from-to`; anything else is as if it were not there (RFC 9110, 14.2). */
-function parseRange(header: string | null): { from: number; to: number | null } | null {
+/** How long the run's first link took is a metric: nothing that the caller has to wait for twice, or to lose a link for. */
+async function measure({ parts, caller, now }: Call, id: string, state: "ready" | "building"): Promise<void> {
+  try {
+    await linkTold(parts.database, caller.tenant_id, id, {
+      asked_at: now,
+      linked_at: state === "ready" ? parts.clock() : null,
+    });
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+    parts.log("warn", "how long a link took was not counted", { execution_id: id, error: errorName(error) });
+  }
+}
+
+const refusals: Record<LinkRefusal, string> = {
+  link_invalid: "It was not made by us, or altered, or is gone.",
+  link_expired: "Its 15 minutes are over.",
+  link_used: "It was used as often as it may be.",
+  link_revoked: "Whoever may give links out has taken it back.",
+  link_audience: "It was made for one principal, and another one asks.",
+};
+
+/** Who calls is asked only where the link is for one principal: a link for all is its own credential. */
+async function answerTo({
+  input,
+  request,
+  parts,
+  now,
+}: OpenCall<{ request: { params: z.ZodObject<{ token: z.ZodString }> } }>): Promise<
+  Extract<DownloadAnswer, { state: "ok" | "range" }>
+> {
+  const wanted = {
+    token: input.params.token,
+    range: parseRange(request.headers.get("range")),
+    if_range: request.headers.get("if-range"),
+    method: request.method === "HEAD" ? ("HEAD" as const) : ("GET" as const),
+  };
+  let answer = await parts.audit.disclosureDownload({ ...wanted, principal_id: null });
+  if (answer.state === "who") {
+    const { authDatabase: database, issuer } = parts;
+    const { principal_id } = await authenticate({ database, issuer, now }, request.headers.get("authorization"));
+    answer = await parts.audit.disclosureDownload({ ...wanted, principal_id });
+  }
+  if (answer.state === "who") throw new Error("a caller who is known was asked again who they are");
+  if (answer.state === "refused") throw new Problem(answer.code, refusals[answer.code]);
+  return answer;
+}
+
+/** `bytes=from-`, `bytes=from-to`, `bytes=-last`; anything else is as if it were not there (RFC 9110, 14.2). */
+function parseRange(header: string | null): ByteRange | null {
+  const suffix = /^bytes=-(\d{1,15})$/.exec(header ?? "");
+  if (suffix !== null) return { last: Number(suffix[1]) };
   const match = /^bytes=(\d{1,15})-(\d{1,15})?$/.exec(header ?? "");
   if (match === null) return null;
   const to = match[2] === undefined ? null : Number(match[2]);

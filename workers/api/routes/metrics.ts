@@ -1,4 +1,4 @@
-// /api/metrics: the tenant's counters, for Prometheus.
+// /api/metrics: the tenant's counters and histograms, for Prometheus.
 
 import { createRoute, z } from "@hono/zod-openapi";
 import { metricsText } from "../../../shared/tenancy/metrics-store.ts";
@@ -9,7 +9,7 @@ export function register(door: Door): void {
     route: createRoute({
       method: "get",
       path: "/api/metrics",
-      summary: "This tenant's counters, in Prometheus' text format",
+      summary: "This tenant's counters and histograms, in Prometheus' text format",
       responses: {
         200: { description: "Text format, version 0.0.4", content: { "text/plain": { schema: z.string() } } },
       },
