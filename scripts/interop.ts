@@ -1,11 +1,12 @@
 // `npm run test:interop`: test/interop, which checks this project against foreign programs and vectors written elsewhere, and
 // test/e2e, which takes README's tours.
 // What is absent is skipped with a sentence; where CI=true it is required, and what can be installed is.
-//   go, opa, python3   found on the PATH; the tests get their paths as MAESTRO_TOOL_GO, …_OPA, …_PYTHON3
+//   go, opa, python3, duckdb, openssl, unzip
+//                      found on the PATH; the tests get their paths as MAESTRO_TOOL_GO, …_OPA and so on
 //   MAESTRO_VECTORS    folder of vectors, default ../shared/vectors
 
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { endGroupsOnSignals, runGroup } from "./run/group.ts";
@@ -15,6 +16,7 @@ import { projectFolder } from "./stack/workers.ts";
 const suiteMsMax = 900_000;
 const installMsMax = 600_000;
 const opaModule = "github.com/open-policy-agent/opa@v1.22.2";
+const duckdbPackage = "duckdb-cli==1.5.6";
 const required = process.env["CI"] === "true";
 const cacheFolder = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "maestro-interop");
 
@@ -50,10 +52,33 @@ function installOpa(): string | null {
   return status === 0 ? find("opa") : null;
 }
 
+/** Where CI has no DuckDB, Python's package of its command line is one: into the cache folder, once. */
+function installDuckdb(python: string): string | null {
+  const folder = join(cacheFolder, "duckdb");
+  console.log(`installing ${duckdbPackage} with pip`);
+  const { status } = spawnSync(python, ["-m", "pip", "install", "--quiet", "--target", folder, duckdbPackage], {
+    stdio: "inherit",
+    timeout: installMsMax,
+  });
+  const program = join(folder, "duckdb_cli", "duckdb");
+  if (status !== 0 || !existsSync(program)) return null;
+  mkdirSync(join(cacheFolder, "bin"), { recursive: true });
+  symlinkSync(program, join(cacheFolder, "bin", "duckdb"));
+  return find("duckdb");
+}
+
 async function main(): Promise<number> {
   endGroupsOnSignals();
-  const tools = { go: find("go"), opa: find("opa"), python3: find("python3") };
+  const tools = {
+    go: find("go"),
+    opa: find("opa"),
+    python3: find("python3"),
+    duckdb: find("duckdb"),
+    openssl: find("openssl"),
+    unzip: find("unzip"),
+  };
   if (required && tools.opa === null && tools.go !== null) tools.opa = installOpa();
+  if (required && tools.duckdb === null && tools.python3 !== null) tools.duckdb = installDuckdb(tools.python3);
   const vectors = resolve(projectFolder, process.env["MAESTRO_VECTORS"] ?? "../shared/vectors");
   const absent = [
     ...Object.entries(tools).flatMap(([name, path]) => (path === null ? [`${name} is not installed`] : [])),

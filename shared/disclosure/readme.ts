@@ -1,5 +1,5 @@
 // README.txt of a pack: what is in it, and how a stranger checks it with openssl, unzip, sh and DuckDB alone. Every line
-// that begins with "$ " is run by test/interop/pack-stranger.test.ts as it is printed.
+// that begins with "$ " is run by test/e2e/pack-stranger.test.ts as it is printed.
 
 import type { PackParts } from "./pack.ts";
 
@@ -38,25 +38,26 @@ What this pack does not prove
 }
 How to check it, with sh and openssl
   You need the keys from elsewhere than from here: GET /api/audit/keys of the service that you trust, saved as a file. KEYS
-  below is that file. check.sh came with the pack: read it, it is short. In an empty folder:
+  below is that file. check.sh came with the pack: read it, it is short. PACK is the archive.
 
-$ unzip -q "$PACK"
+$ unzip -q "$PACK" -d pack
+$ cd pack
 $ sh check.sh "$KEYS"
 
   It ends with VERIFIED, or names the first file that is not right. What it does, by hand:
 
   1. The key of index.json, out of KEYS, as PEM:
 $ kid=$(cut -d'"' -f16 index.json)
-$ { tr -d ' \\n' < "$KEYS"; echo; } | tr '{' '\\n' | while read -r key; do case $key in *"$kid"*) case $key in *'"use":"pack"'*) key=\${key#*'"spki":"'}; echo "\${key%%'"'*}";; esac;; esac; done | openssl base64 -d -A | openssl pkey -pubin -inform DER -out /tmp/pack.pem
+$ { tr -d ' \\n' < "$KEYS"; echo; } | tr '{' '\\n' | while read -r key; do case $key in *"$kid"*) case $key in *'"use":"pack"'*) key=\${key#*'"spki":"'}; echo "\${key%%'"'*}";; esac;; esac; done | openssl base64 -d -A | openssl pkey -pubin -inform DER -out ../pack.pem
 
   2. Its signature is over DSSE's encoding of the payload (https://github.com/secure-systems-lab/dsse):
-$ cut -d'"' -f6 index.json | openssl base64 -d -A > /tmp/payload.json
-$ cut -d'"' -f20 index.json | openssl base64 -d -A > /tmp/signature.der
-$ { printf 'DSSEv1 28 application/vnd.in-toto+json %d ' "$(wc -c < /tmp/payload.json)"; cat /tmp/payload.json; } > /tmp/signed
-$ openssl dgst -sha256 -verify /tmp/pack.pem -signature /tmp/signature.der /tmp/signed
+$ cut -d'"' -f6 index.json | openssl base64 -d -A > ../payload.json
+$ cut -d'"' -f20 index.json | openssl base64 -d -A > ../signature.der
+$ { printf 'DSSEv1 28 application/vnd.in-toto+json %d ' "$(wc -c < ../payload.json)"; cat ../payload.json; } > ../signed
+$ openssl dgst -sha256 -verify ../pack.pem -signature ../signature.der ../signed
 
   3. Every file has the digest that stands in the payload (no output is good):
-$ { tr '{' '\\n' < /tmp/payload.json; echo; } | while IFS='"' read -r _ member _ sha _ word _ name _; do [ "$member $word" = "sha256 name" ] || continue; [ "$(openssl dgst -sha256 -r "$name" | cut -d' ' -f1)" = "$sha" ] || echo "$name was changed"; done
+$ { tr '{' '\\n' < ../payload.json; echo; } | while IFS='"' read -r _ member _ sha _ word _ name _; do [ "$member $word" = "sha256 name" ] || continue; [ "$(openssl dgst -sha256 -r "$name" | cut -d' ' -f1)" = "$sha" ] || echo "$name was changed"; done
 ${
   proven
     ? `
@@ -66,10 +67,10 @@ $ { printf '\\000'; head -n 2 "$N.tlog-proof" | tail -n 1 | cut -d' ' -f2 | open
      Combine it with the proof's hashes (RFC 9162, 2.1.3.2), SHA-256 of: the byte 01, left, right. check.sh does.
 
   5. The result is the third line of the checkpoint at the end of the proof, whose three lines are signed with Ed25519:
-$ { tr -d ' \\n' < "$KEYS"; echo; } | tr '{' '\\n' | while read -r key; do case $key in *'"use":"checkpoint"'*) key=\${key#*'"spki":"'}; echo "\${key%%'"'*}";; esac; done | tail -n 1 | openssl base64 -d -A | openssl pkey -pubin -inform DER -out /tmp/log.pem
-$ tail -n 5 "$N.tlog-proof" | head -n 3 > /tmp/note
-$ tail -n 1 "$N.tlog-proof" | cut -d' ' -f3 | openssl base64 -d -A | tail -c 64 > /tmp/note.sig
-$ openssl pkeyutl -verify -pubin -inkey /tmp/log.pem -rawin -in /tmp/note -sigfile /tmp/note.sig
+$ { tr -d ' \\n' < "$KEYS"; echo; } | tr '{' '\\n' | while read -r key; do case $key in *'"use":"checkpoint"'*) key=\${key#*'"spki":"'}; echo "\${key%%'"'*}";; esac; done | tail -n 1 | openssl base64 -d -A | openssl pkey -pubin -inform DER -out ../log.pem
+$ tail -n 5 "$N.tlog-proof" | head -n 3 > ../note
+$ tail -n 1 "$N.tlog-proof" | cut -d' ' -f3 | openssl base64 -d -A | tail -c 64 > ../note.sig
+$ openssl pkeyutl -verify -pubin -inkey ../log.pem -rawin -in ../note -sigfile ../note.sig
 `
     : ""
 }
