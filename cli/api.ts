@@ -95,7 +95,7 @@ export function createApi(wire: Wire) {
     },
 
     revokeDisclosure: (grantId: string): Promise<RevokedLink> =>
-      json({ method: "DELETE", path: path("disclosures", "grants", grantId) }, revokedLink),
+      json({ method: "DELETE", path: path("disclosures", "grants", grantId), idempotent: true }, revokedLink),
 
     pql: (query: string, cursor?: string): Promise<PqlAnswer> =>
       json({ method: "POST", path: "/api/pql", json: cursor === undefined ? { query } : { query, cursor } }, pqlAnswer),

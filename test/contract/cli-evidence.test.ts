@@ -101,6 +101,25 @@ describe("a disclosure pack", () => {
     expect((await maestro(auditor, "disclosure", "verify", "no.zip")).code).toBe(7);
   });
 
+  test("is handed on by a link that works once, or for one principal, and is taken back by its grant", async () => {
+    const auditor = hostOf("auditor");
+    const link = async (...options: string[]) =>
+      (await ok(auditor, "disclosure", "link", executionId, ...options)) as { url: string; grant_id: string };
+    const status = async (url: string, headers: Record<string, string> = {}) => (await fetch(url, { headers })).status;
+    const once = await link("--one-time");
+    expect([await status(once.url), await status(once.url)]).toEqual([200, 410]);
+    const own = await link("--audience", tenant.principals.viewer);
+    const bearer = { authorization: `Bearer ${tenant.keys.viewer}` };
+    expect([await status(own.url), await status(own.url, bearer)]).toEqual([401, 200]);
+    const { url, grant_id: grant } = await link();
+    expect(await status(url)).toBe(200);
+    const revoked = await maestro(auditor, "disclosure", "revoke", grant);
+    expect([revoked.code, revoked.out]).toEqual([0, expect.stringContaining(`${grant} is revoked since`)]);
+    expect(await status(url)).toBe(410);
+    expect((await maestro(auditor, "disclosure", "revoke", `grt_${"0".repeat(26)}`)).code).toBe(4);
+    expect((await maestro(auditor, "disclosure", "link", executionId, "--audience", "someone")).code).toBe(2);
+  });
+
   test("is not there for another tenant, nor for a role that may not have it", async () => {
     const other = await stack.seedTenant("cli-evidence-other");
     const stranger = testHost({ env: { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: other.keys.admin } });

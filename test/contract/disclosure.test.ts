@@ -9,7 +9,15 @@ import type { DisclosureLink } from "../../shared/contract/http-executions.ts";
 import { readArchive } from "../../shared/disclosure/archive.ts";
 import { verifyPack } from "../../shared/disclosure/verify.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
-import { installPackage, jsonCall, manifestOf, must, publishRelease, registeredSigner } from "../support/publisher.ts";
+import {
+  freshKey,
+  installPackage,
+  jsonCall,
+  manifestOf,
+  must,
+  publishRelease,
+  registeredSigner,
+} from "../support/publisher.ts";
 import { askForLink, finishedRun, linkOf } from "../support/runs.ts";
 import { useStack } from "../support/stack.ts";
 
@@ -38,8 +46,8 @@ const refusal = async (of: DisclosureLink, headers: Record<string, string> = {})
   const { status, json } = await opened(of, headers);
   return [status, json?.code ?? null];
 };
-const revoke = (id: string, who = tenant) =>
-  api.fetch(`/api/disclosures/grants/${id}`, jsonCall(who.keys.auditor, "DELETE"));
+const revoke = (id: string, who = tenant, headers: Record<string, string> = {}) =>
+  api.fetch(`/api/disclosures/grants/${id}`, jsonCall(who.keys.auditor, "DELETE", undefined, headers));
 const json = (files: ReadonlyMap<string, Uint8Array>, file: string) =>
   JSON.parse(new TextDecoder().decode(files.get(file))) as Record<string, never>;
 
@@ -251,7 +259,10 @@ describe("a link", () => {
     expect((await opened(of)).status).toBe(200);
     const denied = await api.fetch(`/api/disclosures/grants/${of.grant_id}`, jsonCall(tenant.keys.viewer, "DELETE"));
     expect([denied.status, denied.json.code]).toEqual([403, "role_too_low"]);
-    const revoked = must(200, await revoke(of.grant_id)).json;
+    const key = { "idempotency-key": freshKey() };
+    const revoked = must(200, await revoke(of.grant_id, tenant, key)).json;
+    const replayed = await revoke(of.grant_id, tenant, key);
+    expect([replayed.headers.get("idempotency-replayed"), replayed.json]).toEqual(["true", revoked]);
     expect(revoked).toMatchObject({ grant_id: of.grant_id, execution_id: id });
     expect((await revoke(of.grant_id)).json).toEqual(revoked);
     for (const headers of [{}, { range: "bytes=5-" }, { range: `bytes=${of.bytes}-` }]) {

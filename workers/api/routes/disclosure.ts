@@ -17,6 +17,7 @@ import { readExecution } from "../../../shared/executions/store.ts";
 import { errorName } from "../../../shared/outbox/drain.ts";
 import { authenticate } from "../../../shared/tenancy/authenticate.ts";
 import { isUnavailable } from "../../../shared/tenancy/database.ts";
+import { rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door, OpenCall } from "../door.ts";
 import { notFound } from "../middleware/problem.ts";
 
@@ -90,11 +91,14 @@ export function register(door: Door): void {
       responses: { 200: { description: "It is revoked", content: json(revokedLink) } },
     }),
     action: "disclosure.link",
-    idempotency: "none",
+    idempotency: "optional",
     problems: ["not_found"],
-    handler: async ({ parts, caller, input }) => {
-      const revoked = await parts.audit.disclosureRevoke(caller.tenant_id, caller.principal_id, input.params.grant_id);
+    handler: async ({ parts, caller, claim, now, input }) => {
+      const { tenant_id: tenantId, principal_id } = caller;
+      const revoked = await parts.audit.disclosureRevoke(tenantId, principal_id, input.params.grant_id);
       if (revoked === null) throw notFound();
+      // The change is the object's, and made once however often it is asked for: the answer may be remembered behind it.
+      if (claim !== null) await rememberOnly(parts.database, claim, now, { status: 200, response: revoked });
       return { status: 200, body: revoked };
     },
   });
