@@ -1,6 +1,6 @@
 #!/bin/sh
 # Checks the disclosure pack in the folder of this script, with sh, openssl and the plainest tools of POSIX (cat, cut, tr,
-# head, od, tail, wc, mktemp, rm). Nothing is asked of a network.
+# head, od, sort, tail, wc, mktemp, rm). Nothing is asked of a network.
 #
 #   sh check.sh KEYS     KEYS: a file with the answer of GET /api/audit/keys, from a service that you trust
 #
@@ -54,9 +54,17 @@ key_of() {
   while read -r line; do
     [ "$(member "$line" kid)" = "$1" ] && [ "$(member "$line" use)" = "$2" ] || continue
     decode "$(member "$line" spki)" > "$tmp/key.der"
-    openssl pkey -pubin -inform DER -in "$tmp/key.der" -out "$tmp/key.pem" 2> "$tmp/said" && return 0
+    openssl pkey -pubin -inform DER -in "$tmp/key.der" -out "$tmp/key.pem" 2> "$tmp/said" || continue
+    key_line=$line
+    return 0
   done < "$tmp/keys"
   return 1
+}
+
+# Whether the key of $tmp/key.pem signed at the time $1: not before it was made, nor after it was retired.
+in_force() {
+  end=$(member "$key_line" not_after)
+  printf '%s\n%s\n%s\n' "$(member "$key_line" not_before)" "$1" "${end:-$1}" | sort -c 2> "$tmp/said"
 }
 
 # Verifies the bundle $1 with a key of use $2; its payload is then $tmp/payload and in $payload.
@@ -125,6 +133,8 @@ done
 
 # --- the manifests: which ranges of the log are sealed
 : > "$tmp/ranges"
+tree_note=
+tree_sealed=
 for file in manifests/*.json; do
   [ -f "$file" ] || fail "no manifest"
   open_bundle "$file" manifest
@@ -135,8 +145,14 @@ for file in manifests/*.json; do
   from=$(number "$payload" from)
   to=$(number "$payload" to)
   [ "$range" = "$(printf '%020d-%020d' "$from" "$to")" ] || fail "$file is of another range"
+  in_force "$(member "$payload" sealed_at)" || fail "$file is not of the time of its key"
+  if [ "$to" = "$size" ]; then
+    tree_sealed=$(member "$payload" sealed_at)
+    tree_note=$(member "$payload" checkpoint)
+  fi
   printf '%s %s\n' "$from" "$to" >> "$tmp/ranges"
 done
+[ -n "$tree_note" ] || fail "no manifest ends with the pack's tree"
 is_sealed() {
   while read -r from to; do
     [ "$from" -le "$1" ] && [ "$1" -lt "$to" ] && return 0
@@ -144,11 +160,15 @@ is_sealed() {
   return 1
 }
 
-# --- the checkpoint: signed once, and the same in every proof
+# --- the checkpoint: signed once, the same in every proof and in the manifest that ends with the tree
 checked_note=
 check_note() {
   [ "$1" = "$checked_note" ] && return
   printf '%s\n' "$1" > "$tmp/whole"
+  # As JSON writes it: its line ends are \n, and nothing else of it is escaped.
+  escaped=
+  while read -r line; do escaped="$escaped$line\\n"; done < "$tmp/whole"
+  [ "$escaped" = "$tree_note" ] || fail "$2: the checkpoint is not the one in the manifest"
   head -n 3 "$tmp/whole" > "$tmp/note"
   {
     read -r note_origin
@@ -164,7 +184,7 @@ check_note() {
     [ "$(member "$line" use)" = checkpoint ] || continue
     key_of "$(member "$line" kid)" checkpoint || continue
     openssl pkeyutl -verify -pubin -inkey "$tmp/key.pem" -rawin -in "$tmp/note" -sigfile "$tmp/sig" > "$tmp/said" 2>&1 &&
-      found=yes
+      in_force "$tree_sealed" && found=yes
   done < "$tmp/keys"
   [ -n "$found" ] || fail "$2: the checkpoint's signature does not verify"
   checked_note=$1

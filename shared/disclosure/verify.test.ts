@@ -352,6 +352,27 @@ describe("a pack that the log's own keys signed is refused", () => {
     });
   });
 
+  test("by a key that was retired before what it signed, or was not in use yet", async () => {
+    const during = (use: string, time: { not_before?: string; not_after?: string }): PublishedKeys => ({
+      ...trusted,
+      keys: trusted.keys.map((key) => (key.use === use ? { ...key, ...time } : key)),
+    });
+    const early = { not_after: "2026-01-02T00:00:00.000Z" };
+    const late = { not_before: "2027-01-01T00:00:00.000Z" };
+    const name = manifestName(parts.manifests[0]!.range);
+    for (const [keySet, file] of [
+      [during("manifest", early), name],
+      [during("manifest", late), name],
+      [during("checkpoint", early), name],
+      [during("checkpoint", late), name],
+      [during("pack", early), indexName],
+    ] as const) {
+      expect(await verifyPack(zip, keySet, hash)).toMatchObject({ ok: false, file });
+    }
+    const { ok } = await verifyPack(zip, during("pack", { not_after: "2027-01-01T00:00:00.000Z" }), hash);
+    expect(ok).toBe(true);
+  });
+
   test("as a version 2 with files of version 3", async () => {
     const second = await partsOf(world, 2);
     expect(await verify(await packOf(second, packFiles(parts)))).toMatchObject({ ok: false });

@@ -1,6 +1,6 @@
 // Verifies a disclosure pack offline, against keys that the verifier trusts. Used by `maestro disclosure verify`.
 
-import { hex, hexBytes, sha256Hex, utf8Text, type Bytes } from "../contract/bytes.ts";
+import { base64, hex, hexBytes, sha256Hex, utf8Text, type Bytes } from "../contract/bytes.ts";
 import type { PublishedKeys } from "../contract/http-audit.ts";
 import type { LoggedEvent } from "../contract/events.ts";
 import { openCheckpoint, originOf, type Checkpoint } from "../audit/checkpoint.ts";
@@ -12,7 +12,7 @@ import { receiptStatement } from "../audit/receipt.ts";
 import { verifyInclusion, type Sha256 } from "../audit/tree.ts";
 import { verifyBundle } from "../signing/bundle.ts";
 import { parseCanonical } from "../signing/canonical.ts";
-import { checkpointKeys, keyFor } from "../signing/published.ts";
+import { checkpointKeys, isInForce, keyFor } from "../signing/published.ts";
 import type { Statement } from "../signing/statement.ts";
 import { sha256Digest } from "../contract/names.ts";
 import { canonicalJson } from "../contract/events.ts";
@@ -96,7 +96,7 @@ async function checkPack(zip: Uint8Array, trusted: PublishedKeys, hash: Sha256):
   const index = await checkIndex(files, trusted);
   const { version } = index;
   const checkpoints = new Checkpoints(index.tenant_id, trusted);
-  const check = { files, index, checkpoints, hash };
+  const check: Check = { files, index, checkpoints, hash, notes: new Map() };
   const events = await checkRows(check, "events");
   for (const event of events) {
     if (!("execution_id" in event.attributes) || event.attributes.execution_id !== index.execution_id) {
@@ -104,19 +104,26 @@ async function checkPack(zip: Uint8Array, trusted: PublishedKeys, hash: Sha256):
     }
   }
   const around = await checkRows(check, "context");
-  const ranges = await checkManifests(files, index.tenant_id, trusted, checkpoints);
+  const manifests = await checkManifests(files, index.tenant_id, trusted, checkpoints);
   for (const [folder, rows] of [
     ["events", events],
     ["context", around],
   ] as const) {
     for (const { seq } of rows) {
       if (seq >= index.tree_size) throw new Refusal("the entry is outside of the pack's tree", eventName(seq, folder));
-      if (!ranges.some(({ from, to }) => from <= seq && seq < to)) {
+      if (!manifests.some(({ range: { from, to } }) => from <= seq && seq < to)) {
         throw new Refusal("no manifest in the pack is about the segment that holds the event", eventName(seq, folder));
       }
     }
   }
-  if (!ranges.some(({ to }) => to === index.tree_size)) throw new Refusal("no manifest ends with the pack's tree");
+  const last = manifests.find(({ range: { to } }) => to === index.tree_size);
+  if (last === undefined) throw new Refusal("no manifest ends with the pack's tree");
+  for (const [file, note] of check.notes) {
+    if (note !== last.checkpoint) throw new Refusal("the proof's checkpoint is not the one in the manifest", file);
+  }
+  if (index.retired !== null && last.sealedAt > index.retired) {
+    throw new Refusal("the pack is about a tree from after the time of the key that signed it", indexName);
+  }
   const run = runEvents(events);
   if (run === null) throw new Refusal("start and end of the run are not both in the pack");
   if (lastRow(run) >= index.tree_size) throw new Refusal("the run ends outside of the pack's tree");
@@ -147,17 +154,23 @@ function unpack(zip: Uint8Array): Files {
 /** Opens the checkpoints of one pack, and remembers them all: a log that shows two trees of one size shows two histories. */
 class Checkpoints {
   readonly #origin: string;
-  readonly #keys: readonly Uint8Array[];
+  readonly #trusted: PublishedKeys;
   readonly #roots = new Map<number, string>();
 
   constructor(tenantId: string, trusted: PublishedKeys) {
     this.#origin = originOf(trusted.origin_prefix, tenantId);
-    this.#keys = checkpointKeys(trusted);
+    this.#trusted = trusted;
   }
 
-  async open(note: string, file: string): Promise<Checkpoint> {
-    const opened = await openCheckpoint(note, this.#origin, this.#keys);
+  /** `sealedAt`: when it was signed, as its manifest says. */
+  async open(note: string, file: string, sealedAt: string | null = null): Promise<Checkpoint> {
+    const opened = await openCheckpoint(note, this.#origin, checkpointKeys(this.#trusted));
     if (!opened.ok) throw new Refusal(opened.reason, file);
+    const spki = base64(opened.spki);
+    const key = this.#trusted.keys.find((one) => one.use === "checkpoint" && one.spki === spki);
+    if (key === undefined || (sealedAt !== null && !isInForce(key, sealedAt))) {
+      throw new Refusal("the checkpoint is from before or after the time of the key that signed it", file);
+    }
     const { size, root } = opened.checkpoint;
     const known = this.#roots.get(size);
     if (known !== undefined && known !== hex(root)) {
@@ -195,6 +208,8 @@ interface Index {
   readonly execution_id: string;
   readonly tree_size: number;
   readonly log_origin: string;
+  /** When the key that signed the index was retired; null: it was not. */
+  readonly retired: string | null;
   /** RFC 8785 text of all that it claims. */
   readonly claims: string;
 }
@@ -236,7 +251,8 @@ async function checkIndex(files: Files, trusted: PublishedKeys): Promise<Index> 
     throw new Refusal("the index says too little", indexName);
   }
   if (log_origin !== trusted.origin_prefix) throw new Refusal("the pack is of another log", indexName);
-  return { version, tenant_id, execution_id, tree_size, log_origin, claims: canonicalJson(predicate) };
+  const retired = trusted.keys.find(({ kid, use }) => kid === verified.kid && use === "pack")?.not_after ?? null;
+  return { version, tenant_id, execution_id, tree_size, log_origin, retired, claims: canonicalJson(predicate) };
 }
 
 interface Check {
@@ -244,6 +260,8 @@ interface Check {
   readonly index: Index;
   readonly checkpoints: Checkpoints;
   readonly hash: Sha256;
+  /** The checkpoints of the proofs, by file. */
+  readonly notes: Map<string, string>;
 }
 
 /** The entries in a folder, in order, each with its proof where the pack's version has proofs. */
@@ -256,7 +274,7 @@ async function checkRows(check: Check, folder: RowFolder): Promise<LoggedEvent[]
 }
 
 async function checkRow(
-  { files, index, checkpoints, hash }: Check,
+  { files, index, checkpoints, hash, notes }: Check,
   name: string,
   folder: RowFolder,
 ): Promise<LoggedEvent> {
@@ -272,6 +290,7 @@ async function checkRow(
   if (proof === null || proof.index !== event.seq) throw new Refusal("not a proof of this event", proofFileName);
   const { size, root } = await checkpoints.open(proof.checkpoint, proofFileName);
   if (size !== index.tree_size) throw new Refusal("the proof is about another tree than the pack", proofFileName);
+  notes.set(proofFileName, proof.checkpoint);
   const leaf = hashLeaf(hash, proof.salt, body);
   if (!verifyInclusion(hash, { index: event.seq, size, leaf, proof: proof.hashes, root })) {
     throw new Refusal("the proof does not lead from the event to the checkpoint", proofFileName);
@@ -310,14 +329,19 @@ function checkClaims(index: Index, run: RunEvents, context: RunContext | null, e
   }
 }
 
-/** The ranges that the pack's manifests are about. */
+interface ReadManifestFile {
+  readonly range: Range;
+  readonly checkpoint: string;
+  readonly sealedAt: string;
+}
+
 async function checkManifests(
   files: Files,
   tenantId: string,
   trusted: PublishedKeys,
   checkpoints: Checkpoints,
-): Promise<Range[]> {
-  const ranges: Range[] = [];
+): Promise<ReadManifestFile[]> {
+  const manifests: ReadManifestFile[] = [];
   for (const name of files.keys()) {
     const rangeText = /^manifests\/(.*)\.json$/.exec(name)?.[1];
     if (rangeText === undefined) continue;
@@ -327,10 +351,15 @@ async function checkManifests(
     if (!verified.ok) throw new Refusal(verified.reason, name);
     const read = readManifest(verified.statement, tenantId, range);
     if (!read.ok) throw new Refusal(read.reason, name);
-    await checkpoints.open(read.predicate.checkpoint, name);
-    ranges.push(range);
+    const { sealed_at: sealedAt, checkpoint } = read.predicate;
+    const key = trusted.keys.find(({ kid, use }) => kid === verified.kid && use === "manifest");
+    if (key === undefined || !isInForce(key, sealedAt)) {
+      throw new Refusal("the manifest is from before or after the time of the key that signed it", name);
+    }
+    await checkpoints.open(checkpoint, name, sealedAt);
+    manifests.push({ range, checkpoint, sealedAt });
   }
-  return ranges;
+  return manifests;
 }
 
 /** The receipt must say what the log's finished event says, and be the one that the log holds. */

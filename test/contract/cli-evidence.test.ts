@@ -120,6 +120,18 @@ describe("a disclosure pack", () => {
     expect((await maestro(auditor, "disclosure", "link", executionId, "--audience", "someone")).code).toBe(2);
   });
 
+  test("is of version 2 while the export is periodic, and verifies with what it cannot prove", async () => {
+    const [admin, auditor] = [hostOf("admin"), hostOf("auditor")];
+    await ok(admin, "flags", "set", "audit_rt_export", "off");
+    const version = async () => (await ok(auditor, "disclosure", "link", executionId))["pack_version"];
+    while ((await version()) !== 2) await delay(100); // the log learns of the flag by its event
+    await ok(auditor, "disclosure", "get", executionId, "--out", "second.zip");
+    const { code, out } = await maestro(auditor, "disclosure", "verify", "second.zip");
+    expect([code, out]).toEqual([0, expect.stringContaining("not proven: that the events are in the log")]);
+    await ok(admin, "flags", "set", "audit_rt_export", "on");
+    while ((await version()) !== 3) await delay(100);
+  });
+
   test("is not there for another tenant, nor for a role that may not have it", async () => {
     const other = await stack.seedTenant("cli-evidence-other");
     const stranger = testHost({ env: { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: other.keys.admin } });

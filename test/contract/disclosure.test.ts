@@ -3,11 +3,14 @@
 import { createHash } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
+import { loadSecrets } from "../../scripts/stack/state.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { DisclosureLink } from "../../shared/contract/http-executions.ts";
 import { readArchive } from "../../shared/disclosure/archive.ts";
+import { linkLifeMs, signLink } from "../../shared/disclosure/link.ts";
 import { verifyPack } from "../../shared/disclosure/verify.ts";
+import { localApi } from "../support/api.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
 import {
   freshKey,
@@ -253,6 +256,23 @@ describe("a link", () => {
     expect(told.size).toBe(1);
   });
 
+  test("that has expired says so, and no more", async () => {
+    const { worker_keys } = await loadSecrets(stack.folder);
+    const { not_before: _, ...jwk } = JSON.parse(worker_keys.LINK_KEY) as JsonWebKey & { not_before: string };
+    const key = await crypto.subtle.importKey("jwk", jwk, { name: "ECDSA", namedCurve: "P-256" }, false, ["sign"]);
+    const of = await link(id);
+    const [, payload] = pathOf(of).split(".");
+    const claims = JSON.parse(Buffer.from(payload!, "base64url").toString()) as Parameters<typeof signLink>[2];
+    const { sub, jti, execution_id, sha256, pack_version } = claims;
+    const kid = keys.keys.find(({ use }) => use === "link")!.kid;
+    const sign = (at: number) => signLink(key, kid, { sub, jti, execution_id, sha256, pack_version }, at);
+    const fresh = await api.fetch(`/api/disclosures/${(await sign(Date.now())).token}`);
+    expect(fresh.status).toBe(200);
+    const expired = await api.fetch(`/api/disclosures/${(await sign(Date.now() - linkLifeMs - 1_000)).token}`);
+    expect([expired.status, expired.json]).toEqual([410, expect.objectContaining({ code: "link_expired" })]);
+    expect(JSON.stringify(expired.json)).not.toMatch(new RegExp(`${id}|${of.sha256}|${tenant.tenant_id}`));
+  });
+
   test("is revoked by who may give links, at once and for good, and by no other tenant; again it is the same answer", async () => {
     const of = await link(id);
     expect((await revoke(of.grant_id, stranger)).status).toBe(404);
@@ -342,6 +362,24 @@ describe("a link", () => {
         { name: "mc.disclosure.revoked", total: 1 },
       ]);
   });
+});
+
+test("where the audit worker does not answer, its callers are told to ask again, and why is in the log", async () => {
+  const id = await run();
+  const broken = () => Promise.reject(new Error("a bucket that is down"));
+  const audit = { disclosureLink: broken, disclosureDownload: broken, disclosureRevoke: broken };
+  const local = await localApi(stack, { audit });
+  for (const [path, init] of [
+    [`/api/executions/${id}/disclosure:link`, jsonCall(tenant.keys.auditor, "GET")],
+    [`/api/disclosures/grants/grt_${"0".repeat(26)}`, jsonCall(tenant.keys.auditor, "DELETE")],
+    ["/api/disclosures/token", {}],
+  ] as const) {
+    const answer = await local.fetch(path, init);
+    expect([answer.status, answer.headers.get("retry-after")]).toEqual([503, "1"]);
+    expect(await answer.json()).toMatchObject({ code: "audit_unavailable" });
+  }
+  expect(local.logged.filter(({ message }) => message === "the audit worker did not answer")).toHaveLength(3);
+  expect(JSON.stringify(local.logged)).not.toContain("a bucket that is down");
 });
 
 describe("the flag audit_rt_export", () => {

@@ -98,13 +98,15 @@ describe.skipIf(!canCheck)("check.sh", () => {
       const bent = check(folder);
       expect([bent.status, lastLine(bent.stdout).startsWith("FAILED: ")], `${name}: ${bent.stdout}`).toEqual([1, true]);
       expect(bent.stdout).toContain(name);
-      if (name !== "check.sh") {
-        rmSync(path);
-        const gone = check(folder);
-        expect(gone.status, name).toBe(1);
-        expect(gone.stdout).toContain(name);
-      }
       writeFileSync(path, before);
+    }
+    const others = packFiles(parts).filter(({ name }) => name !== "check.sh");
+    for (const { name, bytes } of [...others.filter((_, at) => at % 4 === 0), await index(parts, packFiles(parts))]) {
+      const before = readFileSync(join(folder, name));
+      rmSync(join(folder, name));
+      const gone = check(folder);
+      expect([gone.status, gone.stdout.includes(name), bytes.length > 0], name).toEqual([1, true, true]);
+      writeFileSync(join(folder, name), before);
     }
     expect(check(folder).status).toBe(0);
     for (const name of [
@@ -158,15 +160,15 @@ describe.skipIf(!canCheck)("check.sh", () => {
       ],
       [
         "a checkpoint by another key",
-        "the checkpoint's signature",
+        "not the one in the manifest",
         replaced(proof, utf8(text.replace(parts.checkpoint, forgedNote))),
       ],
       [
         "a root that was not signed",
-        "the checkpoint's signature",
+        "not the one in the manifest",
         replaced(proof, utf8(text.replace(lines[lines.length - 4]!, lines[3]!))),
       ],
-      ["the proof of another log", "does not lead", replaced(proof, fileOf(other, proof))],
+      ["the proof of another log", "not the one in the manifest", replaced(proof, fileOf(other, proof))],
       ["no proof", "tlog-proof is missing", replaced(proof, null)],
       ["another event", "does not lead", replaced(event, utf8(eventText.replace('"units":10', '"units":11')))],
       [
@@ -218,7 +220,29 @@ describe.skipIf(!canCheck)("check.sh", () => {
     const misused = stranger.write("MISUSED", JSON.stringify({ ...published, keys: swapped }));
     const elsewhere = stranger.write("ELSEWHERE", JSON.stringify({ ...published, origin_prefix: "elsewhere/log" }));
     const empty = stranger.write("EMPTY", "");
-    for (const file of [foreign, misused, elsewhere, empty]) expect(check(folder, file).status, file).toBe(1);
+    const early = { not_after: "2026-01-02T00:00:00.000Z" };
+    const retired = (use: string) =>
+      stranger.write(
+        `RETIRED-${use}`,
+        JSON.stringify({
+          ...published,
+          keys: published.keys.map((key) => ({ ...key, ...(key.use === use ? early : {}) })),
+        }),
+      );
+    const noNotes = { ...published, keys: published.keys.filter(({ use }) => use !== "checkpoint") };
+    const reasons = [
+      [foreign, "a key that is not in KEYS"],
+      [misused, "a key that is not in KEYS for this use (pack)"],
+      [elsewhere, "of another log"],
+      [empty, "KEYS is not a key set"],
+      [stranger.write("NO-NOTES", JSON.stringify(noNotes)), "the checkpoint's signature does not verify"],
+      [retired("checkpoint"), "the checkpoint's signature does not verify"],
+      [retired("manifest"), "not of the time of its key"],
+    ] as const;
+    for (const [file, reason] of reasons) {
+      const { status, stdout } = check(folder, file);
+      expect([status, lastLine(stdout)], file).toEqual([1, expect.stringContaining(reason)]);
+    }
     expect(stranger.sh([join(folder, "check.sh")]).status).toBe(2);
     expect(check(folder, join(folder, "none")).status).toBe(2);
     const own = check(folder, join(folder, "keys.json"));

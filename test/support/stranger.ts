@@ -8,7 +8,7 @@ import { delimiter, join } from "node:path";
 import { tool } from "./tools.ts";
 
 /** All of coreutils that check.sh and README.txt of a pack use. */
-const plainTools = ["cat", "cut", "head", "mktemp", "od", "rm", "tail", "tr", "wc"];
+const plainTools = ["cat", "cut", "head", "mktemp", "od", "rm", "sort", "tail", "tr", "wc"];
 const runMsMax = 120_000;
 
 export interface Ran {

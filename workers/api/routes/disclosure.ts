@@ -19,7 +19,7 @@ import { authenticate } from "../../../shared/tenancy/authenticate.ts";
 import { isUnavailable } from "../../../shared/tenancy/database.ts";
 import { rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door, OpenCall } from "../door.ts";
-import { notFound } from "../middleware/problem.ts";
+import { errorFacts, notFound } from "../middleware/problem.ts";
 
 const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
 const zip = { "application/zip": { schema: z.string().openapi({ format: "binary" }) } };
@@ -61,12 +61,8 @@ export function register(door: Door): void {
       if (run.status === "running") throw new Problem("execution_running", "A pack tells how a run ended.");
       const one_time = call.input.query.one_time === "true";
       const audience = call.input.query.audience ?? null;
-      const link = await parts.audit.disclosureLink(caller.tenant_id, {
-        principal_id: caller.principal_id,
-        execution_id: id,
-        one_time,
-        audience,
-      });
+      const wish = { principal_id: caller.principal_id, execution_id: id, one_time, audience };
+      const link = await reached(call, parts.audit.disclosureLink(caller.tenant_id, wish));
       await measure(call, id, link.state);
       if (link.state === "building") {
         return {
@@ -92,10 +88,11 @@ export function register(door: Door): void {
     }),
     action: "disclosure.link",
     idempotency: "optional",
-    problems: ["not_found"],
-    handler: async ({ parts, caller, claim, now, input }) => {
-      const { tenant_id: tenantId, principal_id } = caller;
-      const revoked = await parts.audit.disclosureRevoke(tenantId, principal_id, input.params.grant_id);
+    problems: ["not_found", "audit_unavailable"],
+    handler: async (call) => {
+      const { parts, claim, now, input } = call;
+      const { tenant_id: tenantId, principal_id } = call.caller;
+      const revoked = await reached(call, parts.audit.disclosureRevoke(tenantId, principal_id, input.params.grant_id));
       if (revoked === null) throw notFound();
       // The change is the object's, and made once however often it is asked for: the answer may be remembered behind it.
       if (claim !== null) await rememberOnly(parts.database, claim, now, { status: 200, response: revoked });
@@ -133,6 +130,7 @@ export function register(door: Door): void {
       "key_expired",
       "principal_disabled",
       "issuer_unavailable",
+      "audit_unavailable",
     ],
     handler: async (call) => {
       const answer = await answerTo(call);
@@ -151,6 +149,19 @@ export function register(door: Door): void {
       return { status: 206, body: answer.bytes, headers: { ...headers, "content-range": part } };
     },
   });
+}
+
+/** What the audit worker answers; where it cannot (its bucket or its objects are out of reach), a problem that says so. */
+async function reached<T>(
+  { parts, request_id }: Pick<OpenCall, "parts" | "request_id">,
+  answer: Promise<T>,
+): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    parts.log("error", "the audit worker did not answer", { request_id, ...errorFacts(error) });
+    throw new Problem("audit_unavailable", "Nothing is lost: what was sealed, packed or granted stands. Ask again.");
+  }
 }
 
 /** How long the run's first link took is a metric: nothing that the caller has to wait for twice, or to lose a link for. */
@@ -175,25 +186,21 @@ const refusals: Record<LinkRefusal, string> = {
 };
 
 /** Who calls is asked only where the link is for one principal: a link for all is its own credential. */
-async function answerTo({
-  input,
-  request,
-  parts,
-  now,
-}: OpenCall<{ request: { params: z.ZodObject<{ token: z.ZodString }> } }>): Promise<
-  Extract<DownloadAnswer, { state: "ok" | "range" }>
-> {
+async function answerTo(
+  call: OpenCall<{ request: { params: z.ZodObject<{ token: z.ZodString }> } }>,
+): Promise<Extract<DownloadAnswer, { state: "ok" | "range" }>> {
+  const { input, request, parts, now } = call;
   const wanted = {
     token: input.params.token,
     range: parseRange(request.headers.get("range")),
     if_range: request.headers.get("if-range"),
     method: request.method === "HEAD" ? ("HEAD" as const) : ("GET" as const),
   };
-  let answer = await parts.audit.disclosureDownload({ ...wanted, principal_id: null });
+  let answer = await reached(call, parts.audit.disclosureDownload({ ...wanted, principal_id: null }));
   if (answer.state === "who") {
     const { authDatabase: database, issuer } = parts;
     const { principal_id } = await authenticate({ database, issuer, now }, request.headers.get("authorization"));
-    answer = await parts.audit.disclosureDownload({ ...wanted, principal_id });
+    answer = await reached(call, parts.audit.disclosureDownload({ ...wanted, principal_id }));
   }
   if (answer.state === "who") throw new Error("a caller who is known was asked again who they are");
   if (answer.state === "refused") throw new Problem(answer.code, refusals[answer.code]);

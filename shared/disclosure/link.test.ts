@@ -1,0 +1,70 @@
+// What opens a quick link: the token that was signed, within its time, for this use, and nothing else.
+
+import { SignJWT } from "jose";
+import { beforeAll, expect, test } from "vitest";
+import { linkAudience, linkLifeMs, openLink, signLink, tokenLengthMax } from "./link.ts";
+
+const now = Date.UTC(2026, 3, 13, 16, 0, 0, 500);
+const claims = {
+  sub: "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001",
+  jti: `grt_${"0".repeat(26)}`,
+  execution_id: `exe_${"0".repeat(26)}`,
+  sha256: "a".repeat(64),
+  pack_version: 3 as const,
+};
+let pair: CryptoKeyPair;
+let foreign: CryptoKeyPair;
+
+beforeAll(async () => {
+  const make = () => crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
+  [pair, foreign] = await Promise.all([make(), make()]);
+});
+
+const sign = (given = {}) => signLink(pair.privateKey, "kid", { ...claims, ...given }, now);
+const open = (token: string, at = now) => openLink(pair.publicKey, token, at);
+
+test("a link opens from when it was made until its expiry, to the second, and then says that it has expired", async () => {
+  const { token, expires_at } = await sign();
+  expect(Date.parse(expires_at)).toBe(Math.floor(now / 1_000) * 1_000 + linkLifeMs);
+  const end = Date.parse(expires_at);
+  expect(await open(token)).toMatchObject({ ok: true, claims: { ...claims, aud: linkAudience } });
+  expect(await open(token, end - 1)).toMatchObject({ ok: true });
+  for (const at of [end, end + linkLifeMs]) expect(await open(token, at)).toEqual({ ok: false, code: "link_expired" });
+});
+
+test("a link for one principal names it, any other none", async () => {
+  const audience = `pri_${"0".repeat(26)}`;
+  expect(await open((await sign({ audience })).token)).toMatchObject({ ok: true, claims: { audience } });
+  const opened = await open((await sign()).token);
+  expect(opened.ok && "audience" in opened.claims).toBe(false);
+});
+
+test("a token for another use, by another key, in another algorithm, or with claims that no link has is no link", async () => {
+  const token = (change: Record<string, unknown>, key: CryptoKey | Uint8Array = pair.privateKey, alg = "ES256") => {
+    const iat = Math.floor(now / 1_000);
+    return new SignJWT({ ...claims, aud: linkAudience, iat, exp: iat + 60, ...change })
+      .setProtectedHeader({ alg, kid: "kid", typ: "JWT" })
+      .sign(key);
+  };
+  expect(await open(await token({}))).toMatchObject({ ok: true });
+  const forged = [
+    token({ aud: "maestro" }),
+    token({ aud: [linkAudience, "maestro"] }),
+    token({ aud: undefined }),
+    token({ exp: undefined }),
+    token({ iat: undefined }),
+    token({ jti: undefined }),
+    token({ sub: "someone" }),
+    token({ pack_version: 1 }),
+    token({ sha256: "A".repeat(64) }),
+    token({ audience: "someone" }),
+    token({ more: true }),
+    token({}, foreign.privateKey),
+    token({}, new TextEncoder().encode("x".repeat(32)), "HS256"),
+    Promise.resolve("x".repeat(tokenLengthMax + 1)),
+    Promise.resolve("a.b.c"),
+    Promise.resolve(""),
+  ];
+  for (const one of await Promise.all(forged))
+    expect(await open(one), one).toEqual({ ok: false, code: "link_invalid" });
+});
