@@ -186,7 +186,7 @@ describe.skipIf(!canCheck)("check.sh", () => {
         replaced(`manifests/${manifest.range}.json`, fileOf(parts, "receipt.json")),
       ],
       ["no manifest of a row's segment", "no manifest in the pack", replaced(`manifests/${manifest.range}.json`, null)],
-      ["another tree size", "of another tree", packFiles(parts), { ...parts, treeSize: parts.treeSize - 1 }],
+      ["another tree size", "no manifest ends with", packFiles(parts), { ...parts, treeSize: parts.treeSize - 1 }],
       ["another origin", "of another log", packFiles(parts), { ...parts, logOrigin: "elsewhere/log" }],
       ["another tenant", "another tenant's", packFiles(parts), { ...parts, tenantId: tenantId.replace("7", "8") }],
       ["another execution", "another run's", packFiles(parts), { ...parts, executionId: `exe_${"0".repeat(26)}` }],
