@@ -83,7 +83,7 @@ describe.each(pages.filter((page) => page.startsWith("docs/security/")))("%s", (
 });
 
 /** What issues of the plan call done, by the lines of its acceptance. */
-test.each(["MC-MKT-1901", "MC-MKT-1902"])("%s is named by a test", (line) => {
+test.each(["MC-MKT-1901", "MC-MKT-1902", "MC-AUD-1911", "MC-AUD-1912"])("%s is named by a test", (line) => {
   const tests = globSync("test/**/*.test.ts", { cwd: root });
   expect(tests.filter((file) => textOf(file).includes(line))).not.toEqual([]);
 });

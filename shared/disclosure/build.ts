@@ -160,7 +160,8 @@ export async function gather(
   const manifests = [];
   for (const of of ranges) {
     const bytes = await parts.manifest(tenantId, of);
-    if (bytes === null) return null;
+    // A range is listed once its manifest is durable: this is no matter of waiting.
+    if (bytes === null) throw new Error(`the manifest ${rangeName(of)} was published, and is gone`);
     manifests.push({ range: rangeName(of), bytes });
   }
   const events = version === 2 ? own.map(unproven) : await proven(log, own, treeSize);
