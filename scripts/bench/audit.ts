@@ -85,7 +85,7 @@ export function report(result: BenchmarkResult): string {
   const rows = goals.map(([figure, most]) => {
     const value = result[figure];
     const verdict = typeof value === "number" && value <= most ? "met" : "NOT met";
-    return `| \`${figure}\` | ${String(value ?? "not measured")} | ≤ ${most} | ${verdict} |`;
+    return `| \`${figure}\` | ${typeof value === "number" ? value : "not measured"} | ≤ ${most} | ${verdict} |`;
   });
   const figures = Object.entries(result.parts).flatMap(([part, members]) =>
     Object.entries(members).map(

@@ -184,6 +184,8 @@ test("events that come past the queue, as a link's do, have their log asked for 
     execution_id: "exe_00000000000000000000000000",
     pack_sha256: "a".repeat(64),
     expires_at: new Date(Date.now() + 60_000).toISOString(),
+    one_time: false,
+    audience: null,
   });
   const owner = new pg.Client({ connectionString: stack.databaseUrls.owner });
   await owner.connect();
