@@ -66,11 +66,12 @@ $ for event in events/*.json; do break; done; N=\${event%.json}
 $ { printf '\\000'; head -n 2 "$N.tlog-proof" | tail -n 1 | cut -d' ' -f2 | openssl base64 -d -A; cat "$N.json"; } | openssl dgst -sha256
      Combine it with the proof's hashes (RFC 9162, 2.1.3.2), SHA-256 of: the byte 01, left, right. check.sh does.
 
-  5. The result is the third line of the checkpoint at the end of the proof, whose three lines are signed with Ed25519:
-$ { tr -d ' \\n' < "$KEYS"; echo; } | tr '{' '\\n' | while read -r key; do case $key in *'"use":"checkpoint"'*) key=\${key#*'"spki":"'}; echo "\${key%%'"'*}";; esac; done | tail -n 1 | openssl base64 -d -A | openssl pkey -pubin -inform DER -out ../log.pem
+  5. The result is the third line of the checkpoint at the end of the proof, whose three lines are signed with Ed25519, by one of
+     the log's keys (those that signed before are in KEYS too):
+$ { tr -d ' \\n' < "$KEYS"; echo; } | tr '{' '\\n' | while read -r key; do case $key in *'"use":"checkpoint"'*) key=\${key#*'"spki":"'}; echo "\${key%%'"'*}";; esac; done > ../log.keys
 $ tail -n 5 "$N.tlog-proof" | head -n 3 > ../note
 $ tail -n 1 "$N.tlog-proof" | cut -d' ' -f3 | openssl base64 -d -A | tail -c 64 > ../note.sig
-$ openssl pkeyutl -verify -pubin -inkey ../log.pem -rawin -in ../note -sigfile ../note.sig
+$ while read -r key; do echo "$key" | openssl base64 -d -A | openssl pkey -pubin -inform DER -out ../log.pem; openssl pkeyutl -verify -pubin -inkey ../log.pem -rawin -in ../note -sigfile ../note.sig && break; done < ../log.keys
 `
     : ""
 }

@@ -68,6 +68,7 @@ test("events committed before the outage, and those of objects during it, are in
       [
         "mc.execution.finished",
         "mc.execution.started",
+        "mc.policy.decision",
         "mc.privacy.reserved",
         "mc.privacy.settled",
         "mc.receipt.signed",
