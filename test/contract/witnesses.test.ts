@@ -132,7 +132,7 @@ test("before the first cosignature there is no anchoring: a 404, and UNWITNESSED
 });
 
 test("within a cron's turn the head is anchored and cosigned; the verdict says how many agreed; the liar's line is dropped", async () => {
-  const size = await sizeOf();
+  const size = await grow();
   await stack.runScheduled();
   const { anchorings } = (await (await get("/api/audit/anchor")).json()) as z.infer<typeof anchoringList>;
   expect(anchorings).toHaveLength(1);
