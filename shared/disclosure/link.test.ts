@@ -1,6 +1,8 @@
 // What opens a quick link: the token that was signed, within its time, for this use, and nothing else.
 
 import { SignJWT } from "jose";
+import { base64, sha256Hex } from "../contract/bytes.ts";
+import type { PublishedKey, PublishedKeys } from "../contract/http-audit.ts";
 import { beforeAll, expect, test } from "vitest";
 import { linkAudience, linkLifeMs, openLink, signLink, tokenLengthMax } from "./link.ts";
 
@@ -14,14 +16,26 @@ const claims = {
 };
 let pair: CryptoKeyPair;
 let foreign: CryptoKeyPair;
+let published: PublishedKeys;
+let kid: string;
 
 beforeAll(async () => {
   const make = () => crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
   [pair, foreign] = await Promise.all([make(), make()]);
+  const spki = new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey));
+  kid = await sha256Hex(spki);
+  const algorithm = "ECDSA-P256-SHA256";
+  const key = { kid, use: "link", algorithm, spki: base64(spki), not_before: new Date(now).toISOString() } as const;
+  published = { origin_prefix: "maestro.test/log", keys: [key] };
 });
 
-const sign = (given = {}) => signLink(pair.privateKey, "kid", { ...claims, ...given }, now);
-const open = (token: string, at = now) => openLink(pair.publicKey, token, at);
+const sign = (given = {}) => signLink(pair.privateKey, kid, { ...claims, ...given }, now);
+const open = (token: string, at = now, keys = published) => openLink(keys, token, at);
+/** The set of keys with its one key changed. */
+const keysWith = (change: Partial<PublishedKey>): PublishedKeys => ({
+  ...published,
+  keys: published.keys.map((key) => ({ ...key, ...change })),
+});
 
 test("a link opens from when it was made until its expiry, to the second, and then says that it has expired", async () => {
   const { token, expires_at } = await sign();
@@ -30,6 +44,19 @@ test("a link opens from when it was made until its expiry, to the second, and th
   expect(await open(token)).toMatchObject({ ok: true, claims: { ...claims, aud: linkAudience } });
   expect(await open(token, end - 1)).toMatchObject({ ok: true });
   for (const at of [end, end + linkLifeMs]) expect(await open(token, at)).toEqual({ ok: false, code: "link_expired" });
+});
+
+test("a link that was signed before its key was retired works until its expiry; one that the key signs later never does", async () => {
+  const { token, expires_at } = await sign();
+  const end = Date.parse(expires_at);
+  const retired = keysWith({ not_after: new Date(now + 1_000).toISOString() });
+  expect(await open(token, end - 1, retired)).toMatchObject({ ok: true });
+  expect(await open(token, end, retired)).toEqual({ ok: false, code: "link_expired" });
+  const later = await signLink(pair.privateKey, kid, claims, now + 2_000);
+  expect(await open(later.token, now + 2_000, retired)).toEqual({ ok: false, code: "link_invalid" });
+  expect(await open(later.token, now + 2_000)).toMatchObject({ ok: true });
+  for (const keys of [keysWith({ use: "receipt" }), keysWith({ kid: "0".repeat(64) }), { ...published, keys: [] }])
+    expect(await open(token, now, keys)).toEqual({ ok: false, code: "link_invalid" });
 });
 
 test("a link for one principal names it, any other none", async () => {
@@ -43,7 +70,7 @@ test("a token for another use, by another key, in another algorithm, or with cla
   const token = (change: Record<string, unknown>, key: CryptoKey | Uint8Array = pair.privateKey, alg = "ES256") => {
     const iat = Math.floor(now / 1_000);
     return new SignJWT({ ...claims, aud: linkAudience, iat, exp: iat + 60, ...change })
-      .setProtectedHeader({ alg, kid: "kid", typ: "JWT" })
+      .setProtectedHeader({ alg, kid, typ: "JWT" })
       .sign(key);
   };
   expect(await open(await token({}))).toMatchObject({ ok: true });

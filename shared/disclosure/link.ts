@@ -2,9 +2,11 @@
 // which alone has the key; the grant that it names counts and tells each download. Who may use one, and why it is not a
 // presigned URL: docs/adr/ADR-1216-packs-and-links.md.
 
-import { errors, jwtVerify, SignJWT } from "jose";
+import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, SignJWT } from "jose";
 import { z } from "zod";
+import type { PublishedKeys } from "../contract/http-audit.ts";
 import { idPattern } from "../contract/ids.ts";
+import { keyFor } from "../signing/published.ts";
 
 /** How long a link works. A range request may resume a download within it. */
 export const linkLifeMs = 15 * 60_000;
@@ -52,9 +54,20 @@ export type OpenedLink =
   | { readonly ok: true; readonly claims: LinkClaims }
   | { readonly ok: false; readonly code: "link_invalid" | "link_expired" };
 
-export async function openLink(key: CryptoKey, token: string, now: number): Promise<OpenedLink> {
+/**
+ * Opens a link that was signed by a link key of the set: the current one, or one that was retired after it signed, so that
+ * a rotation ends no link before its time.
+ */
+export async function openLink(keys: PublishedKeys, token: string, now: number): Promise<OpenedLink> {
   if (token.length > tokenLengthMax) return { ok: false, code: "link_invalid" };
   try {
+    const { kid } = decodeProtectedHeader(token);
+    const { iat } = decodeJwt(token);
+    const entry = keys.keys.find((key) => key.use === "link" && key.kid === kid);
+    const key = entry === undefined ? null : await keyFor(keys, "link")(entry.kid);
+    // To the second: a token's times have no milliseconds.
+    const end = entry?.not_after === undefined ? Infinity : Math.floor(Date.parse(entry.not_after) / 1000);
+    if (key === null || typeof iat !== "number" || iat > end) return { ok: false, code: "link_invalid" };
     const { payload } = await jwtVerify(token, key as Parameters<typeof jwtVerify>[1], {
       algorithms: ["ES256"],
       audience: linkAudience,

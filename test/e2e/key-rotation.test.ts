@@ -67,8 +67,11 @@ test("what was signed before a rotation verifies after it, and nothing new is be
   const before = await ok("auditor", "audit", "verify");
   const { keys: old } = await ok("auditor", "audit", "keys");
 
+  const link = await ok("auditor", "disclosure", "link", first);
   for (const _ of [1, 2]) {
     await restart();
+    // A link ends at its time, not with the key that signed it.
+    expect((await fetch(String(link["url"]))).status).toBe(200);
     const refused = await as("auditor", "audit", "verify");
     expect([refused.code, refused.err]).toEqual([7, expect.stringContaining("publishes other keys") as string]);
     await ok("auditor", "audit", "keys", "--accept");

@@ -16,7 +16,7 @@ import type { PublishedKey, PublishedKeys } from "../../shared/contract/http-aud
 import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { GrantsPort } from "../../shared/disclosure/grants.ts";
 import { rowsOfExecution, writeEventRows } from "../../shared/pql/store.ts";
-import { importSigner, importVerifyKey, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
+import { importSigner, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
 import { readRetiredKeys } from "../../shared/signing/published.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import { postgresActivity, type Activity } from "./activity.ts";
@@ -217,12 +217,10 @@ async function publishedKeys(env: Env, keys: Keys): Promise<PublishedKeys> {
   };
 }
 
-/** The link key as WebCrypto keys: tokens are JWS, whose signatures are made by jose. */
-async function linkKeyOf(env: Env, { kid, spki }: Signer): Promise<LinkKey> {
+/** The link key as a WebCrypto key: tokens are JWS, whose signatures are made by jose. */
+async function linkKeyOf(env: Env, { kid }: Signer): Promise<LinkKey> {
   const { kty, crv, x, y, d } = JSON.parse(env.LINK_KEY) as Record<"kty" | "crv" | "x" | "y" | "d", string>;
   const algorithm = { name: "ECDSA", namedCurve: "P-256" };
   const privateKey = await crypto.subtle.importKey("jwk", { kty, crv, x, y, d }, algorithm, false, ["sign"]);
-  const publicKey = await importVerifyKey(spki, "P-256");
-  if (publicKey === null) throw new Error("the link key has no public half");
-  return { kid, privateKey, publicKey };
+  return { kid, privateKey };
 }

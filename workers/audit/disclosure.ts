@@ -28,7 +28,6 @@ const packTime = new Date("2026-01-01T00:00:00Z");
 export interface LinkKey {
   readonly kid: string;
   readonly privateKey: CryptoKey;
-  readonly publicKey: CryptoKey;
 }
 
 export interface DisclosureParts extends BuildParts {
@@ -73,7 +72,7 @@ const refusals: Record<Exclude<GrantAnswer, "ok">, LinkRefusal> = {
 /** What a link says is looked at only once its signature holds, and what its grant says only by whom it is for. */
 export async function disclosureDownload(parts: DisclosureParts, request: DownloadRequest): Promise<DownloadAnswer> {
   const refused = (code: LinkRefusal): DownloadAnswer => ({ state: "refused", code });
-  const opened = await openLink(parts.linkKey.publicKey, request.token, parts.clock());
+  const opened = await openLink(parts.keys, request.token, parts.clock());
   if (!opened.ok) return refused(opened.code);
   const { sub: tenantId, jti, execution_id, sha256, pack_version, audience } = opened.claims;
   if (audience !== undefined && request.principal_id === null) return { state: "who" };
