@@ -7,6 +7,7 @@ import { z } from "zod";
 import { errorCode, Failure } from "./failure.ts";
 import { folderOf, writePrivate } from "./folders.ts";
 import type { Host } from "./host.ts";
+import { isLoopback } from "./http.ts";
 
 const apiKeyPattern = /^mk_[a-z0-9]{32}$/;
 
@@ -45,8 +46,7 @@ export function parseApiUrl(text: string): string {
   if (url.username !== "" || url.password !== "") {
     throw new Failure("usage", "The API address must not hold a user name or password");
   }
-  const isLocal = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(url.hostname);
-  if (url.protocol !== "https:" && !(url.protocol === "http:" && isLocal)) {
+  if (url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback(url.hostname))) {
     throw new Failure("usage", "The API address must begin with https://, or http:// on this machine", {
       advice: "A credential must not travel unencrypted.",
     });

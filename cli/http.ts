@@ -55,18 +55,29 @@ const refusals: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name",
 };
 
+export const isLoopback = (hostname: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(hostname);
+
+const causeOf = (error: unknown): unknown =>
+  error instanceof Error && error.cause !== undefined ? error.cause : error;
+
+function causeCode(error: unknown): string | null {
+  const cause = causeOf(error);
+  const causes: unknown[] = cause instanceof AggregateError ? cause.errors : [cause];
+  return causes.map(errorCode).find((name) => name !== null) ?? null;
+}
+
+/** Why `fetch` threw, in words without any of the request. */
+export function whyUnreachable(error: unknown): string {
+  if (error instanceof Error && error.name === "TimeoutError") return "it did not answer in time";
+  const code = causeCode(error);
+  return refusals[code ?? ""] ?? code ?? "the connection failed";
+}
+
 /** The network's refusal in one sentence; nothing of the request but its origin is in it. */
 export function networkFailure(origin: string, error: unknown): Failure {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  const causes = cause instanceof AggregateError ? cause.errors : [cause];
-  const code = causes.map(errorCode).find((name) => name !== null) ?? null;
-  const timedOut = error instanceof Error && error.name === "TimeoutError";
-  const redirected = messageOf(cause) === "unexpected redirect";
-  const why = redirected
-    ? "it redirects, which the API never does"
-    : timedOut
-      ? "it did not answer in time"
-      : (refusals[code ?? ""] ?? code ?? "the connection failed");
+  const code = causeCode(error);
+  const redirected = messageOf(causeOf(error)) === "unexpected redirect";
+  const why = redirected ? "it redirects, which the API never does" : whyUnreachable(error);
   return new Failure("unavailable", `The API at ${origin} cannot be reached: ${why}`, {
     advice: /\/\/(?:localhost|127\.|\[::1\])/.test(origin)
       ? "Is the local stack up? `npm start` starts it."
@@ -105,7 +116,7 @@ function retryAfterMs(response: Response): number | null {
 }
 
 /** The wait before attempt `attempt` + 1: exponential with full jitter, never less than what the server asked for. */
-function backoffMs(attempt: number, askedMs: number | null): number {
+export function backoffMs(attempt: number, askedMs: number | null): number {
   const ceiling = Math.min(backoffMaxMs, backoffFirstMs * 2 ** (attempt - 1));
   return Math.max(Math.min(askedMs ?? 0, retryAfterMaxMs), Math.random() * ceiling);
 }

@@ -1,4 +1,4 @@
-// Where `maestro audit verify` reads a log from: the API, or a folder laid out like the bucket. Neither is trusted; the
+// Where `maestro audit verify` reads a log from: the API, the bucket itself, or a folder laid out like it. None is trusted; the
 // verifier in shared/audit decides.
 
 import { mkdir, readdir, readFile } from "node:fs/promises";
@@ -8,8 +8,10 @@ import { anchoring, anchoringsMax, type Anchoring } from "../shared/contract/htt
 import { anchoringKey, manifestKey, parseRange, segmentKey, type Range } from "../shared/audit/layout.ts";
 import { parseLeaf } from "../shared/audit/leaf.ts";
 import type { AnchoredHead } from "../shared/audit/anchor-event.ts";
+import { tileBytes, tileWidth } from "../shared/audit/tiles.ts";
 import type { LogReader } from "../shared/audit/verify.ts";
 import type { Api } from "./api.ts";
+import type { Bucket } from "./bucket.ts";
 import { ApiProblem, errorCode, Failure } from "./failure.ts";
 import { writePrivate } from "./folders.ts";
 
@@ -81,7 +83,81 @@ export function mirrored(reader: LogReader, tenantId: string, folder: string): L
       }
       return anchorings;
     },
+    ...(reader.tile === undefined
+      ? {}
+      : { tile: async (path) => keep(`${tenantId}/tile/${path}`, (await reader.tile?.(path)) ?? null) }),
   };
+}
+
+/** What a verifier may have to hold of a bucket's object, each kind; what the log writes is far smaller. */
+const objectBytesMax = { segment: 64 * 1024 * 1024, manifest: 1024 * 1024, anchoring: 1024 * 1024 };
+/** A segment is put before its manifest: one without is looked at once more, so long afterwards. */
+const sealingMs = 2_000;
+const rangesAtOnce = 500;
+
+/**
+ * The bucket itself. It holds no served checkpoint, so the newest manifest's counts. A range counts where its manifest or its
+ * segment is there, as in a folder.
+ */
+export function bucketLog(bucket: Bucket, tenantId: string, sleep: (ms: number) => Promise<void>): LogReader {
+  const get = {
+    manifest: (range: string) => bucket.get(manifestKey(tenantId, rangeOf(range)), objectBytesMax.manifest),
+    segment: (range: string) => bucket.get(segmentKey(tenantId, rangeOf(range)), objectBytesMax.segment),
+  };
+  let listing: { readonly names: AsyncGenerator<string, void>; last: string | null } | null = null;
+  return {
+    checkpoint: () => Promise.resolve(null),
+    async ranges(after) {
+      if (listing === null || listing.last !== after)
+        listing = { names: rangesIn(bucket, tenantId, after), last: after };
+      const ranges: string[] = [];
+      while (ranges.length < rangesAtOnce) {
+        const next = await listing.names.next();
+        if (next.done === true) break;
+        ranges.push(next.value);
+      }
+      listing.last = ranges.at(-1) ?? after;
+      return ranges;
+    },
+    async manifest(range) {
+      const found = await get.manifest(range);
+      if (found !== null) return found;
+      await sleep(sealingMs);
+      return await get.manifest(range);
+    },
+    segment: get.segment,
+    async anchorings() {
+      const newest: string[] = [];
+      for await (const key of bucket.keys(`${tenantId}/anchor/`, null)) {
+        newest.push(key);
+        if (newest.length > anchoringsMax) newest.shift();
+      }
+      const found = await Promise.all(newest.toReversed().map((key) => bucket.get(key, objectBytesMax.anchoring)));
+      return found.filter((bytes) => bytes !== null).map(parseAnchoring);
+    },
+    tile: (path) => bucket.get(`${tenantId}/tile/${path}`, tileBytes({ level: 0, index: 0, width: tileWidth })),
+  };
+}
+
+/** Ranges in order, from the listings of manifests and of segments, which are both in order. */
+async function* rangesIn(bucket: Bucket, tenantId: string, after: string | null): AsyncGenerator<string, void> {
+  const namesOf = async function* (folder: string, ending: string): AsyncGenerator<string, void> {
+    const prefix = `${tenantId}/${folder}/`;
+    for await (const key of bucket.keys(prefix, after === null ? null : `${prefix}${after}${ending}`)) {
+      const name = key.slice(prefix.length, -ending.length);
+      if (key.endsWith(ending) && parseRange(name) !== null) yield name;
+    }
+  };
+  const [manifests, segments] = [namesOf("manifest", ".json"), namesOf("seg", ".parquet")];
+  let [manifest, segment] = [await manifests.next(), await segments.next()];
+  for (;;) {
+    const names = [manifest, segment].flatMap(({ value }) => (value === undefined ? [] : [value]));
+    const [name] = names.toSorted();
+    if (name === undefined) return;
+    yield name;
+    if (manifest.value === name) manifest = await manifests.next();
+    if (segment.value === name) segment = await segments.next();
+  }
 }
 
 async function readOrNull(path: string): Promise<Uint8Array<ArrayBuffer> | null> {
@@ -148,10 +224,17 @@ export async function tenantIn(folder: string): Promise<string> {
   } catch (error) {
     throw new Failure("usage", `The folder ${folder} cannot be read (${errorCode(error) ?? "unknown"})`);
   }
+  return oneTenant(entries, "folder");
+}
+
+/** As `tenantIn`. */
+export const tenantInBucket = async (bucket: Bucket): Promise<string> => oneTenant(await bucket.folders(), "bucket");
+
+function oneTenant(entries: readonly string[], where: string): string {
   const tenants = entries.filter((name) => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(name));
   const [tenant] = tenants;
   if (tenant === undefined || tenants.length > 1) {
-    throw new Failure("usage", `The folder holds the logs of ${tenants.length} tenants`, {
+    throw new Failure("usage", `The ${where} holds the logs of ${tenants.length} tenants`, {
       advice: "Name one with --tenant.",
     });
   }

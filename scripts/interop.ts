@@ -1,7 +1,7 @@
 // `npm run test:interop`: test/interop, which checks this project against foreign programs and vectors written elsewhere, and
 // test/e2e, which takes README's tours.
 // What is absent is skipped with a sentence; where CI=true it is required, and what can be installed is.
-//   go, opa, python3, duckdb, openssl, unzip
+//   go, opa, python3, duckdb, openssl, unzip, versitygw
 //                      found on the PATH; the tests get their paths as MAESTRO_TOOL_GO, …_OPA and so on
 //   MAESTRO_VECTORS    folder of vectors, default ../shared/vectors
 
@@ -15,7 +15,11 @@ import { projectFolder } from "./stack/workers.ts";
 
 const suiteMsMax = 900_000;
 const installMsMax = 600_000;
-const opaModule = "github.com/open-policy-agent/opa@v1.22.2";
+/** What Go builds where CI has none of it. versitygw is an S3 server over a folder. */
+const modules = {
+  opa: "github.com/open-policy-agent/opa@v1.22.2",
+  versitygw: "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
+} as const;
 const duckdbPackage = "duckdb-cli==1.5.6";
 const required = process.env["CI"] === "true";
 const cacheFolder = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "maestro-interop");
@@ -39,17 +43,17 @@ function find(name: string): string | null {
   return null;
 }
 
-/** Where CI has no OPA, Go builds it: into a cache folder, once. */
-function installOpa(): string | null {
+/** Into a cache folder, once. */
+function install(name: keyof typeof modules): string | null {
   const folder = join(cacheFolder, "bin");
   mkdirSync(folder, { recursive: true });
-  console.log(`installing ${opaModule} with Go`);
-  const { status } = spawnSync("go", ["install", opaModule], {
+  console.log(`installing ${modules[name]} with Go`);
+  const { status } = spawnSync("go", ["install", modules[name]], {
     stdio: "inherit",
     env: { ...process.env, GOBIN: folder },
     timeout: installMsMax,
   });
-  return status === 0 ? find("opa") : null;
+  return status === 0 ? find(name) : null;
 }
 
 /** Where CI has no DuckDB, Python's package of its command line is one: into the cache folder, once. */
@@ -76,8 +80,12 @@ async function main(): Promise<number> {
     duckdb: find("duckdb"),
     openssl: find("openssl"),
     unzip: find("unzip"),
+    versitygw: find("versitygw"),
   };
-  if (required && tools.opa === null && tools.go !== null) tools.opa = installOpa();
+  if (required && tools.go !== null) {
+    tools.opa ??= install("opa");
+    tools.versitygw ??= install("versitygw");
+  }
   if (required && tools.duckdb === null && tools.python3 !== null) tools.duckdb = installDuckdb(tools.python3);
   const vectors = resolve(projectFolder, process.env["MAESTRO_VECTORS"] ?? "../shared/vectors");
   const absent = [

@@ -1,25 +1,27 @@
 // `maestro audit`: the tenant's log, checked from its bytes.
 
-import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join, resolve } from "node:path";
-import zlib from "node:zlib";
 import type { Command } from "commander";
 import { z } from "zod";
 import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import { originOf } from "../../shared/audit/checkpoint.ts";
-import { gzipOver } from "../../shared/audit/gzip.ts";
-import type { Sha256 } from "../../shared/audit/tree.ts";
 import { parseWitnessPolicy, type WitnessPolicy } from "../../shared/audit/witness-policy.ts";
 import { openAnchorings, witnessedVerdict, type OpenedAnchorings } from "../../shared/audit/witnessed.ts";
 import { verifyLog, type LogReader, type LogVerdict, type RememberedHead } from "../../shared/audit/verify.ts";
-import { group, leaf, type Act } from "../command.ts";
+import { group, integerFrom, leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
 import { folderOf, writePrivate } from "../folders.ts";
-import { apiLog, folderLog, mirrored, tenantIn } from "../log-readers.ts";
+import { gzip, sha256 } from "../hashing.ts";
+import type { Host } from "../host.ts";
+import { interruptedFailure } from "../http.ts";
+import { openBucket, parseBucketUrl } from "../bucket.ts";
+import { apiLog, bucketLog, folderLog, mirrored, tenantIn, tenantInBucket } from "../log-readers.ts";
 import { printable } from "../output.ts";
+import { segmentPool } from "../segment-pool.ts";
 import type { Session } from "../session.ts";
 import { acceptKeys, fileNameOf, offlineKeys, trustedKeys } from "../trusted-keys.ts";
 
@@ -40,6 +42,9 @@ export function auditCommands(program: Command, act: Act): void {
     summary: "recompute the whole log: rows, tree, signatures; exit code 7 where it does not verify",
     more:
       "Verifies with the keys that are trusted since the first use of this API (maestro audit keys --help).\n\n" +
+      "--bucket reads R2, S3 or what speaks like them, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, unless it is R2, " +
+      "AWS_REGION; a key that may read objects and list them is enough. A bucket holds no served checkpoint: the newest " +
+      "manifest in it is its head.\n\n" +
       "VERIFIED     all of it, and it continues the head that was remembered from the last time\n" +
       "VERIFIED-TO  all of it up to a row; no head was remembered, so that later rows would not be missed\n" +
       "GAP          something signed is not there\n" +
@@ -53,13 +58,23 @@ export function auditCommands(program: Command, act: Act): void {
       "maestro audit verify --out ./log-copy",
       "maestro audit verify --witnesses policy.txt",
       "maestro audit verify --dir ./log-copy --keys keys.json --json",
+      "maestro audit verify --bucket https://<account>.r2.cloudflarestorage.com/mc-audit --keys keys.json",
     ],
   })
     .option("--dir <dir>", "verify a folder laid out like the bucket, without a network")
-    .option("--tenant <id>", "with --dir: whose log")
+    .option(
+      "--bucket <url>",
+      "verify the bucket itself, past the API: https://<account>.r2.cloudflarestorage.com/<bucket>",
+    )
+    .option("--tenant <id>", "with --dir or --bucket: whose log")
     .option("--out <dir>", "keep a copy of what was verified, laid out like the bucket")
     .option("--keys <file>", "a key set saved from GET /api/audit/keys")
     .option("--witnesses <file>", "a policy: which witnesses are known, and how many have to agree")
+    .option(
+      "--threads <count>",
+      "how many threads compute; one for each processor unless told",
+      integerFrom(1, threadsMax),
+    )
     .action(act(verify));
 }
 
@@ -89,22 +104,24 @@ const replacement = (session: Session, before: PublishedKeys, now: PublishedKeys
     keyTable(session, now),
   ].join("\n");
 
-const gzip = gzipOver(zlib);
-const sha256: Sha256 = (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest());
+/** Each takes up to a quarter of a gigabyte. */
+const threadsMax = 8;
 
 interface VerifyOptions {
   readonly dir?: string;
+  readonly bucket?: string;
   readonly tenant?: string;
   readonly out?: string;
   readonly keys?: string;
   readonly witnesses?: string;
+  readonly threads?: number;
 }
 
 async function verify(session: Session, options: VerifyOptions): Promise<ExitName> {
   const { host, out } = session;
   const { reader, tenantId } = await logOf(session, options);
   const keys =
-    options.keys === undefined && options.dir === undefined
+    options.keys === undefined && options.dir === undefined && options.bucket === undefined
       ? await trustedKeys(session)
       : await offlineKeys(session, options.keys);
   const path = join(folderOf(host, "state"), "heads", `${fileNameOf(originOf(keys.origin_prefix, tenantId))}.json`);
@@ -116,22 +133,23 @@ async function verify(session: Session, options: VerifyOptions): Promise<ExitNam
     policy === null ? null : await openAnchorings(anchorings, { tenantId, keys, policy, sha256, now: host.now() });
   let total: number | null = null;
   let progress = out.progress("rows", 0);
-  const found = await verifyLog(reader, {
-    tenantId,
-    keys,
-    sha256,
-    gzip,
-    remembered,
-    witnessed: opened?.ok === true ? opened.witnessed.heads : [],
-    onProgress: (rows, all) => {
-      if (host.interrupted.aborted) throw new Failure("interrupted", "Interrupted");
-      if (all !== total) {
-        total = all;
-        progress = out.progress("rows", all);
-      }
-      progress.update(rows);
-    },
-  }).finally(() => progress.end());
+  const segments = segmentPool(options.threads ?? Math.min(threadsMax, availableParallelism()), { sha256, gzip });
+  const onProgress = (rows: number, all: number): void => {
+    if (all !== total) {
+      total = all;
+      progress = out.progress("rows", all);
+    }
+    progress.update(rows);
+  };
+  const witnessed = opened?.ok === true ? opened.witnessed.heads : [];
+  let found: LogVerdict;
+  try {
+    const verifying = verifyLog(reader, { tenantId, keys, sha256, gzip, remembered, witnessed, segments, onProgress });
+    found = await unlessInterrupted(host, verifying);
+  } finally {
+    progress.end();
+    await segments.close();
+  }
   const verdict = policy === null || opened === null ? found : lastWord(found, opened, policy);
   // Only a longer log is remembered: the memory never goes back.
   if (verdict.head !== null && verdict.head.size > (remembered?.size ?? 0))
@@ -159,25 +177,46 @@ function lastWord(found: LogVerdict, opened: OpenedAnchorings, policy: WitnessPo
   return found.head === null ? found : { ...found, verdict: "TAMPERED", reason: opened.reason, head: null };
 }
 
+/** `work`, or at once a failure when the person has had enough. */
+async function unlessInterrupted<T>(host: Host, work: Promise<T>): Promise<T> {
+  const { interrupted } = host;
+  return await new Promise<T>((resolve, reject) => {
+    const stop = (): void => reject(interruptedFailure());
+    if (interrupted.aborted) stop();
+    interrupted.addEventListener("abort", stop, { once: true });
+    work.then(resolve, reject).finally(() => interrupted.removeEventListener("abort", stop));
+  });
+}
+
 async function logOf(session: Session, options: VerifyOptions): Promise<{ reader: LogReader; tenantId: string }> {
   const { host } = session;
+  const kept = (reader: LogReader, tenantId: string): { reader: LogReader; tenantId: string } => ({
+    reader: options.out === undefined ? reader : mirrored(reader, tenantId, resolve(host.cwd, options.out)),
+    tenantId,
+  });
+  // It becomes a path.
+  if (options.tenant !== undefined && !tenantIdShape.safeParse(options.tenant).success)
+    throw new Failure("usage", "--tenant is not the id of a tenant");
   if (options.dir !== undefined) {
-    if (options.out !== undefined) throw new Failure("usage", "--dir and --out exclude each other");
+    if (options.out !== undefined || options.bucket !== undefined)
+      throw new Failure("usage", "--dir goes with neither --out nor --bucket");
     const folder = resolve(host.cwd, options.dir);
     const tenantId = options.tenant ?? (await tenantIn(folder));
-    // It becomes a path.
-    if (!tenantIdShape.safeParse(tenantId).success) throw new Failure("usage", "--tenant is not the id of a tenant");
     return { reader: folderLog(folder, tenantId), tenantId };
   }
+  if (options.bucket !== undefined) {
+    const bucket = openBucket(host, parseBucketUrl(options.bucket));
+    const tenantId = options.tenant ?? (await tenantInBucket(bucket));
+    return kept(
+      bucketLog(bucket, tenantId, (ms) => host.sleep(ms, host.interrupted)),
+      tenantId,
+    );
+  }
   if (options.tenant !== undefined)
-    throw new Failure("usage", "--tenant goes with --dir; the API serves your own log only");
+    throw new Failure("usage", "--tenant goes with --dir and --bucket; the API serves your own log only");
   const api = await session.api();
   const { tenant_id } = await api.whoami();
-  const reader = apiLog(api);
-  return {
-    reader: options.out === undefined ? reader : mirrored(reader, tenant_id, resolve(host.cwd, options.out)),
-    tenantId: tenant_id,
-  };
+  return kept(apiLog(api), tenant_id);
 }
 
 const headShape = z.strictObject({ size: z.int().min(0), root_sha256: z.string().regex(/^[0-9a-f]{64}$/) });

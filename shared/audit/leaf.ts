@@ -6,12 +6,13 @@ import {
   canonicalJson,
   eventColumns,
   parseEvent,
+  parseLogged,
   type AuditEvent,
   type EventColumns,
   type LoggedEvent,
 } from "../contract/events.ts";
 import { timestamp } from "../contract/names.ts";
-import { isTextOf } from "../signing/canonical.ts";
+import { isSurelyTextOf, isTextOf } from "../signing/canonical.ts";
 import { leafHash, type Sha256 } from "./tree.ts";
 
 export const saltBytes = 16;
@@ -22,8 +23,9 @@ export const leafBody = (event: AuditEvent, seq: number, loggedAt: number): stri
 
 export const leafBytes = (salt: Uint8Array, body: string): Bytes => concat(salt, utf8(body));
 
-export const hashLeaf = (sha256: Sha256, salt: Uint8Array, body: string): Bytes =>
-  leafHash(sha256, leafBytes(salt, body));
+/** `body`: the text, or its UTF-8 bytes from who has them. */
+export const hashLeaf = (sha256: Sha256, salt: Uint8Array, body: string | Uint8Array): Bytes =>
+  leafHash(sha256, salt, typeof body === "string" ? utf8(body) : body);
 
 /** `attributes` comes first in RFC 8785's order. */
 const bodyStart = '{"attributes":';
@@ -67,6 +69,11 @@ export function parseLeaf(body: string): ParsedLeaf {
     value = JSON.parse(body);
   } catch {
     return { ok: false, reason: "the leaf is not JSON" };
+  }
+  const logged = parseLogged(value);
+  if (logged !== null && isSurelyTextOf(body, value, logged)) {
+    // Behind the attributes no text holds a quotation mark.
+    return { ok: true, event: logged, attrs: body.slice(bodyStart.length, body.lastIndexOf(',"id":"')) };
   }
   if (value === null || typeof value !== "object" || Array.isArray(value))
     return { ok: false, reason: "the leaf is not an object" };

@@ -8,6 +8,8 @@ import { canonicalJson, type EventColumns } from "../contract/events.ts";
 export interface SegmentRow extends EventColumns {
   readonly salt: Uint8Array;
   readonly body: string;
+  /** `body` in UTF-8, from who has it. */
+  readonly bodyBytes?: Uint8Array | undefined;
   /** Since version 2. */
   readonly source_seq: number | null;
 }

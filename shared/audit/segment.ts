@@ -5,7 +5,7 @@
 import { parquetMetadata, parquetRead, type FileMetaData } from "hyparquet";
 import { ByteWriter, ParquetWriter } from "hyparquet-writer";
 import { BloomBuilder } from "hyparquet-writer/src/bloom.js";
-import { hexBytes, toBytes, type Bytes } from "../contract/bytes.ts";
+import { bytesEqual, hexBytes, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
 import type { LoggedEvent } from "../contract/events.ts";
 import type { Range } from "./layout.ts";
 import { leafColumns } from "./leaf.ts";
@@ -60,29 +60,36 @@ export function writeSegment(of: SegmentIdentity, leaves: readonly LeafRow[], gz
  * Null where `bytes` are what `writeSegment` makes of `rows`, whichever zlib compressed the pages; else what they are not.
  * Nothing that a reader may find or skip rows by (statistics, indexes, bloom filters, offsets) is left to be believed.
  */
-export function segmentFault(
-  of: SegmentIdentity,
-  bytes: Bytes,
-  rows: readonly SegmentRow[],
-  gzip: Gzip,
-): string | null {
+export function segmentFault(of: SegmentIdentity, bytes: Bytes, rows: Iterable<SegmentRow>, gzip: Gzip): string | null {
   try {
     const pages = storedPages(bytes);
     const sameOrThrow = (page: Uint8Array): Uint8Array => {
       const stored = pages.next().value;
-      if (stored === undefined || !isSame(gzip.inflate(stored, page.length), page)) {
+      if (stored === undefined || !bytesEqual(gzip.inflate(stored, page.length), page)) {
         throw new RangeError("it holds something else");
       }
       return stored;
     };
     const again = written(of, rows, sameOrThrow);
-    return isSame(again, bytes) ? null : "its footer, indexes or filters are not those of its rows";
+    return bytesEqual(again, bytes) ? null : "its footer, indexes or filters are not those of its rows";
   } catch (error) {
     return `a page is not that of its rows: ${error instanceof Error ? error.message : "?"}`;
   }
 }
 
-function written(of: SegmentIdentity, rows: readonly SegmentRow[], compress: (page: Uint8Array) => Uint8Array): Bytes {
+function* inGroups(rows: Iterable<SegmentRow>): Generator<readonly SegmentRow[], void> {
+  let group: SegmentRow[] = [];
+  for (const row of rows) {
+    group.push(row);
+    if (group.length < rowGroupRows) continue;
+    yield group;
+    group = [];
+  }
+  if (group.length > 0) yield group;
+}
+
+/** Asks for rows a group at a time, so that who makes them need not hold them all. */
+function written(of: SegmentIdentity, rows: Iterable<SegmentRow>, compress: (page: Uint8Array) => Uint8Array): Bytes {
   const columns = columnsOf(of.version);
   const writer = new ByteWriter();
   const parquet = new ParquetWriter({
@@ -93,42 +100,35 @@ function written(of: SegmentIdentity, rows: readonly SegmentRow[], compress: (pa
     createdBy: "maestro-conductor",
     kvMetadata: Object.entries(segmentMetadata(of)).map(([key, value]) => ({ key, value })),
   });
-  const columnData = columns.map(({ name, type, unique, opaque }) => ({
-    name,
-    data: cells(type, name, rows),
-    ...(unique === true ? { encoding: "PLAIN" as const } : {}),
-    columnIndex: opaque !== true,
-    statistics: opaque !== true,
-  }));
-  void parquet.write({ columnData, rowGroupSize: rowGroupRows });
-  addBlooms(parquet, columns, rows);
+  for (const group of inGroups(rows)) {
+    const columnData = columns.map(({ name, type, unique, opaque }) => ({
+      name,
+      data: cells(type, name, group),
+      ...(unique === true ? { encoding: "PLAIN" as const } : {}),
+      columnIndex: opaque !== true,
+      statistics: opaque !== true,
+    }));
+    void parquet.write({ columnData, rowGroupSize: rowGroupRows });
+    addBlooms(parquet, columns, group);
+  }
   void parquet.finish();
   return new Uint8Array(writer.getBuffer());
 }
 
-/** A plain loop: megabytes are compared here, and `bytesEqual` calls a function for each byte. */
-function isSame(left: Uint8Array, right: Uint8Array): boolean {
-  if (left.length !== right.length) return false;
-  for (let at = 0; at < left.length; at += 1) if (left[at] !== right[at]) return false;
-  return true;
-}
-
-/** The writer would hash each value of a group, however often it comes; that was half of the time of a segment. */
-function addBlooms(parquet: ParquetWriter, columns: readonly Column[], rows: readonly SegmentRow[]): void {
-  for (const [at, pending] of parquet.pendingIndexes.entries()) {
-    const column = columns[at % columns.length];
+/** Of the group that was written last. The writer would hash each value, however often it comes; that was half of the time of a segment. */
+function addBlooms(parquet: ParquetWriter, columns: readonly Column[], group: readonly SegmentRow[]): void {
+  for (const [at, pending] of parquet.pendingIndexes.slice(-columns.length).entries()) {
+    const column = columns[at];
     if (column?.bloom !== true) continue;
-    const from = Math.floor(at / columns.length) * rowGroupRows;
     const builder = new BloomBuilder(elementOf(column));
-    for (const value of new Set(rows.slice(from, from + rowGroupRows).map((row) => row[column.name]))) {
-      builder.insert(value);
-    }
+    for (const value of new Set(group.map((row) => row[column.name]))) builder.insert(value);
     const filter = builder.finalize();
     if (filter !== undefined) pending.bloomFilter = filter;
   }
 }
 
 function cells(type: ColumnType, name: keyof SegmentRow, rows: readonly SegmentRow[]): unknown[] {
+  if (name === "body") return rows.map(({ body, bodyBytes }) => bodyBytes ?? body);
   if (type === "STRING" || type === "BYTE_ARRAY") return rows.map((row) => row[name]);
   // The same value is converted once: all rows have one tenant, and many have one time.
   let last: unknown;
@@ -154,7 +154,12 @@ const segmentMetadata = ({ tenantId, range, version }: SegmentIdentity): Record<
 
 type Refused = { readonly ok: false; readonly reason: string };
 export type ReadSegment = { readonly ok: true; readonly rows: SegmentRow[] } | Refused;
-export type ReadLeaves = { readonly ok: true; readonly leaves: LeafRow[] } | Refused;
+/** A leaf as it lies in a segment. */
+export interface StoredLeaf extends LeafRow {
+  /** `body` in UTF-8, as it was stored: so that it need not be made anew to be hashed and compared. */
+  readonly bodyBytes: Uint8Array;
+}
+export type ReadLeaves = { readonly ok: true; readonly leaves: StoredLeaf[] } | Refused;
 
 /**
  * Reads a segment back. Refuses another schema, other metadata than tenant and range call for, and values outside of
@@ -168,10 +173,19 @@ export async function readSegment(of: SegmentIdentity, bytes: Bytes, gzip: Gzip)
 /** As `readSegment`, the leaves alone: every other column is a function of them. */
 export async function readLeaves(of: SegmentIdentity, bytes: Bytes, gzip: Gzip): Promise<ReadLeaves> {
   const saltAndBody = columnsOf(of.version).filter(({ name }) => name === "salt" || name === "body");
-  const read = await readColumns(of, bytes, saltAndBody, gzip);
+  const read = await readColumns(of, bytes, saltAndBody, gzip, (stored) => stored);
   if (!read.ok) return read;
-  const rows = read.rows as unknown as Pick<SegmentRow, "salt" | "body">[];
-  return { ok: true, leaves: rows.map(({ salt, body }, at) => ({ seq: of.range.from + at, salt, body })) };
+  const leaves: StoredLeaf[] = [];
+  for (const [at, row] of read.rows.entries()) {
+    const { salt, body: bodyBytes } = row as { salt: Bytes; body: Uint8Array };
+    const seq = of.range.from + at;
+    try {
+      leaves.push({ seq, salt, body: utf8Text(bodyBytes), bodyBytes });
+    } catch {
+      return refused(`row ${seq} has a body that is not UTF-8`);
+    }
+  }
+  return { ok: true, leaves };
 }
 
 type ReadColumns = { readonly ok: true; readonly rows: Record<string, unknown>[] } | Refused;
@@ -182,6 +196,8 @@ async function readColumns(
   bytes: Bytes,
   columns: readonly Column[],
   gzip: Gzip,
+  /** What becomes of a string's bytes; text unless told. */
+  stringOf?: (stored: Uint8Array) => unknown,
 ): Promise<ReadColumns> {
   const { range } = of;
   try {
@@ -195,6 +211,7 @@ async function readColumns(
       metadata,
       columns: columns.map(({ name }) => name),
       utf8: false,
+      ...(stringOf === undefined ? {} : { parsers: { stringFromBytes: stringOf } }),
       compressors: { GZIP: (input, byteCount) => gzip.inflate(input, byteCount) },
       onChunk: ({ columnName, columnData, rowStart }) => {
         for (let at = 0; at < columnData.length; at += 1) {
@@ -238,7 +255,7 @@ function metadataFault(metadata: FileMetaData, of: SegmentIdentity): string | nu
 }
 
 /** The value as `EventColumns` has it; undefined where it cannot be one. */
-function plain(type: ColumnType, value: unknown): string | number | Bytes | null | undefined {
+function plain(type: ColumnType, value: unknown): string | number | Uint8Array | null | undefined {
   if (value === null) return null;
   if (type === "INT64") {
     const number = typeof value === "bigint" ? Number(value) : Number.NaN;
@@ -248,5 +265,5 @@ function plain(type: ColumnType, value: unknown): string | number | Bytes | null
     return value instanceof Date && !Number.isNaN(value.getTime()) ? value.toISOString() : undefined;
   }
   if (type === "BYTE_ARRAY") return value instanceof Uint8Array ? toBytes(value) : undefined;
-  return typeof value === "string" ? value : undefined;
+  return typeof value === "string" || value instanceof Uint8Array ? value : undefined;
 }

@@ -8,9 +8,16 @@ export type Sha256 = (bytes: Uint8Array) => Bytes;
 
 export const hashBytes = 32;
 
-export function leafHash(sha256: Sha256, leaf: Uint8Array): Bytes {
-  const input = new Uint8Array(1 + leaf.length);
-  input.set(leaf, 1);
+/** `parts`: the leaf, in pieces that follow each other. */
+export function leafHash(sha256: Sha256, ...parts: readonly Uint8Array[]): Bytes {
+  let size = 1;
+  for (const part of parts) size += part.length;
+  const input = new Uint8Array(size);
+  let at = 1;
+  for (const part of parts) {
+    input.set(part, at);
+    at += part.length;
+  }
   return sha256(input);
 }
 

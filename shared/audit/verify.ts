@@ -2,21 +2,24 @@
 // signatures, every typed column recomputed from the leaf's bytes, every byte of the file from its rows. `maestro audit verify` hands in a reader over the
 // API or a folder, and the head that it remembers. Memory is one segment; nothing here trusts the service.
 
-import { base64, bytesEqual, hex, sha256Hex, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
-import { eventColumns } from "../contract/events.ts";
+import { base64, bytesEqual, concat, hex, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
 import type { Anchoring, PublishedKeys } from "../contract/http-audit.ts";
 import { verifyBundle } from "../signing/bundle.ts";
 import { parseCanonical } from "../signing/canonical.ts";
 import { checkpointKeys, isInForce, keyFor } from "../signing/published.ts";
 import { openCheckpoint, originOf, type Checkpoint } from "./checkpoint.ts";
-import { hashLeaf, parseLeaf, saltBytes } from "./leaf.ts";
 import { parseRange, rangeName, type Range } from "./layout.ts";
 import { readManifest, type ManifestPredicate } from "./manifest.ts";
-import { readLeaves, readSegment, segmentFault, type Gzip } from "./segment.ts";
-import { columnsOf, newestSchema, type SegmentRow, type SegmentSchemaVersion } from "./segment-schema.ts";
-import type { LeafRow } from "./service.ts";
-import { tilePath, tileWidth } from "./tiles.ts";
-import { appendLeafHash, emptyFrontier, hashBytes, rootOf, type Frontier, type Sha256 } from "./tree.ts";
+import type { Gzip } from "./segment.ts";
+import { tileHeight, tilePath, tileWidth, type Tile } from "./tiles.ts";
+import { appendLeafHash, emptyFrontier, hashBytes, rootOf, type Frontier, type OnNode, type Sha256 } from "./tree.ts";
+import {
+  checkerOf,
+  loggedBefore,
+  type SegmentChecker,
+  type SegmentFault,
+  type SegmentReport,
+} from "./verify-segment.ts";
 
 /** What was published, wherever it lies. Ranges are names as in the manifest's key: `{from:020}-{to:020}`. */
 export interface LogReader {
@@ -28,7 +31,7 @@ export interface LogReader {
   segment(range: string): Promise<Uint8Array | null>;
   /** Where heads of this log stand in the anchor log, newest first; for witnessed.ts. Read before anything else. */
   anchorings?(): Promise<readonly Anchoring[]>;
-  /** By tlog-tiles path (`0/x001/067`). Only asked for to name the first bad row of a segment that is not the signed one. */
+  /** Full tiles by tlog-tiles path (`0/x001/067`). Each must be that of its rows; and they name rows that are not the signed ones. */
   tile?(path: string): Promise<Uint8Array | null>;
 }
 
@@ -47,6 +50,8 @@ export interface VerifyOptions {
   readonly remembered: RememberedHead | null;
   /** Heads that stand in the anchor log: the log must have them, as it must have the remembered one. */
   readonly witnessed?: readonly RememberedHead[];
+  /** One after the other unless told. */
+  readonly segments?: SegmentChecker;
   readonly onProgress?: (rows: number, total: number) => void;
 }
 
@@ -111,10 +116,57 @@ export async function verifyLog(reader: LogReader, options: VerifyOptions): Prom
   }
 }
 
-/** The first column, but salt and body, in which the rows differ; columns that the segment has not are not asked. */
-const otherColumn = (row: SegmentRow, expected: SegmentRow): string | null =>
-  columnsOf(newestSchema).find(({ name, type }) => type !== "BYTE_ARRAY" && name in row && row[name] !== expected[name])
-    ?.name ?? null;
+interface Planned {
+  readonly range: Range;
+  readonly previous: Range | null;
+}
+
+interface Found {
+  readonly range: Range;
+  readonly manifest: ManifestPredicate;
+  readonly tree: Checkpoint;
+  readonly report: SegmentReport;
+}
+
+interface FullTile {
+  readonly tile: Tile;
+  /** 256 of them. */
+  readonly hashes: readonly Bytes[];
+}
+
+/** Tiles that are read side by side. */
+const tilesAtOnce = 8;
+
+const hashAt = (hashes: Uint8Array, at: number): Uint8Array => hashes.subarray(at * hashBytes, (at + 1) * hashBytes);
+
+/**
+ * What `start` makes of each item, in their order, with up to `ahead` of them under way. What source or work throw is thrown
+ * in its turn, behind what came before it.
+ */
+async function* lookAhead<Item, Result>(
+  source: AsyncGenerator<Item, void>,
+  ahead: number,
+  start: (item: Item) => Promise<Result>,
+): AsyncGenerator<Result, void> {
+  const started: Promise<Result>[] = [];
+  let isOver = false;
+  for (;;) {
+    while (!isOver && started.length < ahead) {
+      const item = source.next();
+      const next = await item.catch(() => null);
+      isOver = next === null || next.done === true;
+      let work: Promise<Result> | null = null;
+      if (next === null) work = item as Promise<never>;
+      else if (next.done !== true) work = start(next.value);
+      // It is awaited in its turn; until then nobody has to be told that it failed.
+      work?.catch(() => undefined);
+      if (work !== null) started.push(work);
+    }
+    const first = started.shift();
+    if (first === undefined) return;
+    yield await first;
+  }
+}
 
 class Verification {
   readonly #reader: LogReader;
@@ -122,9 +174,12 @@ class Verification {
   readonly #origin: string;
   readonly #checkpointKeys: readonly Bytes[];
   readonly #manifestKey: (kid: string) => Promise<CryptoKey | null>;
+  readonly #checker: SegmentChecker;
   readonly #frontier: Frontier = emptyFrontier();
   /** Roots of anchored heads by size. */
   readonly #anchored = new Map<number, string[]>();
+  /** By level: the hashes of the tile that is not full yet. */
+  readonly #hashes = new Map<number, Bytes[]>();
   #loggedAt = "";
   provenSize = 0;
 
@@ -137,6 +192,7 @@ class Verification {
     for (const { size, root_sha256 } of options.witnessed ?? []) {
       this.#anchored.set(size, [...(this.#anchored.get(size) ?? []), root_sha256]);
     }
+    this.#checker = options.segments ?? checkerOf(options);
   }
 
   async verify(): Promise<RememberedHead> {
@@ -183,56 +239,77 @@ class Verification {
 
   /** Verifies range after range up to the head, or to the last one where there is no head; answers the last tree. */
   async #ranges(head: Checkpoint | null): Promise<Checkpoint | null> {
-    let previous: Range | null = null;
     let last: Checkpoint | null = null;
+    const { ahead } = this.#checker;
+    for await (const found of lookAhead(this.#planned(head), ahead, (planned) => this.#find(planned))) {
+      last = await this.#range(found, head?.size ?? found.range.to);
+    }
+    return last;
+  }
+
+  /** The ranges as they are named, where they follow each other up to the head. */
+  async *#planned(head: Checkpoint | null): AsyncGenerator<Planned, void> {
+    let next = 0;
+    let previous: Range | null = null;
     let after: string | null = null;
     for (;;) {
       const names = await this.#reader.ranges(after);
-      if (names.length === 0) return last;
+      if (names.length === 0) return;
       for (const name of names) {
         const range = parseRange(name);
         if (range === null) throw new Bad("TAMPERED", `${name} is not the name of a range`);
         // Sealed after the checkpoint was read.
-        if (head !== null && range.from >= head.size && range.from === this.#frontier.size) return last;
-        const next = this.#frontier.size;
+        if (head !== null && range.from >= head.size && range.from === next) return;
         if (range.from > next) throw new Bad("GAP", `rows ${next} to ${range.from - 1} are not there`, next, null);
         if (range.from < next) throw new Bad("TAMPERED", `the range ${name} repeats rows`, range.from, range);
         if (head !== null && range.to > head.size) {
           throw new Bad("TAMPERED", "the checkpoint ends inside of a segment", head.size, range);
         }
-        last = await this.#range(range, previous, head?.size ?? range.to);
+        yield { range, previous };
+        next = range.to;
         previous = range;
         after = name;
       }
     }
   }
 
-  async #range(range: Range, previous: Range | null, total: number): Promise<Checkpoint> {
+  /** All that can be said of a range by itself. */
+  async #find({ range, previous }: Planned): Promise<Found> {
     const { manifest, tree, segmentSha256 } = await this.#manifest(range, previous);
-    const { bytes, leaves } = await this.#segment(range, manifest, segmentSha256);
-    const { tenantId, gzip, sha256, remembered, onProgress } = this.#options;
-    const rows: SegmentRow[] = [];
-    for (const leaf of leaves) {
-      const row = this.#nextRow(leaf, range);
-      rows.push(row);
-      appendLeafHash(sha256, this.#frontier, hashLeaf(sha256, row.salt, row.body));
-      if (this.#frontier.size === remembered?.size && hex(rootOf(sha256, this.#frontier)) !== remembered.root_sha256) {
-        throw new Bad("DIVERGED", `the first ${remembered.size} rows are not the ones remembered`, null, range);
-      }
-      this.#checkAnchored(range);
+    const stored = await this.#reader.segment(rangeName(range));
+    if (stored === null) throw new Bad("GAP", "the segment is not there", range.from, range);
+    const report = await this.#checker.check({
+      of: { tenantId: this.#options.tenantId, range, version: manifest.schema_version },
+      bytes: toBytes(stored),
+      signed: { sha256: segmentSha256, byteCount: manifest.segment_bytes },
+    });
+    return { range, manifest, tree, report };
+  }
+
+  async #range({ range, manifest, tree, report }: Found, total: number): Promise<Checkpoint> {
+    if (report.is === "another") {
+      const reason = "the segment is not the one that the manifest is about";
+      throw new Bad("TAMPERED", reason, report.row ?? (await this.#firstOtherLeaf(report.leaves, range)), range);
     }
-    if (manifest.first_logged_at !== rows[0]?.logged_at || manifest.last_logged_at !== rows.at(-1)?.logged_at) {
+    if (report.is === "unreadable") throw new Bad("TAMPERED", report.reason, null, range);
+    const tampered = ({ row, reason }: SegmentFault): Bad => new Bad("TAMPERED", reason, row, range);
+    const { firstLoggedAt, lastLoggedAt } = report;
+    if (firstLoggedAt !== null && firstLoggedAt < this.#loggedAt) throw tampered(loggedBefore(range.from));
+    const tiles = this.#fold(report.leaves, range);
+    if (report.row !== null) throw tampered(report.row);
+    this.#loggedAt = lastLoggedAt ?? this.#loggedAt;
+    if (manifest.first_logged_at !== firstLoggedAt || manifest.last_logged_at !== lastLoggedAt) {
       throw new Bad("TAMPERED", "the manifest has other times than its rows", null, range);
     }
-    if (!bytesEqual(rootOf(sha256, this.#frontier), tree.root)) {
-      throw new Bad("TAMPERED", "the rows do not lead to the signed root", await this.#firstOtherLeaf(rows), range);
+    if (!bytesEqual(rootOf(this.#options.sha256, this.#frontier), tree.root)) {
+      const row = await this.#firstOtherLeaf(report.leaves, range);
+      throw new Bad("TAMPERED", "the rows do not lead to the signed root", row, range);
     }
-    // The leaves are the signed ones: now the rest of the file, which tools read and search, must follow from them.
-    const version = manifest.schema_version;
-    const fault = segmentFault({ tenantId, range, version }, bytes, rows, gzip);
-    if (fault !== null) throw await this.#columnFault(bytes, rows, range, version, fault);
+    // The leaves are the signed ones: now what tools read and search, and what proofs are made from, must follow from them.
+    if (report.file !== null) throw tampered(report.file);
+    await this.#tiles(tiles, range);
     this.provenSize = this.#frontier.size;
-    onProgress?.(this.#frontier.size, total);
+    this.#options.onProgress?.(this.#frontier.size, total);
     return tree;
   }
 
@@ -268,92 +345,62 @@ class Verification {
     }
   }
 
-  async #segment(
-    range: Range,
-    manifest: ManifestPredicate,
-    segmentSha256: string,
-  ): Promise<{ bytes: Bytes; leaves: LeafRow[] }> {
-    const stored = await this.#reader.segment(rangeName(range));
-    if (stored === null) throw new Bad("GAP", "the segment is not there", range.from, range);
-    const bytes = toBytes(stored);
-    const isSigned = bytes.length === manifest.segment_bytes && (await sha256Hex(bytes)) === segmentSha256;
-    const { tenantId, gzip } = this.#options;
-    const of = { tenantId, range, version: manifest.schema_version };
-    if (!isSigned) {
-      const reason = "the segment is not the one that the manifest is about";
-      const other = await readSegment(of, bytes, gzip);
-      throw new Bad("TAMPERED", reason, other.ok ? await this.#firstBadRow(other.rows, range) : null, range);
+  /** Grows the tree by a range's leaves; answers the tiles that became full. */
+  #fold(leaves: Bytes, range: Range): FullTile[] {
+    const { sha256, remembered } = this.#options;
+    const tiles: FullTile[] = [];
+    const onNode: OnNode = (height, index, hash) => {
+      if (height % tileHeight !== 0) return;
+      const level = height / tileHeight;
+      const hashes = this.#hashes.get(level) ?? [];
+      hashes.push(hash);
+      const isFull = hashes.length === tileWidth;
+      this.#hashes.set(level, isFull ? [] : hashes);
+      if (isFull) tiles.push({ tile: { level, index: Math.floor(index / tileWidth), width: tileWidth }, hashes });
+    };
+    for (let at = 0; at < leaves.length; at += hashBytes) {
+      appendLeafHash(sha256, this.#frontier, leaves.subarray(at, at + hashBytes), onNode);
+      if (this.#frontier.size === remembered?.size && hex(rootOf(sha256, this.#frontier)) !== remembered.root_sha256) {
+        throw new Bad("DIVERGED", `the first ${remembered.size} rows are not the ones remembered`, null, range);
+      }
+      this.#checkAnchored(range);
     }
-    const read = await readLeaves(of, bytes, gzip);
-    if (!read.ok) throw new Bad("TAMPERED", read.reason, null, range);
-    return { bytes, leaves: read.leaves };
+    return tiles;
   }
 
-  #nextRow(leaf: LeafRow, range: Range): SegmentRow {
-    const seq = this.#frontier.size;
-    const row = this.#rowOf(leaf, seq, range);
-    if (row.logged_at < this.#loggedAt)
-      throw new Bad("TAMPERED", `row ${seq} was logged before the row ahead of it`, seq, range);
-    this.#loggedAt = row.logged_at;
-    return row;
-  }
-
-  /** What a segment has to say about this leaf. */
-  #rowOf({ salt, body }: Pick<LeafRow, "salt" | "body">, seq: number, range: Range): SegmentRow {
-    const bad = (reason: string): Bad => new Bad("TAMPERED", `row ${seq}: ${reason}`, seq, range);
-    if (salt.length !== saltBytes) throw bad("the salt has not 16 bytes");
-    const leaf = parseLeaf(body);
-    if (!leaf.ok) throw bad(leaf.reason);
-    if (leaf.event.seq !== seq) throw bad(`the leaf is that of row ${leaf.event.seq}`);
-    if (leaf.event.tenant_id !== this.#options.tenantId) throw bad("the leaf is another tenant's");
-    return { ...eventColumns(leaf.event, leaf.attrs), salt, body, source_seq: leaf.event.source_seq };
-  }
-
-  /** Of a signed segment whose leaves are right: the first column that is not what its leaf says, else what else is wrong. */
-  async #columnFault(
-    bytes: Bytes,
-    rows: readonly SegmentRow[],
-    range: Range,
-    version: SegmentSchemaVersion,
-    fault: string,
-  ): Promise<Bad> {
-    const { tenantId, gzip } = this.#options;
-    const read = await readSegment({ tenantId, range, version }, bytes, gzip);
-    if (!read.ok) return new Bad("TAMPERED", read.reason, null, range);
-    for (const [at, row] of read.rows.entries()) {
-      const name = otherColumn(row, rows[at]!);
-      if (name === null) continue;
-      return new Bad("TAMPERED", `row ${row.seq}: the column ${name} is not what the leaf says`, row.seq, range);
-    }
-    return new Bad("TAMPERED", `the segment is not what its rows make: ${fault}`, null, range);
-  }
-
-  /** Of a segment that is not the signed one: the first row that contradicts itself, else the first that the tiles do not know. */
-  async #firstBadRow(rows: readonly SegmentRow[], range: Range): Promise<number | null> {
-    for (const [at, row] of rows.entries()) {
-      try {
-        if (otherColumn(row, this.#rowOf(row, range.from + at, range)) !== null) return range.from + at;
-      } catch (error) {
-        if (error instanceof Bad) return range.from + at;
-        throw error;
+  /** A tile is a function of the rows under it: proofs are made from tiles. */
+  async #tiles(tiles: readonly FullTile[], range: Range): Promise<void> {
+    for (let from = 0; from < tiles.length; from += tilesAtOnce) {
+      const some = tiles.slice(from, from + tilesAtOnce);
+      const read = async ({ tile }: FullTile) => await this.#reader.tile?.(tilePath(tile));
+      const stored = await Promise.all(some.map(read));
+      for (const [at, { tile, hashes }] of some.entries()) {
+        const bytes = stored[at];
+        if (bytes === undefined) continue; // this reader has no tiles
+        const [path, rowsOfHash] = [tilePath(tile), tileWidth ** tile.level];
+        const firstRow = tile.index * tileWidth * rowsOfHash;
+        if (bytes === null) throw new Bad("GAP", `the tile ${path} is not there`, firstRow, range);
+        if (bytesEqual(bytes, concat(...hashes))) continue;
+        const other = hashes.findIndex((hash, at) => !bytesEqual(hash, hashAt(bytes, at)));
+        const row = firstRow + Math.max(0, other) * rowsOfHash;
+        throw new Bad("TAMPERED", `the tile ${path} is not that of its rows`, row, range);
       }
     }
-    return await this.#firstOtherLeaf(rows);
   }
 
-  async #firstOtherLeaf(rows: readonly SegmentRow[]): Promise<number | null> {
-    const { sha256 } = this.#options;
-    let hashes: Uint8Array | null = null;
+  /** The first row that the tiles do not know. */
+  async #firstOtherLeaf(leaves: Bytes, range: Range): Promise<number | null> {
+    let tile: Uint8Array | null = null;
     let tileIndex = -1;
-    for (const row of rows) {
-      const index = Math.floor(row.seq / tileWidth);
+    for (let row = range.from; (row - range.from) * hashBytes < leaves.length; row += 1) {
+      const index = Math.floor(row / tileWidth);
       if (index !== tileIndex) {
         tileIndex = index;
-        hashes = (await this.#reader.tile?.(tilePath({ level: 0, index, width: tileWidth }))) ?? null;
+        tile = (await this.#reader.tile?.(tilePath({ level: 0, index, width: tileWidth }))) ?? null;
       }
-      const at = (row.seq - index * tileWidth) * hashBytes;
-      if (hashes === null || hashes.length < at + hashBytes) return null;
-      if (!bytesEqual(hashes.subarray(at, at + hashBytes), hashLeaf(sha256, row.salt, row.body))) return row.seq;
+      const known = tile === null ? null : hashAt(tile, row - index * tileWidth);
+      if (known?.length !== hashBytes) return null;
+      if (!bytesEqual(known, hashAt(leaves, row - range.from))) return row;
     }
     return null;
   }

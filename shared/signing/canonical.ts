@@ -18,6 +18,36 @@ export function canonicalText(value: unknown): string | null {
  */
 export const isTextOf = (text: string | null, read: unknown): boolean => text !== null && canonicalText(read) === text;
 
+/**
+ * As `isTextOf`, for who reads millions: true only where that is true, in half of its time; false also where it cannot be
+ * told so quickly. `value`: what JSON.parse made of `text`, from which the schema made `read`.
+ */
+export const isSurelyTextOf = (text: string, value: unknown, read: unknown): boolean =>
+  // Numbers and strings are spelled by JSON.stringify as RFC 8785 asks, but for lone surrogates, which it escapes and
+  // RFC 8785 forbids; left are the order of members, and that the schema passed over nothing.
+  JSON.stringify(value) === text && !text.includes("\\ud") && isSortedCopy(value, read);
+
+function isSortedCopy(value: unknown, read: unknown): boolean {
+  if (typeof value !== "object" || value === null) return value === read;
+  if (typeof read !== "object" || read === null || Array.isArray(value) !== Array.isArray(read)) return false;
+  if (Array.isArray(value)) {
+    return (
+      value.length === (read as unknown[]).length &&
+      value.every((item, at) => isSortedCopy(item, (read as unknown[])[at]))
+    );
+  }
+  let before: string | null = null;
+  let count = 0;
+  for (const name of Object.keys(value)) {
+    // By UTF-16 code units, as RFC 8785 sorts.
+    if ((before !== null && name <= before) || !Object.hasOwn(read, name)) return false;
+    if (!isSortedCopy((value as Record<string, unknown>)[name], (read as Record<string, unknown>)[name])) return false;
+    before = name;
+    count += 1;
+  }
+  return count === Object.keys(read).length;
+}
+
 /** The value of a canonical text; undefined for any other, where a member may come twice and mean something else elsewhere. */
 export function parseCanonical(text: string): unknown {
   try {

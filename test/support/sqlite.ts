@@ -1,7 +1,7 @@
 // The `Sql` port over node:sqlite, for simulations and unit tests of the objects' cores on Node. `close` stands for a crash
 // or an eviction: open the same path again to see what was durable.
 
-import { DatabaseSync, type SQLInputValue } from "node:sqlite";
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import type { Sql, SqlValue } from "../../shared/contract/ports.ts";
 
 export interface OpenSql extends Sql {
@@ -12,6 +12,15 @@ export interface OpenSql extends Sql {
 export function openSql(path: string): OpenSql {
   const database = new DatabaseSync(path);
   database.exec("pragma journal_mode = wal; pragma synchronous = off");
+  // The statements of a core are few, and preparing one costs more than running it.
+  const prepared = new Map<string, StatementSync>();
+  const statementOf = (query: string): StatementSync => {
+    const known = prepared.get(query);
+    if (known !== undefined) return known;
+    const statement = database.prepare(query);
+    prepared.set(query, statement);
+    return statement;
+  };
   let depth = 0;
   return {
     exec<Row extends Record<string, SqlValue>>(query: string, ...values: SqlValue[]): Row[] {
@@ -23,8 +32,7 @@ export function openSql(path: string): OpenSql {
         database.exec(query);
         return [];
       }
-      return database
-        .prepare(query)
+      return statementOf(query)
         .all(...inputs)
         .map((row) => ({ ...row })) as Row[];
     },

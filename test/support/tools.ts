@@ -2,5 +2,5 @@
 // `test.skipIf(tool("go") === null)`.
 
 /** The program's absolute path, or null where it is absent. */
-export const tool = (name: "go" | "opa" | "python3" | "duckdb" | "openssl" | "unzip"): string | null =>
+export const tool = (name: "go" | "opa" | "python3" | "duckdb" | "openssl" | "unzip" | "versitygw"): string | null =>
   process.env[`MAESTRO_TOOL_${name.toUpperCase()}`] || null;

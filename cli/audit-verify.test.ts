@@ -1,0 +1,72 @@
+// `maestro audit verify` of a folder and of a bucket, as a person has it: what it shows, what it refuses, how it ends.
+// test/contract/cli-evidence.test.ts has the API, test/interop/bucket.test.ts a real bucket.
+
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { beforeAll, expect, test } from "vitest";
+import { tenantId } from "../test/simulation/audit-events.ts";
+import { MutationRoom } from "../test/simulation/verify-mutations.ts";
+import { maestro, testHost, type TestHost } from "./testing/host.ts";
+import { testServer } from "./testing/server.ts";
+
+let room: MutationRoom;
+beforeAll(async () => {
+  room = await MutationRoom.open();
+});
+
+/** A copy of the log in the host's folder `log`, and the keys beside it. */
+function copyFor(host: TestHost): void {
+  for (const [key, bytes] of room.base.objects) {
+    mkdirSync(dirname(join(host.home, "log", key)), { recursive: true });
+    writeFileSync(join(host.home, "log", key), bytes);
+  }
+  writeFileSync(join(host.home, "keys.json"), JSON.stringify(room.base.keys));
+}
+
+const verify = async (host: TestHost, ...argv: string[]) =>
+  await maestro(host, "audit", "verify", "--keys", "keys.json", ...argv);
+
+test("a folder is verified with a bar that moves, by one thread or more, and its head is remembered", async () => {
+  const host = testHost({ terminal: true });
+  copyFor(host);
+  const first = await verify(host, "--dir", "log", "--threads", "1");
+  expect([first.code, first.out]).toEqual([0, expect.stringContaining(`VERIFIED-TO`)]);
+  expect(first.err).toMatch(/rows \[#+\.*\] \d+%/);
+  expect((await verify(host, "--dir", "log", "--threads", "2")).out).toContain(
+    `continue the ${room.head.size} remembered`,
+  );
+  expect((await verify(host, "--dir", "log", "--threads", "0")).code).toBe(2);
+});
+
+test("a folder without one of the tiles is exit code 7, and the first row under it is named", async () => {
+  const host = testHost();
+  copyFor(host);
+  rmSync(join(host.home, "log", tenantId, "tile", "0", "000"));
+  const { code, json } = await verify(host, "--dir", "log", "--json");
+  expect([code, json()]).toMatchObject([7, { verdict: "GAP", first_bad: { row: 0 } }]);
+});
+
+test("Ctrl-C ends it at once, whatever it waits for", async () => {
+  const server = await testServer();
+  const host = testHost({ env: { AWS_ACCESS_KEY_ID: "AKTEST", AWS_SECRET_ACCESS_KEY: "secret" } });
+  copyFor(host);
+  server.on("GET /mc-audit", () => host.interrupt()); // and no answer, ever
+  const started = performance.now();
+  expect((await verify(host, "--bucket", `${server.url}/mc-audit`, "--tenant", tenantId)).code).toBe(130);
+  expect((await verify(host, "--dir", "log")).code).toBe(130);
+  expect(performance.now() - started).toBeLessThan(2_000);
+});
+
+test("a folder, a bucket and a copy exclude each other, and a tenant is an id", async () => {
+  const host = testHost({ env: { AWS_ACCESS_KEY_ID: "AKTEST", AWS_SECRET_ACCESS_KEY: "secret" } });
+  copyFor(host);
+  const bucket = ["--bucket", "https://r2.example/mc-audit"];
+  for (const argv of [
+    ["--dir", "log", ...bucket],
+    ["--dir", "log", "--out", "copy"],
+    ["--tenant", tenantId],
+    [...bucket, "--tenant", "../../etc"],
+    ["--bucket", "http://r2.example/mc-audit"],
+  ])
+    expect([argv, (await verify(host, ...argv)).code]).toEqual([argv, 2]);
+});
