@@ -5,6 +5,7 @@ import type { Benchmark, BenchmarkResult, Figures } from "./benchmark.ts";
 import { measureDisclosure } from "./disclosure.ts";
 import { idleSetting, measureIdle } from "./idle.ts";
 import { measureLoad } from "./measured-load.ts";
+import { measureVerify } from "./measure-verify.ts";
 import { loadSetting } from "./schedule.ts";
 
 const twenty = loadSetting({ name: "twenty_tenants", events_per_s: 500, tenants: 20, duration_s: 60 });
@@ -24,6 +25,7 @@ const goals: readonly (readonly [figure: string, most: number])[] = [
   ["puts_per_event_busy", 0.05],
   ["puts_per_event_idle", 3],
   ["disclosure_tat_p95_ms", 1_000],
+  ["verify_1m_s", 30],
 ];
 
 export const audit: Benchmark = {
@@ -42,6 +44,7 @@ export const audit: Benchmark = {
     for (const setting of loads) parts[setting.name] = await measureLoad(bench, setting);
     parts["idle"] = await measureIdle(bench);
     parts["disclosure"] = await measureDisclosure(bench, disclosureRuns);
+    parts["verify"] = await measureVerify(bench);
     return parts;
   },
 
@@ -62,6 +65,7 @@ export const audit: Benchmark = {
       puts_per_event_idle: parts["idle"]!["puts_per_event"]!.median,
       disclosure_tat_p50_ms: parts["disclosure"]!["disclosure_p50_ms"]!.median,
       disclosure_tat_p95_ms: parts["disclosure"]!["disclosure_p95_ms"]!.median,
+      verify_1m_s: parts["verify"]!["verify_s"]!.median,
     };
   },
 
