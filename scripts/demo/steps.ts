@@ -2,6 +2,7 @@
 // path than the one it was written by. Called by scripts/demo.ts.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,6 +13,7 @@ import { readManifest } from "../../shared/audit/manifest.ts";
 import { appendLeafHash, emptyFrontier, rootOf, type Sha256 } from "../../shared/audit/tree.ts";
 import { base64Bytes, hex, sha256Hex } from "../../shared/contract/bytes.ts";
 import { publishedKeys, type PublishedKeys } from "../../shared/contract/http-audit.ts";
+import { packKey } from "../../shared/disclosure/build.ts";
 import { verifyBundle } from "../../shared/signing/bundle.ts";
 import { importVerifyKey } from "../../shared/signing/keys.ts";
 import { projectFolder } from "../stack/workers.ts";
@@ -37,6 +39,7 @@ const packageFolder = join(projectFolder, "test/fixtures/sbom-inventory");
 const budgetUnits = 15;
 const runUnits = 10;
 const lagMsMax = 20_000;
+const checkMsMax = 60_000;
 
 const hash: Sha256 = (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest());
 const fileSha256 = (path: string): string => createHash("sha256").update(readFileSync(path)).digest("hex");
@@ -180,12 +183,13 @@ export const steps: readonly Step[] = [
       const types = [
         "mc.execution.finished",
         "mc.execution.started",
+        "mc.policy.decision",
         "mc.privacy.reserved",
         "mc.privacy.settled",
         "mc.receipt.signed",
       ];
       const started = performance.now();
-      const rows = await until("the run's five events", lagMsMax, async () => {
+      const rows = await until("the run's six events", lagMsMax, async () => {
         const found = await world.rows(
           "select type, seq from audit_events where execution_id = $1 order by type",
           kept.executionId,
@@ -316,7 +320,7 @@ export const steps: readonly Step[] = [
     async run(world, kept) {
       kept.pack = world.path("pack.zip");
       const got = await world.run("auditor", "disclosure", "get", kept.executionId, "--out", kept.pack);
-      const stored = await world.object("audit", `${world.tenant.tenant_id}/pack/${kept.executionId}.zip`);
+      const stored = await world.object("audit", packKey(world.tenant.tenant_id, kept.executionId, 3));
       assert.ok(stored !== null);
       assert.equal(await sha256Hex(stored), fileSha256(kept.pack));
       return `${text(got["bytes"])} bytes, ${fileSha256(kept.pack).slice(0, 12)}…`;
@@ -336,6 +340,19 @@ export const steps: readonly Step[] = [
       const bad = await world.cli("auditor", "disclosure", "verify", forged);
       assert.equal(bad.code, 7);
       return "verified; the forged one is refused";
+    },
+  },
+  {
+    name: "check the pack as a stranger does, with unzip, sh and openssl",
+    async run(world, kept) {
+      const lacks = ["unzip", "openssl"].filter((name) => spawnSync(name, ["-v"]).error !== undefined);
+      if (lacks.length > 0) return `skipped: ${lacks.join(" and ")} is not on this machine`;
+      const [folder, keys] = [world.path("pack"), world.path("KEYS.json")];
+      await world.run("auditor", "audit", "keys", "--out", keys);
+      assert.equal(spawnSync("unzip", ["-q", kept.pack, "-d", folder]).status, 0);
+      const checked = spawnSync("sh", [join(folder, "check.sh"), keys], { encoding: "utf8", timeout: checkMsMax });
+      assert.equal(checked.stdout.trimEnd().split("\n").at(-1), "VERIFIED", checked.stdout + checked.stderr);
+      return "VERIFIED";
     },
   },
   {
