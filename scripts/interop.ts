@@ -67,6 +67,7 @@ function installDuckdb(python: string): string | null {
   const program = join(folder, "duckdb_cli", "duckdb");
   if (status !== 0 || !existsSync(program)) return null;
   mkdirSync(join(cacheFolder, "bin"), { recursive: true });
+  rmSync(join(cacheFolder, "bin", "duckdb"), { force: true });
   symlinkSync(program, join(cacheFolder, "bin", "duckdb"));
   return find("duckdb");
 }
