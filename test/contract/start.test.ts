@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { isDeep } from "../support/sampled.ts";
 import { removeState } from "../../scripts/stack/index.ts";
 
 const upMsMax = 60_000;
@@ -157,7 +158,10 @@ test("a killed workerd stops everything with one sentence", async () => {
   expect(started.output()).toContain("workerd has ended (SIGKILL)");
 });
 
-test("when npm start itself is killed, its children go, too, and the next start works", async () => {
+// Half a minute of starts; npm test has four for all. The other tests are what a person meets each day.
+const inFull = test.runIf(isDeep || process.env["CI"] === "true");
+
+inFull("when npm start itself is killed, its children go, too, and the next start works", async () => {
   const { started } = await running();
   started.child.kill("SIGKILL");
   await expectEnd(started, null);
@@ -178,7 +182,7 @@ test("a busy port is named, with another one to take", async () => {
   holder.close();
 });
 
-test("a broken data folder is named, with the way out, and --reset begins anew", async () => {
+inFull("a broken data folder is named, with the way out, and --reset begins anew", async () => {
   writeFileSync(dataFile("global/pg_control"), "broken");
   const started = start(...anyPorts);
   await expectEnd(started, 1);
