@@ -159,9 +159,9 @@ test("a killed workerd stops everything with one sentence", async () => {
 });
 
 // Half a minute of starts; npm test has four for all. The other tests are what a person meets each day.
-const inFull = test.runIf(isDeep || process.env["CI"] === "true");
+const isFull = isDeep || process.env["CI"] === "true";
 
-inFull("when npm start itself is killed, its children go, too, and the next start works", async () => {
+test.runIf(isFull)("when npm start itself is killed, its children go, too, and the next start works", async () => {
   const { started } = await running();
   started.child.kill("SIGKILL");
   await expectEnd(started, null);
@@ -182,7 +182,7 @@ test("a busy port is named, with another one to take", async () => {
   holder.close();
 });
 
-inFull("a broken data folder is named, with the way out, and --reset begins anew", async () => {
+test.runIf(isFull)("a broken data folder is named, with the way out, and --reset begins anew", async () => {
   writeFileSync(dataFile("global/pg_control"), "broken");
   const started = start(...anyPorts);
   await expectEnd(started, 1);
