@@ -3,8 +3,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { verifyLog, type LogVerdict } from "../shared/audit/verify.ts";
 import { checkerOf, type SegmentChecker } from "../shared/audit/verify-segment.ts";
-import { tenantId } from "../test/simulation/audit-events.ts";
-import { MutationRoom, readerOf, type PublishedLog } from "../test/simulation/verify-mutations.ts";
+import { MutationRoom, optionsOf, readerOf, type PublishedLog } from "../test/simulation/verify-mutations.ts";
 import { sampled } from "../test/support/sampled.ts";
 import { gzip, sha256 } from "./hashing.ts";
 import { segmentPool, type SegmentPool } from "./segment-pool.ts";
@@ -18,15 +17,7 @@ beforeAll(async () => {
 afterAll(() => pool.close());
 
 const verify = (log: PublishedLog, segments: SegmentChecker): Promise<LogVerdict> =>
-  verifyLog(readerOf(log), {
-    tenantId,
-    keys: log.keys,
-    sha256,
-    gzip,
-    remembered: log.remembered,
-    witnessed: log.witnessed ?? [],
-    segments,
-  });
+  verifyLog(readerOf(log), { ...optionsOf(log), sha256, gzip, segments });
 
 test("in threads every log has the verdict, the reason and the first bad row that it has without", async () => {
   const alone = checkerOf({ sha256, gzip });

@@ -4,7 +4,9 @@
 // next minute. What stands where after a crash: docs/audit/RECOVERY.md.
 
 import { hex, sha256Hex, utf8 } from "../contract/bytes.ts";
+import { eachOf } from "../contract/each-of.ts";
 import { canonicalJson } from "../contract/events.ts";
+import { errorName } from "../outbox/drain.ts";
 import { anchoringsMax, type Anchoring } from "../contract/http-audit.ts";
 import type { Bucket, Log, Sql } from "../contract/ports.ts";
 import { anchorTenantId, logDigest, type AnchoredHead } from "./anchor-event.ts";
@@ -135,7 +137,7 @@ export class Anchor {
       )
       .map(({ tenant_id }) => tenant_id);
     const changed: { readonly tenantId: string; readonly head: AnchoredHead }[] = [];
-    await eachOf([...new Set([...active, ...inTurn])], async (tenantId) => {
+    await eachOf([...new Set([...active, ...inTurn])], atOnce, async (tenantId) => {
       try {
         const head = await this.#changedHead(tenantId);
         if (head !== null) {
@@ -143,7 +145,7 @@ export class Anchor {
           changed.push({ tenantId, head: { log_sha256, tree_size: head.size, root_sha256: hex(head.root) } });
         }
       } catch (error) {
-        log("error", "a log's head could not be read", { tenant_id: tenantId, error: nameOf(error) });
+        log("error", "a log's head could not be read", { tenant_id: tenantId, error: errorName(error) });
       }
     });
     const seqs = changed.length === 0 ? [] : await anchorLog.appendHeads(changed.map(({ head }) => head));
@@ -180,7 +182,7 @@ export class Anchor {
     try {
       return await this.#parts.active(after, activeMax);
     } catch (error) {
-      this.#parts.log("warn", "active logs could not be listed for the anchor log", { error: nameOf(error) });
+      this.#parts.log("warn", "active logs could not be listed for the anchor log", { error: errorName(error) });
       return [];
     }
   }
@@ -246,7 +248,7 @@ export class Anchor {
         witness: witness.key.name,
         failures,
         alarm: isSplit || failures >= alarmFailures,
-        error: error instanceof WitnessFault ? error.message : nameOf(error),
+        error: error instanceof WitnessFault ? error.message : errorName(error),
       });
     }
   }
@@ -305,7 +307,7 @@ export class Anchor {
       now - copyEveryMs,
       copiesMax,
     );
-    await eachOf(due, async (row) => {
+    await eachOf(due, atOnce, async (row) => {
       try {
         const bytes = utf8(canonicalJson(await this.#anchoring(row)));
         const sha256 = await sha256Hex(bytes);
@@ -324,7 +326,7 @@ export class Anchor {
       } catch (error) {
         log("warn", "an anchoring could not be copied to the bucket", {
           tenant_id: row.tenant_id,
-          error: nameOf(error),
+          error: errorName(error),
         });
       }
     });
@@ -334,18 +336,7 @@ export class Anchor {
     try {
       await work();
     } catch (error) {
-      this.#parts.log("error", `${what}, will try again`, { error: nameOf(error) });
+      this.#parts.log("error", `${what}, will try again`, { error: errorName(error) });
     }
   }
-}
-
-const nameOf = (error: unknown): string => (error instanceof Error ? error.name : typeof error);
-
-async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const rest = items.values();
-  await Promise.all(
-    Array.from({ length: Math.min(atOnce, items.length) }, async () => {
-      for (const item of rest) await work(item);
-    }),
-  );
 }

@@ -3,8 +3,13 @@
 
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
-import { tenantId } from "../../test/simulation/audit-events.ts";
-import { MutationRoom, outcomeOf, readerOf, type PublishedLog } from "../../test/simulation/verify-mutations.ts";
+import {
+  MutationRoom,
+  outcomeOf,
+  optionsOf,
+  readerOf,
+  type PublishedLog,
+} from "../../test/simulation/verify-mutations.ts";
 import { isDeep, sampled } from "../../test/support/sampled.ts";
 import { gzip, sha256 } from "../../workers/audit/hashing.ts";
 import { parquetMetadata } from "hyparquet";
@@ -18,14 +23,7 @@ beforeAll(async () => {
 });
 
 const verify = (log: PublishedLog): Promise<LogVerdict> =>
-  verifyLog(readerOf(log), {
-    tenantId,
-    keys: log.keys,
-    sha256,
-    gzip,
-    remembered: log.remembered,
-    witnessed: log.witnessed ?? [],
-  });
+  verifyLog(readerOf(log), { ...optionsOf(log), sha256, gzip });
 
 /** Other bytes than `signed` that every reader inflates to the same pages, and that are the same elsewhere. */
 function isSameButForCompression(bytes: Bytes, signed: Bytes): boolean {

@@ -4,10 +4,10 @@
 
 import zlib from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { tenantId } from "../../test/simulation/audit-events.ts";
 import {
   MutationRoom,
   outcomeOf,
+  optionsOf,
   readerOf,
   type Mutation,
   type PublishedLog,
@@ -41,14 +41,7 @@ async function escapeOf(plant: Plant): Promise<{ name: string; found: string } |
   const { verifyLog, gzipOver } = await verifierWith(plant);
   for (const mutation of inOrder(plant)) {
     const log = await changed(mutation);
-    const options = {
-      tenantId,
-      keys: log.keys,
-      sha256,
-      gzip: gzipOver(zlib),
-      remembered: log.remembered,
-      witnessed: log.witnessed ?? [],
-    };
+    const options = { ...optionsOf(log), sha256, gzip: gzipOver(zlib) };
     try {
       const outcome = outcomeOf(mutation, await verifyLog(readerOf(log), options));
       if (!outcome.isExpected) return { name: mutation.name, found: outcome.found };
@@ -118,14 +111,7 @@ test("without a planted bug the bundled verifier passes every mutation", async (
   const { verifyLog, gzipOver } = await verifierWith(null);
   for (const mutation of sampled(mutations, 10)) {
     const log = await changed(mutation);
-    const options = {
-      tenantId,
-      keys: log.keys,
-      sha256,
-      gzip: gzipOver(zlib),
-      remembered: log.remembered,
-      witnessed: log.witnessed ?? [],
-    };
+    const options = { ...optionsOf(log), sha256, gzip: gzipOver(zlib) };
     expect(outcomeOf(mutation, await verifyLog(readerOf(log), options))).toMatchObject({ isExpected: true });
   }
 });

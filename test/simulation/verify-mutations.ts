@@ -13,7 +13,7 @@ import { columnsOf, newestSchema, type SegmentRow } from "../../shared/audit/seg
 import type { LeafRow } from "../../shared/audit/service.ts";
 import { tileWidth } from "../../shared/audit/tiles.ts";
 import { appendLeafHash, emptyFrontier, rootOf } from "../../shared/audit/tree.ts";
-import type { LogReader, LogVerdict, RememberedHead, VerdictWord } from "../../shared/audit/verify.ts";
+import type { LogReader, LogVerdict, RememberedHead, VerdictWord, VerifyOptions } from "../../shared/audit/verify.ts";
 import {
   base64,
   base64Bytes,
@@ -62,6 +62,16 @@ export function outcomeOf(
     reason.includes(expected.reason);
   return { isExpected, found: `${verdict} row ${row}: ${reason}` };
 }
+
+/** What a verifier of this log has in its hands, but for its hash and its inflater. */
+export const optionsOf = (
+  log: PublishedLog,
+): Pick<VerifyOptions, "tenantId" | "keys" | "remembered" | "witnessed"> => ({
+  tenantId,
+  keys: log.keys,
+  remembered: log.remembered,
+  witnessed: log.witnessed ?? [],
+});
 
 export function readerOf(log: PublishedLog): LogReader {
   const get = (key: string): Promise<Bytes | null> => Promise.resolve(log.objects.get(`${tenantId}/${key}`) ?? null);

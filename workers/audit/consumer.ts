@@ -4,7 +4,9 @@
 
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import { eventBytesMax, parseEvent } from "../../shared/contract/events.ts";
+import { eachOf } from "../../shared/contract/each-of.ts";
 import { idPattern } from "../../shared/contract/ids.ts";
+import { errorName } from "../../shared/outbox/drain.ts";
 import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
 import type { Log } from "../../shared/contract/ports.ts";
 import { canonicalText, isTextOf } from "../../shared/signing/canonical.ts";
@@ -196,7 +198,7 @@ async function keep(message: QueueMessage, parts: ConsumerParts): Promise<string
     await parts.keepAside(sha256, text);
     return sha256;
   } catch (error) {
-    parts.log("error", "a message could not be kept aside", { message_id: message.id, error: nameOf(error) });
+    parts.log("error", "a message could not be kept aside", { message_id: message.id, error: errorName(error) });
     return null;
   }
 }
@@ -211,21 +213,10 @@ async function attempt(
     await effect();
     return true;
   } catch (error) {
-    parts.log("error", `${what} failed, will try again`, { tenant_id: tenantId, error: nameOf(error) });
+    parts.log("error", `${what} failed, will try again`, { tenant_id: tenantId, error: errorName(error) });
     return false;
   }
 }
 
-const nameOf = (error: unknown): string => (error instanceof Error ? error.name : typeof error);
-
 const retry = (message: QueueMessage): void =>
   message.retry({ delaySeconds: Math.min(retrySecondsMax, 2 ** Math.min(message.attempts - 1, 10)) });
-
-async function eachOf<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
-  const rest = items.values();
-  await Promise.all(
-    Array.from({ length: Math.min(atOnce, items.length) }, async () => {
-      for (const item of rest) await work(item);
-    }),
-  );
-}
