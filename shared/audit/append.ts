@@ -20,6 +20,7 @@ import { hashLeaf, leafBody, saltBytes } from "./leaf.ts";
 import { segmentRowsMax } from "./segment.ts";
 import type { AppendResult, GapReport } from "./service.ts";
 import { SourceCounts, takeMissing, type Missing } from "./sources.ts";
+import { RowWriter } from "./row-writer.ts";
 import { headFor, liveFrontier, setHead, storedFrontier, TileWriter, type Head } from "./tables.ts";
 import { tileHeight } from "./tiles.ts";
 import { appendLeafHash, type Frontier, type Sha256 } from "./tree.ts";
@@ -47,8 +48,10 @@ export interface AppendParts {
 
 export interface NewEvent {
   readonly event: AuditEvent;
-  /** RFC 8785 text of `event`: what the dedupe digest is over. */
+  /** RFC 8785 text of `event`. */
   readonly text: string;
+  /** The same in UTF-8: what the dedupe digest is over. */
+  readonly bytes: Bytes;
 }
 
 /** Types that only the log itself writes: nobody may bring them from outside. */
@@ -59,8 +62,47 @@ export function readNewEvent(text: string, tenantId: string): NewEvent {
   const event = JSON.parse(text) as AuditEvent;
   if (event.tenant_id !== tenantId) throw new TypeError("the event is another tenant's");
   if (ownTypes.includes(event.type)) throw new TypeError(`${event.type} is the log's own`);
-  if (utf8(text).length > eventBytesMax) throw new TypeError("the event is too large");
-  return { event, text };
+  const bytes = utf8(text);
+  if (bytes.length > eventBytesMax) throw new TypeError("the event is too large");
+  return { event, text, bytes };
+}
+
+/** The ids that a log has had, as one transaction sees and adds to them: asked for many at a time. */
+class SeenIds {
+  readonly #sql: Sql;
+  /** Of ids that were looked up or added: their event's digest; null where there is none. */
+  readonly #digests = new Map<string, Bytes | null>();
+  readonly #new: RowWriter;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+    this.#new = new RowWriter(sql, "seen", ["event_id", "seq", "sha256"]);
+  }
+
+  lookUp(asked: readonly string[]): void {
+    const ids = asked.filter((id) => !this.#digests.has(id));
+    for (const id of ids) this.#digests.set(id, null);
+    const rows = this.#sql.exec<{ event_id: string; sha256: ArrayBuffer | Uint8Array }>(
+      "select event_id, sha256 from seen where event_id in (select value from json_each(?))",
+      JSON.stringify(ids),
+    );
+    for (const { event_id: id, sha256 } of rows) this.#digests.set(id, toBytes(sha256));
+  }
+
+  /** The digest of the event that has this id in the log; null where none has. */
+  digestOf(id: string): Bytes | null {
+    if (!this.#digests.has(id)) this.lookUp([id]);
+    return this.#digests.get(id) ?? null;
+  }
+
+  add(id: string, seq: number, digest: Bytes): void {
+    this.#digests.set(id, digest);
+    this.#new.add(id, seq, digest);
+  }
+
+  flush(): void {
+    this.#new.flush();
+  }
 }
 
 /** One open transaction's view of the log; `close` writes it back. Lives only inside `sql.transaction`. */
@@ -72,6 +114,9 @@ class Appender {
   readonly #now: number;
   readonly #salts: Uint8Array;
   readonly #loggedAt: number;
+  readonly #seen: SeenIds;
+  readonly #leaves: RowWriter;
+  readonly #executionRows: RowWriter;
   readonly #sources: SourceCounts;
   #sourceSeq: number;
   #sealDue: number | null;
@@ -90,6 +135,9 @@ class Appender {
     this.#salts = salts;
     // A clock that went back does not take the log with it.
     this.#loggedAt = Math.max(now, this.#head.logged_at);
+    this.#seen = new SeenIds(parts.sql);
+    this.#leaves = new RowWriter(parts.sql, "leaves", ["seq", "salt", "body"]);
+    this.#executionRows = new RowWriter(parts.sql, "execution_rows", ["execution_id", "seq"]);
     this.#sources = new SourceCounts(parts.sql, now);
     this.#sourceSeq = this.#head.audit_source_seq;
     this.#sealDue = this.#head.seal_due;
@@ -97,26 +145,30 @@ class Appender {
     this.#periodicChangedAt = this.#head.periodic_changed_at;
   }
 
-  add({ event, text }: NewEvent): void {
-    const digest = this.#parts.sha256(utf8(text));
-    const [known] = this.#parts.sql.exec<{ sha256: ArrayBuffer | Uint8Array }>(
-      "select sha256 from seen where event_id = ?",
-      event.id,
-    );
-    if (known === undefined) {
+  /** In their order. */
+  addAll(events: readonly NewEvent[]): void {
+    this.#seen.lookUp(events.map(({ event }) => event.id));
+    for (const event of events) this.#add(event);
+  }
+
+  #add(fresh: NewEvent): void {
+    const { event, bytes } = fresh;
+    const digest = this.#parts.sha256(bytes);
+    const known = this.#seen.digestOf(event.id);
+    if (known === null) {
       if (event.source_seq !== null) this.#sources.add(event.source, event.source_seq);
-      this.#append(event, digest);
+      this.#append(fresh, digest);
       this.counts.appended += 1;
-    } else if (bytesEqual(toBytes(known.sha256), digest)) {
+    } else if (bytesEqual(known, digest)) {
       this.counts.duplicates += 1;
     } else {
-      this.#conflict(event, text, digest);
+      this.#conflict(fresh, digest);
     }
   }
 
   /** An event of the log itself; where its id stands already, nothing happens. */
   addOwn<T extends EventType>(id: string, type: T, attributes: EventAttributes<T>): void {
-    if (this.#isSeen(id)) return;
+    if (this.#seen.digestOf(id) !== null) return;
     const event: AuditEvent<T> = {
       id,
       tenant_id: this.#head.tenant_id,
@@ -128,13 +180,15 @@ class Appender {
       principal: null,
       attributes,
     };
-    const digest = this.#parts.sha256(utf8(eventText(event)));
+    const text = eventText(event);
+    const bytes = utf8(text);
     this.#sourceSeq += 1;
-    this.#append(event, digest);
+    this.#append({ event, text, bytes }, this.#parts.sha256(bytes));
   }
 
   addGap(report: GapReport): boolean {
-    const missing = report.event_ids.filter((id) => !this.#isSeen(id));
+    this.#seen.lookUp(report.event_ids);
+    const missing = report.event_ids.filter((id) => this.#seen.digestOf(id) === null);
     const eventCount = missing.length + Math.max(0, report.event_count - report.event_ids.length);
     if (eventCount === 0) return false;
     const name = utf8(canonicalJson(["mc.log.gap", report.rule, report.message_sha256]));
@@ -160,6 +214,9 @@ class Appender {
 
   close(): void {
     if (!this.#isChanged) return;
+    this.#leaves.flush();
+    this.#seen.flush();
+    this.#executionRows.flush();
     this.#tiles.flush();
     this.#sources.flush();
     setHead(this.#parts.sql, {
@@ -173,23 +230,19 @@ class Appender {
     });
   }
 
-  #isSeen(id: string): boolean {
-    return this.#parts.sql.exec("select 1 from seen where event_id = ?", id).length > 0;
-  }
-
-  #append(event: AuditEvent, digest: Bytes): void {
+  #append({ event, text }: NewEvent, digest: Bytes): void {
     const { sql, sha256 } = this.#parts;
     const seq = this.#frontier.size;
     const salt = this.#salts.slice(this.#saltsUsed, this.#saltsUsed + saltBytes);
     if (salt.length !== saltBytes) throw new Error("out of salts");
     this.#saltsUsed += saltBytes;
     this.#checkClock(event);
-    const body = leafBody(event, seq, this.#loggedAt);
-    sql.exec("insert into leaves (seq, salt, body) values (?, ?, ?)", seq, salt, body);
-    sql.exec("insert into seen (event_id, seq, sha256) values (?, ?, ?)", event.id, seq, digest);
+    const body = leafBody(event, seq, this.#loggedAt, text);
+    this.#leaves.add(seq, salt, body);
+    this.#seen.add(event.id, seq, digest);
     const executionId = (event.attributes as { execution_id?: unknown }).execution_id;
     if (typeof executionId === "string") {
-      sql.exec("insert into execution_rows (execution_id, seq) values (?, ?)", executionId, seq);
+      this.#executionRows.add(executionId, seq);
     }
     this.#note(event, seq, salt, body);
     if (event.type === "mc.execution.finished") {
@@ -238,7 +291,7 @@ class Appender {
   }
 
   /** The same id with another content: kept aside, told once, never appended. */
-  #conflict(event: AuditEvent, text: string, digest: Bytes): void {
+  #conflict({ event, text }: NewEvent, digest: Bytes): void {
     this.counts.conflicts += 1;
     const kept = this.#parts.sql.exec(
       "insert into conflicts (event_id, sha256, body, at) values (?, ?, ?, ?) on conflict do nothing returning 1",
@@ -292,7 +345,7 @@ export function appendEvents(
     // A conflict takes a salt for its gap record, in the place of the event's own.
     const salts = random(slice.length * saltBytes);
     const counts = inTransaction(parts, tenantId, now, salts, (appender) => {
-      for (const event of slice) appender.add(event);
+      appender.addAll(slice);
       return appender.counts;
     });
     total.appended += counts.appended;
@@ -357,15 +410,20 @@ export function appendHeads(
   const seqs: number[] = [];
   for (let at = 0; at < heads.length; at += appendEventsMax) {
     const slice = heads.slice(at, at + appendEventsMax);
+    const ids = slice.map((head) => headEventId(parts.sha256, head));
     inTransaction(parts, tenantId, now, random(slice.length * saltBytes), (appender) => {
-      for (const head of slice) {
-        const id = headEventId(parts.sha256, head);
-        appender.addOwn(id, "mc.log.head", { ...head });
-        const [row] = parts.sql.exec<{ seq: number }>("select seq from seen where event_id = ?", id);
-        if (row === undefined) throw new Error("a head was appended and is not there");
-        seqs.push(row.seq);
-      }
+      for (const [index, head] of slice.entries()) appender.addOwn(ids[index]!, "mc.log.head", { ...head });
     });
+    const rows = parts.sql.exec<{ event_id: string; seq: number }>(
+      "select event_id, seq from seen where event_id in (select value from json_each(?))",
+      JSON.stringify(ids),
+    );
+    const seqOf = new Map(rows.map((row) => [row.event_id, row.seq]));
+    for (const id of ids) {
+      const seq = seqOf.get(id);
+      if (seq === undefined) throw new Error("a head was appended and is not there");
+      seqs.push(seq);
+    }
   }
   return seqs;
 }

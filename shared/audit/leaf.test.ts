@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 import { eventAt, seeded } from "../../test/simulation/audit-events.ts";
+import { canonicalJson, eventText } from "../contract/events.ts";
 import { timestamp } from "../contract/names.ts";
 import { leafBody, parseLeaf } from "./leaf.ts";
 
@@ -9,6 +10,19 @@ const body = leafBody(eventAt(0, seeded(1)), 7, Date.parse("2026-04-13T16:00:00.
 
 test("a leaf as the log writes it is read back", () => {
   expect(parseLeaf(body)).toMatchObject({ ok: true, event: { seq: 7, logged_at: "2026-04-13T16:00:00.000Z" } });
+});
+
+test("a leaf is the RFC 8785 text of its event with seq and time, whether the event's text is at hand or not", () => {
+  const next = seeded(2);
+  for (let at = 0; at < 200; at += 1) {
+    const event = eventAt(at, next);
+    const whole = canonicalJson({ ...event, seq: at, logged_at: "2026-04-13T16:00:00.000Z" });
+    const now = Date.parse("2026-04-13T16:00:00.000Z");
+    expect(leafBody(event, at, now)).toBe(whole);
+    expect(leafBody(event, at, now, eventText(event))).toBe(whole);
+    // Text that is no canonical text of an event is of no use, and does no harm.
+    expect(leafBody(event, at, now, JSON.stringify(event))).toBe(whole);
+  }
 });
 
 // JSON.parse makes `__proto__` a member like any other; schemas, strict ones too, do not see it.

@@ -17,9 +17,16 @@ import { leafHash, type Sha256 } from "./tree.ts";
 
 export const saltBytes = 16;
 
-/** The text that is hashed, stored and disclosed. */
-export const leafBody = (event: AuditEvent, seq: number, loggedAt: number): string =>
-  canonicalJson({ ...event, seq, logged_at: new Date(loggedAt).toISOString() });
+/**
+ * The text that is hashed, stored and disclosed. `text`: the RFC 8785 text of `event`, from who has it. Its attributes are carried over as they
+ * stand there, since to make them again costs as much as all else about a leaf.
+ */
+export function leafBody(event: AuditEvent, seq: number, loggedAt: number, text = canonicalJson(event)): string {
+  const logged = { ...event, seq, logged_at: new Date(loggedAt).toISOString() };
+  const rest = eventRest(event);
+  if (!text.startsWith(bodyStart) || !text.endsWith(rest)) return canonicalJson(logged);
+  return text.slice(0, text.length - rest.length) + loggedRest(logged);
+}
 
 export const leafBytes = (salt: Uint8Array, body: string): Bytes => concat(salt, utf8(body));
 
@@ -30,6 +37,28 @@ export const hashLeaf = (sha256: Sha256, salt: Uint8Array, body: string | Uint8A
 /** `attributes` comes first in RFC 8785's order. */
 const bodyStart = '{"attributes":';
 
+/** What follows the attributes in RFC 8785's text: in its order, and of kinds that JSON.stringify writes as RFC 8785 does. */
+function eventRest({
+  id,
+  occurred_at,
+  principal,
+  schema_version,
+  source,
+  source_seq,
+  tenant_id,
+  type,
+}: AuditEvent): string {
+  const rest = { id, occurred_at, principal, schema_version, source, source_seq, tenant_id, type };
+  return `,${JSON.stringify(rest).slice(1)}`;
+}
+
+/** As `eventRest`, of an event that is in the log. */
+function loggedRest(event: LoggedEvent): string {
+  const { id, logged_at, occurred_at, principal, schema_version, seq, source, source_seq, tenant_id, type } = event;
+  const rest = { id, logged_at, occurred_at, principal, schema_version, seq, source, source_seq, tenant_id, type };
+  return `,${JSON.stringify(rest).slice(1)}`;
+}
+
 /**
  * The columns of a body. `attrs` is cut out of a canonical body instead of being made again, which costs as much as parsing.
  */
@@ -39,21 +68,8 @@ export function leafColumns(body: string, event: LoggedEvent): EventColumns {
 
 /** What stands for `attributes` in `body`; null where the other members are not what they are in RFC 8785's text. */
 function attributesText(body: string, event: LoggedEvent): string | null {
-  const { id, logged_at, occurred_at, principal, schema_version, seq, source, source_seq, tenant_id, type } = event;
-  // In order, and of kinds that JSON.stringify writes as RFC 8785 does.
-  const rest = JSON.stringify({
-    id,
-    logged_at,
-    occurred_at,
-    principal,
-    schema_version,
-    seq,
-    source,
-    source_seq,
-    tenant_id,
-    type,
-  });
-  const isCanonical = body.startsWith(bodyStart) && body.endsWith(`,${rest.slice(1)}`);
+  const rest = loggedRest(event);
+  const isCanonical = body.startsWith(bodyStart) && body.endsWith(rest);
   return isCanonical ? body.slice(bodyStart.length, body.length - rest.length) : null;
 }
 

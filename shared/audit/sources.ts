@@ -60,16 +60,22 @@ export class SourceCounts {
   }
 
   #read(source: string, sourceSeq: number): Count {
-    begin(this.#sql, source, sourceSeq);
-    const [row] = this.#sql.exec<{ reached: number; ahead: number }>(
-      "select reached, (select count(*) from sources_ahead as a where a.source = s.source) as ahead from sources as s where source = ?",
-      source,
-    );
-    const count = { reached: row!.reached, ahead: row!.ahead, stored: row!.reached };
+    let stored = readCount(this.#sql, source);
+    if (stored === undefined) {
+      begin(this.#sql, source, sourceSeq);
+      stored = readCount(this.#sql, source)!;
+    }
+    const count = { ...stored, stored: stored.reached };
     this.#counts.set(source, count);
     return count;
   }
 }
+
+const readCount = (sql: Sql, source: string): { reached: number; ahead: number } | undefined =>
+  sql.exec<{ reached: number; ahead: number }>(
+    "select reached, (select count(*) from sources_ahead as a where a.source = s.source) as ahead from sources as s where source = ?",
+    source,
+  )[0];
 
 /** A log that is older than its counters starts with the first number that it sees; any other with 1. */
 function begin(sql: Sql, source: string, first: number): void {

@@ -3,13 +3,13 @@
 // tenant's trouble holds no other up. Called by index.ts.
 
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
-import { eventBytesMax, parseEvent } from "../../shared/contract/events.ts";
+import { eventBytesMax, parseEvent, type AuditEvent } from "../../shared/contract/events.ts";
 import { eachOf } from "../../shared/contract/each-of.ts";
 import { idPattern } from "../../shared/contract/ids.ts";
 import { errorName } from "../../shared/outbox/drain.ts";
 import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
 import type { Log } from "../../shared/contract/ports.ts";
-import { canonicalText, isTextOf } from "../../shared/signing/canonical.ts";
+import { canonicalText, isSurelyTextOf, isTextOf } from "../../shared/signing/canonical.ts";
 import { ownTypes } from "../../shared/audit/append.ts";
 import type { AuditLogApi, GapReport } from "../../shared/audit/service.ts";
 import type { Activity } from "./activity.ts";
@@ -69,11 +69,10 @@ export function readMessage(body: unknown): ReadMessage {
   };
   for (const value of values as unknown[]) {
     const parsed = parseEvent(value);
-    const text = canonicalText(value);
+    const text = parsed.ok ? textOf(value, parsed.event) : null;
     if (
       parsed.ok &&
       text !== null &&
-      isTextOf(text, parsed.event) &&
       !ownTypes.includes(parsed.event.type) &&
       parsed.event.tenant_id === parsed.event.tenant_id.toLowerCase() &&
       utf8(text).length <= eventBytesMax
@@ -95,13 +94,21 @@ export function readMessage(body: unknown): ReadMessage {
   return { byTenant, unreadable };
 }
 
+/** RFC 8785 text of the event that was read from `value`; null where the two are not the same. */
+function textOf(value: unknown, event: AuditEvent): string | null {
+  const spelled = JSON.stringify(value);
+  if (isSurelyTextOf(spelled, value, event)) return spelled;
+  const text = canonicalText(value);
+  return isTextOf(text, event) ? text : null;
+}
+
 /** One batch of `mc-audit-*`. */
 export async function consume(messages: readonly QueueMessage[], parts: ConsumerParts): Promise<void> {
   const read = messages.map((message) => ({ message, ...readMessage(message.body) }));
   const texts = new Map<string, string[]>();
   for (const { byTenant } of read) {
     for (const [tenantId, events] of byTenant) {
-      texts.set(tenantId, [...(texts.get(tenantId) ?? []), ...events.texts]);
+      texts.set(tenantId, (texts.get(tenantId) ?? []).concat(events.texts));
     }
   }
   const noting = parts.activity.note([...texts.keys()]);
