@@ -132,7 +132,7 @@ async function bundle(entry: string): Promise<Pick<PreparedWorker, "script" | "w
       sourcemap: "inline",
       sourcesContent: false,
       outfile: "index.js",
-      keepNames: true,
+      keepNames: false,
       logLevel: "silent",
       plugins: [compiledWasm],
     })

@@ -33,7 +33,7 @@ import type {
   ProvenLeaf,
 } from "./service.ts";
 import { expectCounted, missingDue } from "./sources.ts";
-import { headFor, openTables, readContext, readHead, readLeaves, setHead, type Head } from "./tables.ts";
+import { headFor, leavesEnd, openTables, readContext, readHead, readLeaves, setHead, type Head } from "./tables.ts";
 import { widthAt } from "./tiles.ts";
 
 /** Where the rows go for questions. When `write` resolves, all of them are durable, each once by (tenant_id, seq). */
@@ -341,21 +341,9 @@ export class TenantLog {
 
   async #indexSome(head: Head): Promise<void> {
     const { sql, rows, clock } = this.#parts;
-    let to = head.indexed;
-    let characters = 0;
-    for (const { n } of sql.exec<{ n: number }>(
-      "select length(body) as n from leaves where seq >= ? and seq < ? order by seq limit ?",
-      head.indexed,
-      head.sealed,
-      indexRowsMax,
-    )) {
-      characters += n;
-      if (characters > indexCharactersMax && to > head.indexed) break;
-      to += 1;
-    }
+    const to = leavesEnd(sql, { from: head.indexed, to: head.sealed }, indexRowsMax, indexCharactersMax);
+    if (to === null) throw new LogFault(`a row behind row ${head.indexed} is gone before it was indexed`);
     const leaves = readLeaves(sql, { from: head.indexed, to });
-    if (leaves.length === 0 || leaves.at(-1)?.seq !== to - 1)
-      throw new LogFault(`row ${head.indexed} is gone before it was indexed`);
     await rows.write(leaves.map(({ body }) => leafColumns(body, JSON.parse(body) as LoggedEvent)));
     sql.transaction(() => {
       setHead(sql, { indexed: to });

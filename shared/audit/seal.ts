@@ -14,6 +14,7 @@ import { rowOf, segmentBodyBytesMax, segmentFault, segmentRowsMax, writeSegment,
 import { newestSchema, type SegmentSchemaVersion } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
 import {
+  leavesEnd,
   liveFrontier,
   readHead,
   readLeaves,
@@ -103,18 +104,8 @@ function plan({ sql, sha256 }: SealParts, now: number, force: boolean): Planned 
 }
 
 function rangeEnd(sql: Sql, head: Head): number {
-  let to = head.sealed;
-  let byteCount = 0;
-  for (const { seq, n } of sql.exec<{ seq: number; n: number }>(
-    "select seq, length(body) as n from leaves where seq >= ? order by seq limit ?",
-    head.sealed,
-    segmentRowsMax,
-  )) {
-    byteCount += n;
-    if (seq !== to) throw new LogFault(`row ${to} is missing from the log's object`);
-    if (byteCount > segmentBodyBytesMax && to > head.sealed) break;
-    to += 1;
-  }
+  const to = leavesEnd(sql, { from: head.sealed, to: head.size }, segmentRowsMax, segmentBodyBytesMax);
+  if (to === null) throw new LogFault(`a row behind row ${head.sealed} is missing from the log's object`);
   return to;
 }
 

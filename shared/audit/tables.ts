@@ -156,6 +156,25 @@ export const liveFrontier = (head: Head): Frontier => frontierFrom(head.size, to
 export const sealedFrontier = (head: Head): Frontier => frontierFrom(head.sealed, toBytes(head.sealed_frontier));
 export const storedFrontier = (frontier: Frontier): Bytes => frontierBytes(frontier);
 
+/**
+ * The end of as many leaves as fit, from the first of `range` on: at most `rowsMax`, and `charactersMax` of text where that is
+ * more than one. Null where one of them is missing.
+ */
+export function leavesEnd(sql: Sql, range: Range, rowsMax: number, charactersMax: number): number | null {
+  const [found] = sql.exec<{ count: number; last: number | null }>(
+    `select count(*) as count, max(seq) as last from (
+       select seq, sum(length(body)) over (order by seq) as characters from leaves
+       where seq >= ?1 and seq < ?2 order by seq limit ?3
+     ) where characters <= ?4 or seq = ?1`,
+    range.from,
+    range.to,
+    rowsMax,
+    charactersMax,
+  );
+  const end = range.from + (found?.count ?? 0);
+  return found?.last === end - 1 ? end : null;
+}
+
 export function readLeaves(sql: Sql, range: Range): LeafRow[] {
   return sql
     .exec<{ seq: number; salt: Blob; body: string }>(

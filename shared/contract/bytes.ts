@@ -8,6 +8,11 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export const utf8 = (text: string): Bytes => encoder.encode(text) as Bytes;
 
+const beyondAscii = /[^ -~]/;
+
+/** How many bytes `utf8(text)` has; without making them where each character plainly is one. */
+export const utf8Length = (text: string): number => (beyondAscii.test(text) ? utf8(text).length : text.length);
+
 /** Throws TypeError when `bytes` are not UTF-8. */
 export const utf8Text = (bytes: Uint8Array): string => decoder.decode(bytes);
 

@@ -4,7 +4,7 @@
 
 import canonicalize from "canonicalize";
 import { z } from "@hono/zod-openapi";
-import { utf8 } from "./bytes.ts";
+import { utf8Length } from "./bytes.ts";
 import { idPattern } from "./ids.ts";
 import { channel, packageName, sha256Digest, tenantId, timestamp, version } from "./names.ts";
 
@@ -369,7 +369,7 @@ export function eventText<T extends EventType>(event: AuditEvent<T>): string {
   const parsed = parseEvent(event);
   if (!parsed.ok) throw new TypeError(`event ${event.type}: ${parsed.reason}`);
   const text = canonicalJson(parsed.event);
-  const byteCount = utf8(text).length + 80;
+  const byteCount = utf8Length(text) + 80;
   if (byteCount > eventBytesMax) throw new RangeError(`event ${event.type} has ${byteCount} bytes`);
   return text;
 }

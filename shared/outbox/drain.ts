@@ -7,7 +7,7 @@
 //   after the send            the rows wait and are sent again; the log knows their event ids and keeps one
 //   after the delete          done
 
-import { utf8 } from "../contract/bytes.ts";
+import { utf8Length } from "../contract/bytes.ts";
 import type { Log } from "../contract/ports.ts";
 
 /** Rows a select takes; a full one says that more may wait. */
@@ -89,7 +89,7 @@ export function packCalls(rows: readonly OutboxRow[]): SendCall[] {
     callBytes = 0;
   };
   for (const row of rows) {
-    const bytes = utf8(row.body).length + 1;
+    const bytes = utf8Length(row.body) + 1;
     if (messageBytes + bytes > messageBytesMax) closeMessage();
     if (callBytes + messageBytes + bytes > sendBytesMax || call.messages.length >= sendMessagesMax) closeCall();
     bodies.push(row.body);

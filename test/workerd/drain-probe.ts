@@ -10,10 +10,16 @@ export const probe = {
   databaseIsUp: true,
   /** How long a send takes, in ms. */
   sendMs: 0,
+  /** How long it rested, in ms, each time. */
+  rests: [] as number[],
 };
 
 export const DrainProbe = outboxDrainObject<unknown>(() => ({
   clock: () => Date.now(),
+  rest: (ms) => {
+    probe.rests.push(ms);
+    return scheduler.wait(ms);
+  },
   log: () => undefined,
   port: () => ({
     async select(limit) {

@@ -17,7 +17,7 @@ const sentIds = (): number[] =>
 const alarmAt = (): Promise<number | null> => runInDurableObject(stub, (_, state) => state.storage.getAlarm());
 
 beforeEach(() => {
-  Object.assign(probe, { rows: [], sent: [], queueIsUp: true, databaseIsUp: true, sendMs: 0 });
+  Object.assign(probe, { rows: [], sent: [], queueIsUp: true, databaseIsUp: true, sendMs: 0, rests: [] });
   stub = namespace.getByName(String((shard += 1))) as unknown as DurableObjectStub & Drain;
 });
 afterEach(async () => {
@@ -68,4 +68,20 @@ test("the cron arms a drain that has no alarm, and leaves one that has", async (
   const later = await alarmAt();
   await stub.sweep();
   expect(await alarmAt()).toBe(later);
+});
+
+test("under load a pass waits for company; a few events at a time wait for nothing", async () => {
+  probe.rows = [row(1), row(2)];
+  await stub.nudge();
+  probe.rows = Array.from({ length: 60 }, (_, at) => row(10 + at));
+  await stub.nudge();
+  expect(probe.rests).toEqual([]);
+  probe.rows = [row(100)];
+  await stub.nudge();
+  expect(probe.rests).toHaveLength(1);
+  expect(probe.rests[0]).toBeLessThanOrEqual(50);
+  probe.rows = [row(101)];
+  await stub.nudge();
+  expect(probe.rests).toHaveLength(1);
+  expect(sentIds().slice(-2)).toEqual([100, 101]);
 });

@@ -99,6 +99,7 @@ export const entitlementsParts = (env: Env): EntitlementsParts => {
 export const outboxDrainParts = (env: Env): OutboxDrainParts => ({
   port: (shard) => postgresOutbox(databaseAt(env, env.DATABASE_URL_DRAIN), shard, sendTo(env, shard)),
   clock,
+  rest: (ms) => scheduler.wait(ms),
   log,
 });
 

@@ -2,7 +2,7 @@
 // event in it is in its log (or told to be lost by a gap record there); otherwise it alone comes again, so that one
 // tenant's trouble holds no other up. Called by index.ts.
 
-import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
+import { sha256Hex, utf8, utf8Length } from "../../shared/contract/bytes.ts";
 import { eventBytesMax, parseEvent, type AuditEvent } from "../../shared/contract/events.ts";
 import { eachOf } from "../../shared/contract/each-of.ts";
 import { idPattern } from "../../shared/contract/ids.ts";
@@ -75,7 +75,7 @@ export function readMessage(body: unknown): ReadMessage {
       text !== null &&
       !ownTypes.includes(parsed.event.type) &&
       parsed.event.tenant_id === parsed.event.tenant_id.toLowerCase() &&
-      utf8(text).length <= eventBytesMax
+      utf8Length(text) <= eventBytesMax
     ) {
       const events = of(parsed.event.tenant_id);
       events.texts.push(text);
