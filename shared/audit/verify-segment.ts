@@ -5,6 +5,7 @@
 import { bytesEqual, concat, hex, type Bytes } from "../contract/bytes.ts";
 import { eventColumns } from "../contract/events.ts";
 import { hashLeaf, parseLeaf, saltBytes } from "./leaf.ts";
+import { columnsByPattern, type LeafColumns } from "./leaf-pattern.ts";
 import { readLeaves, readSegment, segmentFault, type Gzip, type SegmentIdentity, type StoredLeaf } from "./segment.ts";
 import { columnsOf, type SegmentRow } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
@@ -142,17 +143,17 @@ function rowFrom(
   tenantId: string,
 ): SegmentRow | { readonly reason: string } {
   if (leaf.salt.length !== saltBytes) return { reason: "the salt has not 16 bytes" };
-  const parsed = parseLeaf(leaf.body);
+  const columns = columnsByPattern(leaf.body) ?? columnsByParsing(leaf.body);
+  if ("reason" in columns) return columns;
+  if (columns.seq !== seq) return { reason: `the leaf is that of row ${columns.seq}` };
+  if (columns.tenant_id !== tenantId) return { reason: "the leaf is another tenant's" };
+  return Object.assign(columns, { salt: leaf.salt, body: leaf.body, bodyBytes: leaf.bodyBytes });
+}
+
+function columnsByParsing(body: string): LeafColumns | { readonly reason: string } {
+  const parsed = parseLeaf(body);
   if (!parsed.ok) return { reason: parsed.reason };
-  if (parsed.event.seq !== seq) return { reason: `the leaf is that of row ${parsed.event.seq}` };
-  if (parsed.event.tenant_id !== tenantId) return { reason: "the leaf is another tenant's" };
-  return {
-    ...eventColumns(parsed.event, parsed.attrs),
-    salt: leaf.salt,
-    body: leaf.body,
-    bodyBytes: leaf.bodyBytes,
-    source_seq: parsed.event.source_seq,
-  };
+  return { ...eventColumns(parsed.event, parsed.attrs), source_seq: parsed.event.source_seq };
 }
 
 /** The first column, but salt and body, in which the rows differ. */

@@ -344,7 +344,8 @@ export function parseEvent(value: unknown): ParsedEvent {
   return { ok: true, event: { ...outer.data, attributes: attributes.data } };
 }
 
-const loggedEnvelope = eventEnvelope.extend({ seq: z.int().min(0), logged_at: timestamp });
+/** An event as a leaf holds it. */
+export const loggedEnvelope = eventEnvelope.extend({ seq: z.int().min(0), logged_at: timestamp });
 
 /** A logged event, or null where the value is anything else; `parseEvent` knows why. */
 export function parseLogged(value: unknown): LoggedEvent | null {
