@@ -8,7 +8,10 @@ import type { Gzip } from "./segment.ts";
 export interface Zlib {
   gzipSync(bytes: Uint8Array, options: { readonly level: number }): Uint8Array;
   /** With `info`: `{ buffer, engine: { bytesWritten } }`, the latter being how many bytes of the input were used. */
-  inflateRawSync(bytes: Uint8Array, options: { readonly maxOutputLength: number; readonly info: true }): unknown;
+  inflateRawSync(
+    bytes: Uint8Array,
+    options: { readonly maxOutputLength: number; readonly chunkSize: number; readonly info: true },
+  ): unknown;
   crc32(bytes: Uint8Array): number;
 }
 
@@ -24,6 +27,10 @@ const unknownSystem = 255;
 /** Half of the time of the default level, for 8% more bytes. */
 const level = 3;
 const outputChunkBytes = 64 * 1024;
+/** What zlib takes at least. */
+const outputChunkBytesMin = 64;
+/** What a forged size may have allocated ahead of its bytes. */
+const outputChunkBytesMax = 4 * 1024 * 1024;
 
 export const gzipOver = (zlib: Zlib): Gzip => ({
   deflate(bytes) {
@@ -37,7 +44,10 @@ export const gzipOver = (zlib: Zlib): Gzip => ({
     }
     const deflated = bytes.subarray(headerBytes, -trailerBytes);
     // workerd counts whole chunks of its output buffer against the limit, also where the result is exactly that long.
-    const options = { maxOutputLength: byteCount + outputChunkBytes, info: true } as const;
+    const maxOutputLength = byteCount + outputChunkBytes;
+    // One chunk for all of it, and a byte that shows that there is no more.
+    const chunkSize = Math.min(Math.max(byteCount + 1, outputChunkBytesMin), outputChunkBytesMax);
+    const options = { maxOutputLength, chunkSize, info: true } as const;
     const { buffer, engine } = zlib.inflateRawSync(deflated, options) as InflatedWithInfo;
     if (engine.bytesWritten !== deflated.length) throw new RangeError("something lies behind a page's gzip member");
     const trailer = new DataView(bytes.buffer, bytes.byteOffset + bytes.length - trailerBytes, trailerBytes);
@@ -46,7 +56,7 @@ export const gzipOver = (zlib: Zlib): Gzip => ({
     }
     if (zlib.crc32(buffer) !== trailer.getUint32(0, true))
       throw new RangeError("a page has another checksum than it says");
-    return new Uint8Array(buffer);
+    return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.length);
   },
 });
 

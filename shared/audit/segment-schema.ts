@@ -8,7 +8,7 @@ import { canonicalJson, type EventColumns } from "../contract/events.ts";
 export interface SegmentRow extends EventColumns {
   readonly salt: Uint8Array;
   readonly body: string;
-  /** `body` in UTF-8, from who has it. */
+  /** `body` in UTF-8, from who has it and has seen that `body` is canonical: then `attrs` is a part of it. */
   readonly bodyBytes?: Uint8Array | undefined;
   /** Since version 2. */
   readonly source_seq: number | null;

@@ -5,10 +5,11 @@
 import { parquetMetadata, parquetRead, type FileMetaData } from "hyparquet";
 import { ByteWriter, ParquetWriter } from "hyparquet-writer";
 import { BloomBuilder } from "hyparquet-writer/src/bloom.js";
-import { bytesEqual, hexBytes, toBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
+import { bytesEqual, hexBytes, utf8Text, type Bytes } from "../contract/bytes.ts";
 import type { LoggedEvent } from "../contract/events.ts";
 import type { Range } from "./layout.ts";
 import { leafColumns } from "./leaf.ts";
+import { writeColumns, type Compress } from "./segment-columns.ts";
 import { pageFault, storedPages } from "./segment-pages.ts";
 import {
   columnsOf,
@@ -62,19 +63,32 @@ export function writeSegment(of: SegmentIdentity, leaves: readonly LeafRow[], gz
  */
 export function segmentFault(of: SegmentIdentity, bytes: Bytes, rows: Iterable<SegmentRow>, gzip: Gzip): string | null {
   try {
-    const pages = storedPages(bytes);
-    const sameOrThrow = (page: Uint8Array): Uint8Array => {
-      const stored = pages.next().value;
-      if (stored === undefined || !bytesEqual(gzip.inflate(stored, page.length), page)) {
-        throw new RangeError("it holds something else");
-      }
-      return stored;
-    };
-    const again = written(of, rows, sameOrThrow);
+    const again = written(of, rows, comparing(bytes, gzip));
     return bytesEqual(again, bytes) ? null : "its footer, indexes or filters are not those of its rows";
   } catch (error) {
     return `a page is not that of its rows: ${error instanceof Error ? error.message : "?"}`;
   }
+}
+
+/** As where `segmentFault` is null, for who reads millions: true only where that is null; false also where only that can tell. */
+export function isSurelySegmentOf(of: SegmentIdentity, bytes: Bytes, rows: Iterable<SegmentRow>, gzip: Gzip): boolean {
+  try {
+    return bytesEqual(written(of, rows, comparing(bytes, gzip), writeColumns), bytes);
+  } catch {
+    return false; // a page that is another, or that cannot be laid out so quickly: `segmentFault` has the words for it
+  }
+}
+
+/** Takes each page of `bytes` for what it has to hold, where it inflates to that; else throws RangeError. */
+function comparing(bytes: Bytes, gzip: Gzip): Compress {
+  const pages = storedPages(bytes);
+  return (page) => {
+    const stored = pages.next().value;
+    if (stored === undefined || !bytesEqual(gzip.inflate(stored, page.length), page)) {
+      throw new RangeError("it holds something else");
+    }
+    return stored;
+  };
 }
 
 function* inGroups(rows: Iterable<SegmentRow>): Generator<readonly SegmentRow[], void> {
@@ -89,7 +103,12 @@ function* inGroups(rows: Iterable<SegmentRow>): Generator<readonly SegmentRow[],
 }
 
 /** Asks for rows a group at a time, so that who makes them need not hold them all. */
-function written(of: SegmentIdentity, rows: Iterable<SegmentRow>, compress: (page: Uint8Array) => Uint8Array): Bytes {
+function written(
+  of: SegmentIdentity,
+  rows: Iterable<SegmentRow>,
+  compress: Compress,
+  writeGroup: typeof writeColumns = writeByLibrary,
+): Bytes {
   const columns = columnsOf(of.version);
   const writer = new ByteWriter();
   const parquet = new ParquetWriter({
@@ -100,19 +119,27 @@ function written(of: SegmentIdentity, rows: Iterable<SegmentRow>, compress: (pag
     createdBy: "maestro-conductor",
     kvMetadata: Object.entries(segmentMetadata(of)).map(([key, value]) => ({ key, value })),
   });
-  for (const group of inGroups(rows)) {
-    const columnData = columns.map(({ name, type, unique, opaque }) => ({
-      name,
-      data: cells(type, name, group),
-      ...(unique === true ? { encoding: "PLAIN" as const } : {}),
-      columnIndex: opaque !== true,
-      statistics: opaque !== true,
-    }));
-    void parquet.write({ columnData, rowGroupSize: rowGroupRows });
-    addBlooms(parquet, columns, group);
-  }
+  for (const group of inGroups(rows)) writeGroup(parquet, writer, columns, group, compress);
   void parquet.finish();
   return new Uint8Array(writer.getBuffer());
+}
+
+/** A row group. */
+function writeByLibrary(
+  parquet: ParquetWriter,
+  _writer: ByteWriter,
+  columns: readonly Column[],
+  group: readonly SegmentRow[],
+): void {
+  const columnData = columns.map(({ name, type, unique, opaque }) => ({
+    name,
+    data: cells(type, name, group),
+    ...(unique === true ? { encoding: "PLAIN" as const } : {}),
+    columnIndex: opaque !== true,
+    statistics: opaque !== true,
+  }));
+  void parquet.write({ columnData, rowGroupSize: rowGroupRows });
+  addBlooms(parquet, columns, group);
 }
 
 /** Of the group that was written last. The writer would hash each value, however often it comes; that was half of the time of a segment. */
@@ -177,7 +204,7 @@ export async function readLeaves(of: SegmentIdentity, bytes: Bytes, gzip: Gzip):
   if (!read.ok) return read;
   const leaves: StoredLeaf[] = [];
   for (const [at, row] of read.rows.entries()) {
-    const { salt, body: bodyBytes } = row as { salt: Bytes; body: Uint8Array };
+    const { salt, body: bodyBytes } = row as { salt: Uint8Array; body: Uint8Array };
     const seq = of.range.from + at;
     try {
       leaves.push({ seq, salt, body: utf8Text(bodyBytes), bodyBytes });
@@ -264,6 +291,6 @@ function plain(type: ColumnType, value: unknown): string | number | Uint8Array |
   if (type === "TIMESTAMP") {
     return value instanceof Date && !Number.isNaN(value.getTime()) ? value.toISOString() : undefined;
   }
-  if (type === "BYTE_ARRAY") return value instanceof Uint8Array ? toBytes(value) : undefined;
+  if (type === "BYTE_ARRAY") return value instanceof Uint8Array ? value : undefined;
   return typeof value === "string" || value instanceof Uint8Array ? value : undefined;
 }

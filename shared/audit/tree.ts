@@ -8,11 +8,17 @@ export type Sha256 = (bytes: Uint8Array) => Bytes;
 
 export const hashBytes = 32;
 
+/** What is hashed next is put together here: an array for each hash takes as long as the hash. */
+const scratchBytes = 16 * 1024;
+const scratch = new Uint8Array(scratchBytes);
+const node = new Uint8Array(1 + hashBytes * 2);
+
 /** `parts`: the leaf, in pieces that follow each other. */
 export function leafHash(sha256: Sha256, ...parts: readonly Uint8Array[]): Bytes {
   let size = 1;
   for (const part of parts) size += part.length;
-  const input = new Uint8Array(size);
+  const input = size <= scratchBytes ? scratch.subarray(0, size) : new Uint8Array(size);
+  input[0] = 0;
   let at = 1;
   for (const part of parts) {
     input.set(part, at);
@@ -22,7 +28,8 @@ export function leafHash(sha256: Sha256, ...parts: readonly Uint8Array[]): Bytes
 }
 
 export function nodeHash(sha256: Sha256, left: Uint8Array, right: Uint8Array): Bytes {
-  const input = new Uint8Array(1 + hashBytes * 2);
+  // Of what is no hash, the one before it would show through.
+  const input = left.length === hashBytes && right.length === hashBytes ? node : new Uint8Array(node.length);
   input[0] = 1;
   input.set(left, 1);
   input.set(right, 1 + hashBytes);

@@ -6,7 +6,15 @@ import { bytesEqual, concat, hex, type Bytes } from "../contract/bytes.ts";
 import { eventColumns } from "../contract/events.ts";
 import { hashLeaf, parseLeaf, saltBytes } from "./leaf.ts";
 import { columnsByPattern, type LeafColumns } from "./leaf-pattern.ts";
-import { readLeaves, readSegment, segmentFault, type Gzip, type SegmentIdentity, type StoredLeaf } from "./segment.ts";
+import {
+  isSurelySegmentOf,
+  readLeaves,
+  readSegment,
+  segmentFault,
+  type Gzip,
+  type SegmentIdentity,
+  type StoredLeaf,
+} from "./segment.ts";
 import { columnsOf, type SegmentRow } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
 import { hashBytes, type Sha256 } from "./tree.ts";
@@ -70,19 +78,27 @@ export async function checkSegment({ of, bytes, signed }: SegmentTask, parts: Se
   }
   const read = await readLeaves(of, bytes, gzip);
   if (!read.ok) return { is: "unreadable", reason: read.reason };
+  const sure = new RowsInTurn(of, read.leaves, sha256);
+  if (isSurelySegmentOf(of, bytes, sure, gzip)) return reportOf(sure, null);
+  // Once more from the first row, by the way that says what is wrong.
   const rows = new RowsInTurn(of, read.leaves, sha256);
   const fault = segmentFault(of, bytes, rows, gzip);
   // Where the file ended the comparison, there are rows to be looked at yet: what is wrong with one of them comes first.
   rows.finish();
-  return {
-    is: "read",
-    leaves: rows.hashes.subarray(0, rows.count * hashBytes),
-    firstLoggedAt: rows.firstLoggedAt,
-    lastLoggedAt: rows.lastLoggedAt,
-    row: rows.fault,
-    file: rows.fault === null && fault !== null ? await fileFault(of, bytes, fault, read.leaves, gzip) : null,
-  };
+  return reportOf(
+    rows,
+    rows.fault === null && fault !== null ? await fileFault(of, bytes, fault, read.leaves, gzip) : null,
+  );
 }
+
+const reportOf = (rows: RowsInTurn, file: SegmentFault | null): SegmentReport => ({
+  is: "read",
+  leaves: rows.hashes.subarray(0, rows.count * hashBytes),
+  firstLoggedAt: rows.firstLoggedAt,
+  lastLoggedAt: rows.lastLoggedAt,
+  row: rows.fault,
+  file,
+});
 
 /** The rows of leaves up to the first bad one, each made and hashed when it is asked for: they are many, and none is kept. */
 class RowsInTurn implements Iterable<SegmentRow> {

@@ -50,12 +50,18 @@ const others: readonly (readonly [file: string, from: string, to: string])[] = [
   ["shared/signing/published.ts", "time >= not_before && ", ""],
   ["shared/signing/published.ts", " && (not_after === undefined || time <= not_after)", ""],
   ["shared/audit/segment.ts", "bytesEqual(again, bytes) ? null", "true ? null"],
+  [
+    "shared/audit/segment.ts",
+    "return bytesEqual(written(of, rows, comparing(bytes, gzip), writeColumns), bytes);",
+    "written(of, rows, comparing(bytes, gzip), writeColumns); return true;",
+  ],
   ["shared/audit/segment.ts", "metadataFault(metadata, of) ?? ", ""],
+  ["shared/audit/leaf-pattern.ts", "if (token !== undefined && !accepts(token)) return null;", ""],
   ["shared/audit/segment.ts", " ?? pageFault(file, metadata, range, rowGroupRows)", ""],
   [
     "shared/audit/verify-segment.ts",
-    "file: rows.fault === null && fault !== null ? await fileFault(of, bytes, fault, read.leaves, gzip) : null",
-    "file: null",
+    "rows.fault === null && fault !== null ? await fileFault(of, bytes, fault, read.leaves, gzip) : null",
+    "null",
   ],
   ["shared/audit/verify-segment.ts", '"reason" in found || otherColumn(of, row, found) !== null', '"reason" in found'],
   [
