@@ -13,6 +13,7 @@ import { leafBody } from "./leaf.ts";
 import { isSurelySegmentOf, rowOf, segmentFault, writeSegment, type SegmentIdentity } from "./segment.ts";
 import { columnsOf, newestSchema, type SegmentRow, type SegmentSchemaVersion } from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
+import { times } from "./segment-columns.ts";
 import { bloomOf, xxhash64 } from "./xxhash.ts";
 
 const gzip = gzipOver(zlib);
@@ -184,4 +185,24 @@ test("a filter is that of the library, or none", () => {
   expect(bloomOf(new Set())).toBeNull();
   expect(bloomOf(new Set(["é"]))).toBeNull();
   expect(bloomOf(new Set(["a".repeat(257)]))).toBeNull();
+});
+
+test("a time is what Date makes of it, whichever came before it", () => {
+  const moment = fc
+    .date({ min: new Date(0), max: new Date("9999-12-31T23:59:59.999Z"), noInvalidDate: true })
+    .map((date) => date.toISOString());
+  const near = fc.integer({ min: -90_000_000, max: 90_000_000 }).map((ms) => new Date(startTime + ms).toISOString());
+  const other = fc.constantFrom(
+    "2026-04-13T16:00:00Z",
+    "2026-04-13T24:00:00.000Z",
+    "2026-04-13T16:00:00.00xZ",
+    "2026-04-13",
+    "",
+  );
+  fc.assert(
+    fc.property(fc.array(fc.oneof(moment, near, near, other), { maxLength: 40 }), (texts) => {
+      expect(times(texts)).toEqual(texts.map((text) => Date.parse(text)));
+    }),
+    { numRuns: 500 },
+  );
 });

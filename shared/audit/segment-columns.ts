@@ -51,6 +51,30 @@ export function writeColumns(
   });
 }
 
+/** Each by its own name, which takes half of the time of a name that is looked up. */
+const cells: Readonly<
+  Record<Exclude<Column["name"], "salt" | "body" | "bodyBytes" | "attrs">, (row: SegmentRow) => Value>
+> = {
+  tenant_id: (row) => row.tenant_id,
+  seq: (row) => row.seq,
+  logged_at: (row) => row.logged_at,
+  occurred_at: (row) => row.occurred_at,
+  event_id: (row) => row.event_id,
+  type: (row) => row.type,
+  source: (row) => row.source,
+  principal: (row) => row.principal,
+  execution_id: (row) => row.execution_id,
+  package: (row) => row.package,
+  version: (row) => row.version,
+  channel: (row) => row.channel,
+  outcome: (row) => row.outcome,
+  rule: (row) => row.rule,
+  action: (row) => row.action,
+  units: (row) => row.units,
+  duration_ms: (row) => row.duration_ms,
+  source_seq: (row) => row.source_seq,
+};
+
 type Encoding = "PLAIN" | "RLE_DICTIONARY";
 
 class ColumnWriter {
@@ -69,16 +93,15 @@ class ColumnWriter {
 
   write(rows: readonly SegmentRow[]): Pending {
     const { name, type } = this.#column;
-    if (name === "body") return this.#bytes(rows.map(({ body, bodyBytes }) => bodyBytes ?? utf8(body)));
+    if (name === "body" || name === "bodyBytes")
+      return this.#bytes(rows.map(({ body, bodyBytes }) => bodyBytes ?? utf8(body)));
     if (name === "salt") return this.#bytes(rows.map(({ salt }) => salt));
     if (name === "attrs") return this.#attrs(rows);
-    if (type === "STRING") return this.#values(rows.map((row) => row[name] as string | null));
-    if (type === "INT64") return this.#values(rows.map((row) => row[name] as number | null));
-    if (type === "TIMESTAMP") return this.#values(times(rows.map((row) => row[name] as string)));
-    const first = rows[0]?.[name];
+    const values = rows.map(cells[name]);
+    if (type === "TIMESTAMP") return this.#values(times(values as string[]));
     // One tenant: so there is nothing to be compared, and the dictionary has one value.
-    if (type !== "UUID" || !rows.every((row) => row[name] === first)) throw new NotSure("another type, or two tenants");
-    return this.#values(rows.map((row) => row[name] as string));
+    if (type === "UUID" && !values.every((value) => value === values[0])) throw new NotSure("two tenants");
+    return this.#values(values);
   }
 
   /** Where all of the body is ASCII, the attributes are where the body has them, byte for character. */
@@ -257,17 +280,31 @@ const attrsAt = 14;
 
 const uuidBytes = (value: string | number): Uint8Array => hexBytes(String(value).replaceAll("-", ""));
 
-/** Milliseconds since 1970; the same text, which many rows have, is read once. */
-function times(texts: readonly string[]): number[] {
-  let last = "";
-  let time = 0;
+/** Milliseconds since 1970; a day, which many rows have, is read once. */
+export function times(texts: readonly string[]): number[] {
+  let day = "";
+  let dayStart = 0;
   return texts.map((text) => {
-    if (text === last) return time;
-    last = text;
-    time = Date.parse(text);
-    return time;
+    if (day === "" || !text.startsWith(day)) {
+      day = text.slice(0, dayLength);
+      dayStart = Date.parse(day);
+    }
+    const time = timeOfDay(text);
+    return time === null ? Date.parse(text) : dayStart + time;
   });
 }
+
+const dayLength = "2026-04-13".length;
+const timeForm = /^T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z$/;
+/** Milliseconds of a time such as 2026-04-13T16:00:37.879Z since its day began; null where it is written otherwise. */
+function timeOfDay(text: string): number | null {
+  if (text.length !== 24 || !timeForm.test(text.slice(dayLength))) return null;
+  const digits = (at: number): number => (text.charCodeAt(at) - zero) * 10 + text.charCodeAt(at + 1) - zero;
+  const seconds = (digits(11) * 60 + digits(14)) * 60 + digits(17);
+  return seconds * 1_000 + digits(20) * 10 + text.charCodeAt(22) - zero;
+}
+
+const zero = "0".charCodeAt(0);
 
 function repeated(value: Uint8Array, count: number): Uint8Array {
   const page = new Uint8Array(value.length * count);
