@@ -10,8 +10,10 @@ import {
   type SegmentTask,
 } from "../shared/audit/verify-segment.ts";
 
-/** Rows that are checked without threads. */
-const rowsBeforeThreads = 20_000;
+/** Rows that are checked without threads: those of a full segment, behind which there may be a hundred. */
+const rowsBeforeThreads = 10_000;
+/** A thread's young objects, in MiB: nearly all die young, and with what is usual the process takes a quarter more memory. */
+const youngMebibytes = 32;
 /** So that a thread's work lies ready when it is done with another. */
 const aheadOfEach = 2;
 
@@ -41,7 +43,8 @@ export function segmentPool(threads: number, parts: SegmentParts, threadsFrom = 
   }
 
   function start(): Worker {
-    const worker = new Worker(new URL("segment-worker.ts", import.meta.url));
+    const resourceLimits = { maxYoungGenerationSizeMb: youngMebibytes };
+    const worker = new Worker(new URL("segment-worker.ts", import.meta.url), { resourceLimits });
     worker.on("message", (report: SegmentReport) => {
       busy.get(worker)?.resolve(report);
       busy.delete(worker);
