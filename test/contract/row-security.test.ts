@@ -34,6 +34,9 @@ const tenantColumns: Readonly<Record<string, string>> = {
   executions: "tenant_id",
   audit_events: "tenant_id",
   audit_index: "tenant_id",
+  audit_hours: "tenant_id",
+  audit_days: "tenant_id",
+  audit_sealed: "tenant_id",
   entitlement_constraints: "tenant_id",
   entitlement_changes: "tenant_id",
   run_counts: "tenant_id",
@@ -106,6 +109,9 @@ async function fill(tenantId: string, principal: string): Promise<void> {
         values (${tenantId}, 999999999, now(), now(), 'evt', 'mc.key.created', 'api', '{}')`,
     // The tenant's own log may have written one before.
     sql`insert into audit_index values (${tenantId}, 1, now()) on conflict do nothing`,
+    sql`insert into audit_hours values (${tenantId}, true, 'mc.key.created', '2020-01-01Z', null, null, 1, array_fill(0, array[12]))`,
+    sql`insert into audit_days values (${tenantId}, true, 'mc.key.created', '2020-01-01Z', null, null, 1, array_fill(0, array[24]))`,
+    sql`insert into audit_sealed values (${tenantId}, 0, '2020-01-02Z', '2020-01-02Z') on conflict do nothing`,
   ]);
 }
 
