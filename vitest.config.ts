@@ -81,8 +81,9 @@ export default defineConfig({
               compatibilityDate: "2026-10-23",
               modulesRules: [{ type: "CompiledWasm", include: ["**/*.wasm"] }],
               durableObjects: {
-                ...api.durableObjects,
+                // The API's last: of what the audit worker takes from its script, the class is here.
                 ...audit.durableObjects,
+                ...api.durableObjects,
                 DRAIN_PROBE: { className: "DrainProbe", useSQLite: true },
               },
               r2Buckets: { ...api.r2Buckets, ...audit.r2Buckets },

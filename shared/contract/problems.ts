@@ -144,6 +144,16 @@ export const problems = {
     "Ask for a link of your own at the execution's disclosure:link.",
   ],
   too_many_rows: [422, "The answer would be too large", "Narrow the time range or add a predicate."],
+  pql_too_expensive: [
+    422,
+    "The question would read too many rows",
+    "Make one of `changes`: each says what it would read; `maestro pql --explain` shows the price of any question.",
+  ],
+  pql_rate_limited: [
+    429,
+    "The tenant has asked for more rows than it may for now",
+    "Ask again after `Retry-After` seconds, or ask for less.",
+  ],
   internal: [500, "Something broke on our side", "Try again; if it stays, report the request id."],
   database_unavailable: [
     503,
@@ -154,6 +164,11 @@ export const problems = {
     503,
     "The token issuer cannot be reached",
     "Try again after `Retry-After` seconds, or use an API key.",
+  ],
+  meter_unavailable: [
+    503,
+    "What the question costs cannot be known now",
+    "Try again after `Retry-After` seconds; nothing was read.",
   ],
   audit_unavailable: [503, "The audit log cannot be reached", "Try again after `Retry-After` seconds."],
 } as const satisfies Record<string, readonly [status: number, title: string, action: string]>;

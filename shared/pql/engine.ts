@@ -1,4 +1,4 @@
-// The one way to ask: text → tree → plan → one round trip → answer. Called by POST /api/pql.
+// From a question to its answer: text → tree → plan → one round trip → answer. Called by ask.ts, which knows the price.
 
 import { sha256Hex, utf8 } from "../contract/bytes.ts";
 import type { PqlAnswer } from "../contract/http-pql.ts";
@@ -6,7 +6,7 @@ import { Problem } from "../contract/problems.ts";
 import type { Database } from "../tenancy/database.ts";
 import { groupsAnswer, parseCursor, rowsAnswer, type Cursor } from "./answer.ts";
 import { parsePql } from "./parse.ts";
-import { planQuery } from "./plan.ts";
+import { planQuery, type Plan } from "./plan.ts";
 import { askLimits, readGroups, readRows, type AskLimits } from "./store.ts";
 
 export interface Question {
@@ -15,25 +15,52 @@ export interface Question {
   readonly now: number;
   readonly query: string;
   readonly cursor?: string | undefined;
+  /** As `scanParts` takes it. */
+  readonly sealed_to?: number | null;
+}
+
+/** A question that can be run, and how its pages join. */
+export interface Planned {
+  readonly plan: Plan;
+  readonly cursor: Cursor | null;
+  /** Of the query's text. */
+  readonly digest: string;
 }
 
 /**
  * Throws PqlError for a query that cannot be run, before anything is read; Problem `invalid_request` for a cursor that
- * is not this query's, `too_many_rows` for an answer beyond the limits. `database` connects as maestro_app.
+ * is not this query's.
  */
-export async function askPql(database: Database, question: Question, ask: AskLimits = askLimits): Promise<PqlAnswer> {
+export async function planQuestion(question: Question): Promise<Planned> {
   const query = parsePql(question.query);
   const digest = (await sha256Hex(utf8(question.query))).slice(0, 32);
   const cursor = question.cursor === undefined ? null : cursorOf(question.cursor, digest, question.now);
   // Pages are one answer: of the range that the first one had, and complete as far as the first one was. Rows are written
   // in the order of the log, so that one that comes later is newer than all that stood, and in no later page.
   const plan = planQuery(query, question.query, cursor?.to ?? question.now);
+  if (cursor !== null && plan.template !== "rows") throw badCursor("BUCKET BY and TOP give one answer, not pages");
+  return { plan, cursor, digest };
+}
+
+/**
+ * As `planQuestion`, and Problem `too_many_rows` for an answer beyond the limits. `database` connects as maestro_app.
+ */
+export async function askPql(database: Database, question: Question, ask: AskLimits = askLimits): Promise<PqlAnswer> {
+  return await readAnswer(database, question, await planQuestion(question), ask);
+}
+
+/** One round trip. Throws Problem `too_many_rows` for an answer beyond the limits. */
+export async function readAnswer(
+  database: Database,
+  question: Question,
+  { plan, cursor, digest }: Planned,
+  ask: AskLimits = askLimits,
+): Promise<PqlAnswer> {
   if (plan.template === "rows") {
     const { found, complete_to } = await readRows(database, question.tenant_id, plan, cursor?.before ?? null, ask);
     const completeTo = cursor === null ? complete_to : earlier(cursor.complete_to, complete_to);
     return rowsAnswer(plan, found, completeTo, ask.page_rows, digest);
   }
-  if (cursor !== null) throw badCursor("BUCKET BY and TOP give one answer, not pages");
   const { found, complete_to } = await readGroups(database, question.tenant_id, plan, ask);
   return groupsAnswer(plan, found, complete_to);
 }

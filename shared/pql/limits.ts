@@ -17,6 +17,15 @@ export const limits = {
   /** Rows that one series may count; about 2.7 s at 0.54 µs a row. */
   countedRowsMax: 5_000_000,
   statementTimeoutMs: 4_000,
+  /** The price of one question, in rows: at most 0.54 s at 0.54 µs a row. */
+  priceRowsMax: 1_000_000,
+  /** A tenant's rows a second, and how many it may save up: at least one question of the highest price. */
+  rateRowsPerSecond: 2_000_000,
+  burstRowsMax: 4_000_000,
+  /** What a question takes at least, in rows: a round trip is about as long as reading so many. */
+  askedRowsMin: 1_000,
+  /** What a question takes that is refused, or whose answer is known. */
+  unreadRows: 100,
 } as const;
 
 export const bucketsMs: ReadonlyMap<string, number> = new Map([

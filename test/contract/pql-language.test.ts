@@ -86,7 +86,7 @@ test("the page's tables have the catalogue's subjects and fields, and the limits
   for (const name of columns.keys()) expect(fields).toContain(`\`${name}\``);
   const { sinceMaxMs, sinceDefaultMs, ...listed } = limits;
   expect([sinceMaxMs, sinceDefaultMs]).toEqual([400 * 86_400_000, 24 * 3_600_000]);
-  const table = page.slice(page.indexOf("## Limits"), page.indexOf("A query over one"));
+  const table = page.slice(page.indexOf("## Limits"), page.indexOf("A query over rows counted"));
   expect([...table.matchAll(/\| (\d+)[ \w]* \|$/gm)].map(([, number]) => Number(number))).toEqual(
     Object.values(listed),
   );

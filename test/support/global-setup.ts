@@ -10,6 +10,8 @@ import type { TokenRequest } from "../../scripts/stack/issuer.ts";
 import type { SeedOptions } from "../../scripts/stack/seed.ts";
 import type { StackFacts } from "./stack.ts";
 
+type MeterMethod = (argument: unknown) => Promise<unknown>;
+
 /** What a test may ask for, by name. Arguments and answers are JSON. */
 const controls = {
   stopPostgres: (stack: Stack) => stack.postgres.stop(),
@@ -19,6 +21,12 @@ const controls = {
   issueToken: (stack: Stack, request: unknown) => stack.issueToken(request as TokenRequest),
   rotateIssuerKey: (stack: Stack) => stack.rotateIssuerKey(),
   runScheduled: (stack: Stack) => stack.runScheduled(),
+  async callMeter(stack: Stack, tenantId: unknown, method: unknown, argument: unknown) {
+    // Through the audit worker's binding, as the logs reach it: it is the API's object all the same.
+    const namespace = await stack.miniflare.getDurableObjectNamespace("PQL_METER", "maestro-audit");
+    const meter = namespace.get(namespace.idFromName(String(tenantId))) as unknown as Record<string, MeterMethod>;
+    return await meter[String(method)]!(argument);
+  },
   async listObjects(stack: Stack, bucket: unknown, prefix: unknown) {
     const [worker, binding] = bucket === "artifacts" ? ["maestro-api", "ARTIFACTS"] : ["maestro-audit", "AUDIT_BUCKET"];
     const listed = await (await stack.miniflare.getR2Bucket(binding, worker)).list({ prefix: String(prefix) });
@@ -74,6 +82,6 @@ async function control(stack: Stack, secret: string, request: IncomingMessage): 
   for await (const chunk of request as AsyncIterable<Buffer>) text += chunk.toString("utf8");
   const name = request.url?.slice(secret.length + 2) ?? "";
   if (!request.url?.startsWith(`/${secret}/`) || !Object.hasOwn(controls, name)) throw new Error(`no control ${name}`);
-  const [first, second] = JSON.parse(text) as unknown[];
-  return controls[name as ControlName](stack, first, second);
+  const [first, second, third] = JSON.parse(text) as unknown[];
+  return controls[name as ControlName](stack, first, second, third);
 }

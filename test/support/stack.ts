@@ -4,6 +4,8 @@ import { inject } from "vitest";
 import type { Stack } from "../../scripts/stack/index.ts";
 import type { TokenRequest } from "../../scripts/stack/issuer.ts";
 import type { SeededTenant, SeedOptions } from "../../scripts/stack/seed.ts";
+import type { MeterPort } from "../../shared/pql/meter.ts";
+import type { MeterReport } from "../../shared/pql/meter-api.ts";
 import type { ControlName } from "./global-setup.ts";
 
 /** What travels from the global setup to the test files. */
@@ -30,6 +32,8 @@ export interface StackHandle extends Omit<StackFacts, "controlUrl"> {
   issueToken(request: TokenRequest): Promise<string>;
   /** The issuer signs with a new key from now on; answers its `kid`. */
   rotateIssuerKey(): Promise<string>;
+  /** The tenant's PqlMeter object. */
+  meter(tenantId: string): MeterPort & { report(report: MeterReport): Promise<void> };
   /** Runs every worker's scheduled handlers once. */
   runScheduled(): Promise<void>;
   /** Keys in the bucket with this prefix, in byte order, the first 1,000. */
@@ -53,6 +57,10 @@ export function useStack(): StackHandle {
     seedTenant: (slug, options) => control("seedTenant", slug, options ?? {}),
     issueToken: (request) => control("issueToken", request),
     rotateIssuerKey: () => control("rotateIssuerKey"),
+    meter: (tenantId) => ({
+      admit: (ask) => control("callMeter", tenantId, "admit", ask),
+      report: (report) => control("callMeter", tenantId, "report", report),
+    }),
     runScheduled: () => control("runScheduled"),
     listObjects: (bucket, prefix) => control("listObjects", bucket, prefix),
     deleteObject: (bucket, key) => control("deleteObject", bucket, key),

@@ -10,10 +10,12 @@ import policyBuild from "../../policy/generated/authz.json";
 import policyModule from "../../policy/generated/authz.wasm";
 import type { EntitlementsParts } from "../../durable-objects/entitlements.ts";
 import type { OutboxDrainParts } from "../../durable-objects/outbox-drain.ts";
+import type { PqlMeterParts } from "../../durable-objects/pql-meter.ts";
 import type { RolloutGatesParts } from "../../durable-objects/rollout-gates.ts";
 import type { PrivacyLedgerParts } from "../../durable-objects/privacy-ledger.ts";
 import { base64Bytes } from "../../shared/contract/bytes.ts";
 import type { Log, Random } from "../../shared/contract/ports.ts";
+import { Problem } from "../../shared/contract/problems.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
 import { tenantsRollingOut } from "../../shared/market/package-state-store.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
@@ -21,6 +23,7 @@ import type { DrainPort } from "../../shared/outbox/drain.ts";
 import { shardOf } from "../../shared/outbox/outbox.ts";
 import { postgresOutbox } from "../../shared/outbox/store.ts";
 import { compiledPolicy } from "../../shared/policy/compiled.ts";
+import { meterLimits, type MeterPort } from "../../shared/pql/meter.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import { kidOf } from "../../shared/signing/keys.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
@@ -42,6 +45,9 @@ const keysPauseMs = 2_000;
 
 /** Longer than the roles' statement_timeout: what takes this long will not answer any more. */
 const databaseTimeoutMs = 12_000;
+
+/** A meter answers within milliseconds; without its answer nothing is read. */
+const meterTimeoutMs = 2_000;
 
 const clock = (): number => Date.now();
 const random: Random = (byteCount) => crypto.getRandomValues(new Uint8Array(byteCount));
@@ -74,6 +80,7 @@ function makeParts(env: Env): Parts {
     // The stubs have the methods of the objects' classes; RPC's own types do not carry unions of results over.
     ledger: (tenantId) => env.PRIVACY_LEDGER.getByName(tenantId) as unknown as LedgerPort,
     entitlements: (tenantId) => env.ENTITLEMENTS.getByName(tenantId) as unknown as EntitlementsPort,
+    meter: (tenantId) => meterAt(env, tenantId),
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],
     releaseKeys: once(() => releaseKeysOf(env)),
@@ -113,6 +120,31 @@ export const privacyLedgerParts = (env: Env): PrivacyLedgerParts => {
     question: (tenantId) => leaseQuestion(database, tenantId, shards),
   };
 };
+
+export const pqlMeterParts = (): PqlMeterParts => ({ clock, limits: meterLimits });
+
+/** A meter that fails or is late is a problem of its own: a question without a price is not read. */
+function meterAt(env: Env, tenantId: string): MeterPort {
+  const stub = env.PQL_METER.getByName(tenantId) as unknown as MeterPort;
+  const answered = async <T>(answer: Promise<T>): Promise<T> => {
+    let timer: ReturnType<typeof setTimeout> | null = null;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Error(`the meter did not answer within ${meterTimeoutMs} ms`)),
+        meterTimeoutMs,
+      );
+    });
+    try {
+      return await Promise.race([answer, late]);
+    } catch (error) {
+      log("error", "the meter did not answer", { tenant_id: tenantId, ...errorFacts(error) });
+      throw new Problem("meter_unavailable", "The meter of the tenant's questions did not answer. Ask again.");
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+  return { admit: (ask) => answered(stub.admit(ask)) };
+}
 
 export const rolloutGatesParts = (env: Env): RolloutGatesParts => {
   const parts = partsOf(env);

@@ -22,6 +22,7 @@ export interface Env {
   readonly PRIVACY_LEDGER: DurableObjectNamespace;
   readonly OUTBOX_DRAIN: DurableObjectNamespace;
   readonly ROLLOUT_GATES: DurableObjectNamespace;
+  readonly PQL_METER: DurableObjectNamespace;
   readonly AUDIT: Fetcher;
   readonly SIGNER: Fetcher;
   readonly ARTIFACTS: R2Bucket;

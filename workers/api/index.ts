@@ -2,6 +2,7 @@
 
 import { entitlementsObject } from "../../durable-objects/entitlements.ts";
 import { outboxDrainObject } from "../../durable-objects/outbox-drain.ts";
+import { pqlMeterObject } from "../../durable-objects/pql-meter.ts";
 import { privacyLedgerObject } from "../../durable-objects/privacy-ledger.ts";
 import { rolloutGatesObject } from "../../durable-objects/rollout-gates.ts";
 import { createApp } from "./app.ts";
@@ -9,6 +10,7 @@ import {
   entitlementsParts,
   outboxDrainParts,
   partsOf,
+  pqlMeterParts,
   privacyLedgerParts,
   rolloutGatesParts,
   sweep,
@@ -20,6 +22,8 @@ const app = createApp();
 export const Entitlements = entitlementsObject<Env>(entitlementsParts);
 export const OutboxDrain = outboxDrainObject<Env>(outboxDrainParts);
 export const PrivacyLedger = privacyLedgerObject<Env>(privacyLedgerParts);
+
+export const PqlMeter = pqlMeterObject<Env>(pqlMeterParts);
 
 export const RolloutGates = rolloutGatesObject<Env>(rolloutGatesParts);
 

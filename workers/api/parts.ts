@@ -6,6 +6,7 @@ import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
+import type { MeterPort } from "../../shared/pql/meter.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
@@ -24,6 +25,7 @@ export interface Parts {
   readonly issuer: TokenIssuer;
   ledger(tenantId: string): LedgerPort;
   entitlements(tenantId: string): EntitlementsPort;
+  meter(tenantId: string): MeterPort;
   readonly audit: AuditServiceApi & DisclosureServiceApi;
   readonly signer: SignerServiceApi;
   /**

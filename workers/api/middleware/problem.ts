@@ -27,6 +27,7 @@ export function problemResponse(problem: Problem, visit: Visit): Response {
   visit.code = problem.code;
   const headers = new Headers({ "content-type": "application/problem+json" });
   if (problem.status === 503) headers.set("retry-after", "1");
+  if (problem.status === 429) headers.set("retry-after", String(problem.members["retry_after_seconds"]));
   if (problem.status === 401) {
     // RFC 6750, section 3: no error code where no credentials came.
     const known = problem.code === "unauthenticated" ? "" : `, error="invalid_token"`;
