@@ -5,6 +5,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Clock } from "../shared/contract/ports.ts";
 import { Meter, type MeterAsk, type MeterLimits, type MeterPort } from "../shared/pql/meter.ts";
 import type { MeterReport } from "../shared/pql/meter-api.ts";
+import { QueryTimes, type QueryTime } from "../shared/pql/query-times.ts";
 import { sqlOf } from "./sql.ts";
 
 export interface PqlMeterParts {
@@ -16,6 +17,7 @@ export function pqlMeterObject<Env>(compose: (env: Env) => PqlMeterParts) {
   return class PqlMeter extends DurableObject<Env> implements MeterPort {
     readonly #clock: Clock;
     readonly #meter: Meter;
+    readonly #times: QueryTimes;
 
     constructor(state: DurableObjectState, env: Env) {
       super(state, env);
@@ -23,6 +25,7 @@ export function pqlMeterObject<Env>(compose: (env: Env) => PqlMeterParts) {
       const { clock, limits } = compose(env);
       this.#clock = clock;
       this.#meter = new Meter(sqlOf(state.storage), limits);
+      this.#times = new QueryTimes(sqlOf(state.storage));
     }
 
     async admit(ask: MeterAsk) {
@@ -31,6 +34,14 @@ export function pqlMeterObject<Env>(compose: (env: Env) => PqlMeterParts) {
 
     async report(report: MeterReport) {
       this.#meter.report(report, this.#clock());
+    }
+
+    async observe(times: readonly QueryTime[]) {
+      this.#times.observe(times);
+    }
+
+    async timesText() {
+      return this.#times.text();
     }
   };
 }

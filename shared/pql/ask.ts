@@ -1,20 +1,25 @@
 // The one way to ask: plan → price → admission → one round trip → answer. Called by POST /api/pql. Nothing is read before
 // the tenant's meter has admitted the question, and nothing where the meter does not answer.
 
-import type { PqlExplanation, PqlReply } from "../contract/http-pql.ts";
+import type { PqlReply } from "../contract/http-pql.ts";
+import type { Clock } from "../contract/ports.ts";
 import { Problem } from "../contract/problems.ts";
 import type { Database } from "../tenancy/database.ts";
-import { planQuestion, readAnswer, type Question } from "./engine.ts";
+import { planQuestion, readAnswer, type Planned, type Question } from "./engine.ts";
 import { explanationOf } from "./explanation.ts";
 import type { Admission, MeterPort } from "./meter.ts";
 import { outlineOf } from "./price.ts";
+import { outcomeOf, type Outcome, type QueryTime } from "./query-times.ts";
 import { askLimits, type AskLimits } from "./store.ts";
 
 export interface AskParts {
   /** Connects as maestro_app. */
   readonly database: Database;
   /** The asking tenant's. */
-  readonly meter: MeterPort;
+  readonly meter: Pick<MeterPort, "admit">;
+  readonly clock: Clock;
+  /** Takes how long it took, whatever became of it; does not throw. */
+  readonly note: (time: QueryTime) => void;
 }
 
 export interface AskedQuestion extends Omit<Question, "sealed_to"> {
@@ -27,15 +32,35 @@ export interface AskedQuestion extends Omit<Question, "sealed_to"> {
  * before anything is read; Problem `too_many_rows` for an answer beyond the limits.
  */
 export async function answerQuestion(
-  { database, meter }: AskParts,
-  { explain, ...question }: AskedQuestion,
+  parts: AskParts,
+  question: AskedQuestion,
   ask: AskLimits = askLimits,
 ): Promise<PqlReply> {
-  const planned = await planQuestion(question);
+  let template: QueryTime["template"] = "none";
+  const note = (outcome: Outcome): void =>
+    parts.note({ template, outcome, ms: Math.max(0, parts.clock() - question.now) });
+  try {
+    const planned = await planQuestion(question);
+    template = planned.plan.template;
+    const reply = await answerPlanned(parts, question, planned, ask);
+    note(reply.kind === "explanation" ? "explained" : "ok");
+    return reply;
+  } catch (error) {
+    note(outcomeOf(error));
+    throw error;
+  }
+}
+
+async function answerPlanned(
+  { database, meter }: AskParts,
+  { explain, ...question }: AskedQuestion,
+  planned: Planned,
+  ask: AskLimits,
+): Promise<PqlReply> {
   const { plan, cursor } = planned;
   const asked = { plan: outlineOf(plan), before_ms: cursor?.before.logged_at ?? null, held_seq: null };
   const admission = await meter.admit({ ...asked, spend: !explain });
-  if (explain) return explanationOf(plan, admission) satisfies PqlExplanation;
+  if (explain) return explanationOf(plan, admission);
   if (admission.state !== "admitted") throw refusalOf(admission);
   const { price, head } = admission;
   return { ...(await readAnswer(database, { ...question, sealed_to: head.sealed_to }, planned, ask)), price };

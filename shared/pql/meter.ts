@@ -10,6 +10,7 @@ import type { EventType } from "../contract/events.ts";
 import type { Sql } from "../contract/ports.ts";
 import { limits } from "./limits.ts";
 import type { MeterReport } from "./meter-api.ts";
+import type { QueryTime } from "./query-times.ts";
 import { changesThatFit, priceOf, type Change, type Counts, type Priced } from "./price.ts";
 import { dayMs, hourMs } from "./scan-parts.ts";
 
@@ -80,6 +81,10 @@ export type Admission = Verdict & { readonly price: Price; readonly head: MeterH
 export interface MeterPort {
   /** Throws Problem `meter_unavailable` where the meter does not answer. */
   admit(ask: MeterAsk): Promise<Admission>;
+  /** Up to `queryTimesMax`; durable when it resolves. */
+  observe(times: readonly QueryTime[]): Promise<void>;
+  /** The histogram in Prometheus' text format. */
+  timesText(): Promise<string>;
 }
 
 export class Meter {

@@ -114,7 +114,7 @@ describe("in this process, where what is read can be counted", () => {
         return typeof member === "function" ? (member.bind(target) as unknown) : member;
       },
     }) satisfies Database;
-    const local = await localApi(stack, { database, meter: () => meter });
+    const local = await localApi(stack, { database, meter: () => meter, noteQueryTime: () => undefined });
     return { ...local, reads: () => reads };
   }
   const asked = async (local: LocalApi, of: SeededTenant, body: Readonly<Record<string, unknown>>) => {
@@ -193,4 +193,26 @@ test("a tenant that has used up its rows is told when to come back, and admitted
   expect(seconds).toBe(1);
   await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
   expect((await ask(costly, { query })).status).toBe(200);
+});
+
+test("/api/metrics has how long each question took, by template and outcome, each once", async () => {
+  const timed = await stack.seedTenant("pql-price-timed");
+  await ask(timed, { query: "FIND installs TOP 5 BY package SINCE 3h" });
+  await ask(timed, { query: "FIND installs BUCKET BY 1h SINCE 3h" });
+  await ask(timed, { query: "FIND installs SINCE 3h" });
+  await ask(timed, { query: "FIND installs SINCE 3h", explain: true });
+  await ask(timed, { query: "FIND nothing" });
+  const counted = async (): Promise<string[]> => {
+    const answer = await api.fetch("/api/metrics", jsonCall(timed.keys.viewer, "GET"));
+    const text = new TextDecoder().decode(answer.bytes);
+    return text.split("\n").filter((line) => line.startsWith("mc_pql12_query_ms_count"));
+  };
+  await expect.poll(counted, { timeout: 10_000 }).toHaveLength(5);
+  expect(await counted()).toEqual([
+    'mc_pql12_query_ms_count{template="buckets",outcome="ok"} 1',
+    'mc_pql12_query_ms_count{template="none",outcome="invalid"} 1',
+    'mc_pql12_query_ms_count{template="rows",outcome="explained"} 1',
+    'mc_pql12_query_ms_count{template="rows",outcome="ok"} 1',
+    'mc_pql12_query_ms_count{template="top",outcome="ok"} 1',
+  ]);
 });

@@ -60,6 +60,8 @@ export function useStack(): StackHandle {
     meter: (tenantId) => ({
       admit: (ask) => control("callMeter", tenantId, "admit", ask),
       report: (report) => control("callMeter", tenantId, "report", report),
+      observe: (times) => control("callMeter", tenantId, "observe", times),
+      timesText: () => control("callMeter", tenantId, "timesText"),
     }),
     runScheduled: () => control("runScheduled"),
     listObjects: (bucket, prefix) => control("listObjects", bucket, prefix),

@@ -86,6 +86,14 @@ test("a question writes nothing: it waits for no disk", async () => {
   expect(await written()).toBe(before);
 });
 
+test("how long questions took is there after the object was evicted", async () => {
+  const meter = open();
+  await meter.observe([{ template: "top", outcome: "ok", ms: 4 }]);
+  await evictDurableObject(meter);
+  await meter.observe([{ template: "top", outcome: "ok", ms: 400 }]);
+  expect(await meter.timesText()).toContain('mc_pql12_query_ms_sum{template="top",outcome="ok"} 404\n');
+});
+
 test("a meter that fails, or does not answer in time, is a problem of its own", async () => {
   const metered = (admit: () => Promise<never>): MeterPort => {
     const given = { ...(env as unknown as Env), PQL_METER: { getByName: () => ({ admit }) } };

@@ -33,6 +33,7 @@ import type { Env } from "./env.ts";
 import { unusableReleases } from "./market/release-checks.ts";
 import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
+import { QueryTimeNotes } from "./pql-times.ts";
 
 /**
  * An unknown `kid` makes us fetch the issuer's keys again, but not twice within this time: made-up ones cost the issuer
@@ -69,6 +70,12 @@ export function partsOf(env: Env): Parts {
 
 function makeParts(env: Env): Parts {
   const shards = shardsOf(env);
+  const times = new QueryTimeNotes({
+    later: (work) =>
+      waitUntil(work().catch((error: unknown) => log("warn", "times of questions lost", errorFacts(error)))),
+    pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    tell: (tenantId, given) => meterAt(env, tenantId).observe(given),
+  });
   return {
     clock,
     random,
@@ -81,6 +88,7 @@ function makeParts(env: Env): Parts {
     ledger: (tenantId) => env.PRIVACY_LEDGER.getByName(tenantId) as unknown as LedgerPort,
     entitlements: (tenantId) => env.ENTITLEMENTS.getByName(tenantId) as unknown as EntitlementsPort,
     meter: (tenantId) => meterAt(env, tenantId),
+    noteQueryTime: (tenantId, time) => times.note(tenantId, time),
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],
     releaseKeys: once(() => releaseKeysOf(env)),
@@ -143,7 +151,11 @@ function meterAt(env: Env, tenantId: string): MeterPort {
       clearTimeout(timer);
     }
   };
-  return { admit: (ask) => answered(stub.admit(ask)) };
+  return {
+    admit: (ask) => answered(stub.admit(ask)),
+    observe: (times) => answered(stub.observe(times)),
+    timesText: () => answered(stub.timesText()),
+  };
 }
 
 export const rolloutGatesParts = (env: Env): RolloutGatesParts => {

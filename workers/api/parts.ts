@@ -7,6 +7,7 @@ import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
 import type { MeterPort } from "../../shared/pql/meter.ts";
+import type { QueryTime } from "../../shared/pql/query-times.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
@@ -25,7 +26,9 @@ export interface Parts {
   readonly issuer: TokenIssuer;
   ledger(tenantId: string): LedgerPort;
   entitlements(tenantId: string): EntitlementsPort;
-  meter(tenantId: string): MeterPort;
+  readonly meter: (tenantId: string) => MeterPort;
+  /** Goes into the tenant's histogram within a second or two, without waiting for it. */
+  readonly noteQueryTime: (tenantId: string, time: QueryTime) => void;
   readonly audit: AuditServiceApi & DisclosureServiceApi;
   readonly signer: SignerServiceApi;
   /**

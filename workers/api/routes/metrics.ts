@@ -16,10 +16,14 @@ export function register(door: Door): void {
     }),
     action: "metrics.read",
     idempotency: "none",
-    handler: async (call) => ({
-      status: 200,
-      body: await metricsText(call.parts.database, call.caller.tenant_id),
-      headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-    }),
+    problems: ["meter_unavailable"],
+    handler: async ({ parts, caller }) => {
+      const texts = [metricsText(parts.database, caller.tenant_id), parts.meter(caller.tenant_id).timesText()];
+      return {
+        status: 200,
+        body: (await Promise.all(texts)).join(""),
+        headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
+      };
+    },
   });
 }

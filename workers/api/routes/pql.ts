@@ -3,9 +3,17 @@
 import { createRoute } from "@hono/zod-openapi";
 import { pqlReply, pqlRequest } from "../../../shared/contract/http-pql.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
-import { answerQuestion } from "../../../shared/pql/ask.ts";
+import { answerQuestion, type AskParts } from "../../../shared/pql/ask.ts";
 import { PqlError } from "../../../shared/pql/pql-error.ts";
 import type { Door } from "../door.ts";
+import type { Parts } from "../parts.ts";
+
+const askPartsOf = ({ database, clock, meter, noteQueryTime }: Parts, tenantId: string): AskParts => ({
+  database,
+  clock,
+  meter: meter(tenantId),
+  note: (time) => noteQueryTime(tenantId, time),
+});
 
 export function register(door: Door): void {
   door.route({
@@ -28,8 +36,7 @@ export function register(door: Door): void {
       try {
         const { query, cursor, explain = false } = input.json;
         const question = { tenant_id: caller.tenant_id, now, query, cursor, explain };
-        const asked = { database: parts.database, meter: parts.meter(caller.tenant_id) };
-        return { status: 200, body: await answerQuestion(asked, question) };
+        return { status: 200, body: await answerQuestion(askPartsOf(parts, caller.tenant_id), question) };
       } catch (error) {
         if (!(error instanceof PqlError)) throw error;
         const { line, column, expected, suggestion } = error;

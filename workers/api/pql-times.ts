@@ -1,0 +1,42 @@
+// How long questions took, gathered in the isolate and told to the tenants' meters once a second: no question waits for it, and
+// a busy tenant's meter is not asked twice for each. Called by the PQL route through parts. What an isolate that dies has not
+// told is lost: a second's times at most.
+
+import { queryTimesMax, type QueryTime } from "../../shared/pql/query-times.ts";
+
+const tellAfterMs = 1_000;
+/** Tenants with times to tell; of more of them the times are left out until some were told. */
+const tenantsMax = 10_000;
+
+export interface QueryTimeParts {
+  /** Goes on with `work` after the answer; it does not reject. */
+  later(work: () => Promise<void>): void;
+  pause(ms: number): Promise<void>;
+  /** To the tenant's meter; what it throws is its caller's to log. */
+  tell(tenantId: string, times: readonly QueryTime[]): Promise<void>;
+}
+
+export class QueryTimeNotes {
+  readonly #parts: QueryTimeParts;
+  readonly #waiting = new Map<string, QueryTime[]>();
+
+  constructor(parts: QueryTimeParts) {
+    this.#parts = parts;
+  }
+
+  note(tenantId: string, time: QueryTime): void {
+    const known = this.#waiting.get(tenantId);
+    if (known !== undefined) {
+      if (known.length < queryTimesMax) known.push(time);
+      return;
+    }
+    if (this.#waiting.size >= tenantsMax) return;
+    this.#waiting.set(tenantId, [time]);
+    this.#parts.later(async () => {
+      await this.#parts.pause(tellAfterMs);
+      const times = this.#waiting.get(tenantId) ?? [];
+      this.#waiting.delete(tenantId);
+      await this.#parts.tell(tenantId, times);
+    });
+  }
+}
