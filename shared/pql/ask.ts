@@ -5,10 +5,13 @@ import type { PqlReply } from "../contract/http-pql.ts";
 import type { Clock } from "../contract/ports.ts";
 import { Problem } from "../contract/problems.ts";
 import type { Database } from "../tenancy/database.ts";
+import { type AnswerCache, answerTag, isNamedBy, questionKey, seqOfTag, withEnd } from "./answer-cache.ts";
+import type { Cursor } from "./answer.ts";
 import { planQuestion, readAnswer, type Planned, type Question } from "./engine.ts";
 import { explanationOf } from "./explanation.ts";
 import type { Admission, MeterPort } from "./meter.ts";
-import { outlineOf } from "./price.ts";
+import type { Plan } from "./plan.ts";
+import { outlineOf, type Priced } from "./price.ts";
 import { outcomeOf, type Outcome, type QueryTime } from "./query-times.ts";
 import { askLimits, type AskLimits } from "./store.ts";
 
@@ -20,11 +23,27 @@ export interface AskParts {
   readonly clock: Clock;
   /** Takes how long it took, whatever became of it; does not throw. */
   readonly note: (time: QueryTime) => void;
+  /** The isolate's. */
+  readonly cache: AnswerCache;
 }
 
 export interface AskedQuestion extends Omit<Question, "sealed_to"> {
   /** Say how it would be answered, and read nothing. */
   readonly explain: boolean;
+  readonly if_none_match: string | null;
+  /** The format that the answer will have, as letters and digits: part of its tag. */
+  readonly representation: string;
+}
+
+export interface Reply {
+  /** Null: the caller has it, by the tag that it sent. */
+  readonly body: PqlReply | null;
+  /** Null: an answer like it will not come again. */
+  readonly etag: string | null;
+}
+
+interface Answered extends Reply {
+  readonly outcome: Outcome;
 }
 
 /**
@@ -35,35 +54,61 @@ export async function answerQuestion(
   parts: AskParts,
   question: AskedQuestion,
   ask: AskLimits = askLimits,
-): Promise<PqlReply> {
+): Promise<Reply> {
   let template: QueryTime["template"] = "none";
   const note = (outcome: Outcome): void =>
     parts.note({ template, outcome, ms: Math.max(0, parts.clock() - question.now) });
   try {
     const planned = await planQuestion(question);
     template = planned.plan.template;
-    const reply = await answerPlanned(parts, question, planned, ask);
-    note(reply.kind === "explanation" ? "explained" : "ok");
-    return reply;
+    const { body, etag, outcome } = question.explain
+      ? await explain(parts, planned)
+      : await answerPlanned(parts, question, planned, ask);
+    note(outcome);
+    return { body, etag };
   } catch (error) {
     note(outcomeOf(error));
     throw error;
   }
 }
 
+async function explain({ meter }: AskParts, { plan, cursor }: Planned): Promise<Answered> {
+  const admission = await meter.admit({ ...pricedOf(plan, cursor), held_seq: null, spend: false });
+  return { body: explanationOf(plan, admission), etag: null, outcome: "explained" };
+}
+
+const pricedOf = (plan: Plan, cursor: Cursor | null): Priced => ({
+  plan: outlineOf(plan),
+  before_ms: cursor?.before.logged_at ?? null,
+});
+
 async function answerPlanned(
-  { database, meter }: AskParts,
-  { explain, ...question }: AskedQuestion,
+  { database, meter, cache }: AskParts,
+  question: AskedQuestion,
   planned: Planned,
   ask: AskLimits,
-): Promise<PqlReply> {
-  const { plan, cursor } = planned;
-  const asked = { plan: outlineOf(plan), before_ms: cursor?.before.logged_at ?? null, held_seq: null };
-  const admission = await meter.admit({ ...asked, spend: !explain });
-  if (explain) return explanationOf(plan, admission);
+): Promise<Answered> {
+  const { plan, cursor, digest } = planned;
+  const { tenant_id: tenantId, now, representation, if_none_match: ifNoneMatch } = question;
+  const key = questionKey(tenantId, digest, plan);
+  const held = key === null ? null : cache.get(key, now);
+  const tagged = key === null || ifNoneMatch === null ? null : await seqOfTag(key, ifNoneMatch, representation);
+  // The newer of the two: the other one holds no longer.
+  const seqs = [tagged, held?.indexed_seq ?? null].filter((seq) => seq !== null);
+  const heldSeq = seqs.length === 0 ? null : Math.max(...seqs);
+
+  const admission = await meter.admit({ ...pricedOf(plan, cursor), held_seq: heldSeq, spend: true });
   if (admission.state !== "admitted") throw refusalOf(admission);
   const { price, head } = admission;
-  return { ...(await readAnswer(database, { ...question, sealed_to: head.sealed_to }, planned, ask)), price };
+  const etag = key === null ? null : await answerTag(key, head.indexed_seq, representation);
+  if (admission.unchanged) {
+    if (tagged === head.indexed_seq) return { body: null, etag, outcome: "cached" };
+    if (held !== null) return { body: { ...withEnd(held.answer, plan.to), price }, etag, outcome: "cached" };
+  }
+  const answer = await readAnswer(database, { ...question, sealed_to: head.sealed_to }, planned, ask);
+  const named = key !== null && answer.kind === "groups" && isNamedBy(answer, plan, head);
+  if (named) cache.put(key, { answer, indexed_seq: head.indexed_seq, kept_at: now });
+  return { body: { ...answer, price }, etag: named ? etag : null, outcome: "ok" };
 }
 
 function refusalOf(refused: Exclude<Admission, { readonly state: "admitted" }>): Problem {

@@ -140,6 +140,32 @@ describe("reports", () => {
     expect(rowsOf(meter, query, start + 2 * hourMs)).toBe(21);
   });
 
+  test("what was asked before does not hold on to older counters", () => {
+    const told = fc.array(fc.record({ hour: fc.nat(95), rows: fc.nat(90), groups: fc.nat(9), days: fc.boolean() }), {
+      maxLength: 30,
+    });
+    const now = start + 4 * dayMs;
+    fc.assert(
+      fc.property(told, (reports) => {
+        const [asked, unasked] = [meterOf(), meterOf()];
+        for (const { hour, days, ...counts } of reports) {
+          const at = start + hour * hourMs;
+          const report = reportOf({
+            indexed_to: now,
+            sealed_to: now - 2 * hourMs,
+            hours: [{ hour: at, type, ...counts }],
+            days: days ? [{ day: at - (at % dayMs), type, groups: counts.groups }] : [],
+          });
+          asked.report(report, now);
+          unasked.report(report, now);
+          all(asked, now);
+        }
+        expect(all(asked, now)).toEqual(all(unasked, now));
+      }),
+      { numRuns: 100, seed: 1223 },
+    );
+  });
+
   test("what is durable is there when the object comes back", () => {
     const sql = openSql(":memory:");
     const hours = [{ hour: start, type, rows: 70, groups: 0 }];
@@ -240,6 +266,15 @@ describe("admission", () => {
       ),
       { numRuns: 200, seed: 1222 },
     );
+  });
+
+  test("the plan's load passes: sixty questions a second of 20,000 rows each, from one tenant", () => {
+    const meter = counted(meterLimits, 20_000);
+    const states = Array.from({ length: 60 * 60 }, (_, nth) => {
+      const now = start + hourMs + Math.floor((nth * 1_000) / 60);
+      return ask(meter, now).state;
+    });
+    expect(new Set(states)).toEqual(new Set(["admitted"]));
   });
 
   test("a question that reads nothing takes a little all the same", () => {

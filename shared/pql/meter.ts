@@ -19,6 +19,15 @@ const keptMs = limits.sinceMaxMs + dayMs;
 /** Hours and days that one report may name. */
 export const reportRowsMax = 20_000;
 
+/** Sums in memory, each of a number a type. */
+const sumsMax = 500;
+
+interface KnownSum {
+  readonly from: number;
+  readonly to: number;
+  readonly sums: readonly number[];
+}
+
 const schema = `
   create table if not exists head (
     only integer primary key check (only = 1), indexed_seq integer not null, indexed_to integer not null,
@@ -92,6 +101,8 @@ export class Meter {
   readonly #limits: MeterLimits;
   #bucket: { readonly rows: number; readonly at: number } | null = null;
   #prunedAt = 0;
+  /** Sums that were read, by what they are of: most questions are of the same hours and days. Least recently used goes first. */
+  readonly #sums = new Map<string, KnownSum>();
 
   constructor(sql: Sql, limits: MeterLimits = meterLimits) {
     if (limits.price_rows_max > limits.burst_rows_max)
@@ -132,6 +143,11 @@ export class Meter {
       for (const { type, hour } of touched.values()) this.#keepDay(type, hour - (hour % dayMs), 0);
       this.#prune(now);
     });
+    for (const [key, { from, to }] of this.#sums) {
+      const isTold =
+        hours.some(({ hour }) => hour >= from && hour < to) || days.some(({ day }) => day >= from && day < to);
+      if (isTold) this.#sums.delete(key);
+    }
   }
 
   /** Prices the question and takes its rows from the bucket; of two at once the second sees what the first has left. */
@@ -203,6 +219,19 @@ export class Meter {
   }
 
   #sum(types: readonly EventType[], from: number, to: number, ofHour: string, ofDay: string): readonly number[] {
+    const key = `${ofDay} ${from} ${to} ${types.join(" ")}`;
+    const known = this.#sums.get(key);
+    const sums = known?.sums ?? this.#readSum(types, from, to, ofHour, ofDay);
+    this.#sums.delete(key);
+    this.#sums.set(key, { from, to, sums });
+    for (const oldest of this.#sums.keys()) {
+      if (this.#sums.size <= sumsMax) break;
+      this.#sums.delete(oldest);
+    }
+    return sums;
+  }
+
+  #readSum(types: readonly EventType[], from: number, to: number, ofHour: string, ofDay: string): readonly number[] {
     const firstDay = Math.min(to, Math.ceil(from / dayMs) * dayMs);
     const lastDay = Math.max(firstDay, Math.floor(to / dayMs) * dayMs);
     const list = JSON.stringify(types);

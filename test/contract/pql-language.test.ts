@@ -90,6 +90,7 @@ test("the page's tables have the catalogue's subjects and fields, and the limits
   expect([...table.matchAll(/\| (\d+)[ \w]* \|$/gm)].map(([, number]) => Number(number))).toEqual(
     Object.values(listed),
   );
+  expect(page).toContain(`"limit": ${limits.priceRowsMax}}`);
 });
 
 test("the EBNF has the words that the parser's grammar has, and no others", () => {

@@ -4,6 +4,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import type { EventType } from "../../shared/contract/events.ts";
+import { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import { limits } from "../../shared/pql/limits.ts";
 import { hourMs } from "../../shared/pql/scan-parts.ts";
 import { Problem } from "../../shared/contract/problems.ts";
@@ -114,7 +115,12 @@ describe("in this process, where what is read can be counted", () => {
         return typeof member === "function" ? (member.bind(target) as unknown) : member;
       },
     }) satisfies Database;
-    const local = await localApi(stack, { database, meter: () => meter, noteQueryTime: () => undefined });
+    const local = await localApi(stack, {
+      database,
+      meter: () => meter,
+      noteQueryTime: () => undefined,
+      answers: new AnswerCache(),
+    });
     return { ...local, reads: () => reads };
   }
   const asked = async (local: LocalApi, of: SeededTenant, body: Readonly<Record<string, unknown>>) => {
@@ -147,6 +153,58 @@ describe("in this process, where what is read can be counted", () => {
       "1",
     ]);
     expect(local.reads()).toBe(0);
+  });
+
+  test("while nothing is logged, counts by bucket are read once, and who has them is told that they still hold", async () => {
+    const still = await stack.seedTenant("pql-price-still");
+    const meter = stack.meter(still.tenant_id);
+    const local = await counted(meter);
+    const write = async (seq: number): Promise<void> => {
+      const at = lastHour + seq * 1_000;
+      const row = { type: "mc.install.changed", package: "tools/a", logged_at: new Date(at).toISOString() } as const;
+      await writeEventRows(connect(stack, "audit"), [rowOf(still.tenant_id, seq, row)]);
+      const hours = [{ hour: lastHour, type: row.type, rows: seq - 999, groups: 0 }];
+      await meter.report({ indexed_seq: seq + 1, indexed_to: at, sealed_to: null, hours, days: [] });
+    };
+    await write(1_000);
+    const query = "FIND installs BUCKET BY 1d TOP 5 BY package SINCE 2d";
+    const first = await asked(local, still, { query });
+    const reads = local.reads();
+    const etag = first.headers.get("etag")!;
+    expect(first.headers.get("cache-control")).toBe("private, no-cache");
+    expect(first.headers.get("vary")).toBe("Accept, Authorization");
+    expect(first.json).toMatchObject({ total: 1 });
+
+    const again = await asked(local, still, { query });
+    expect({ ...again.json, covers: first.json["covers"] }).toEqual(first.json);
+    expect(again.headers.get("etag")).toBe(etag);
+    const call = jsonCall(still.keys.auditor, "POST", { query }, { "if-none-match": etag });
+    const unchanged = await local.fetch("/api/pql", call);
+    expect([unchanged.status, unchanged.headers.get("etag"), await unchanged.text()]).toEqual([304, etag, ""]);
+    expect(local.reads()).toBe(reads);
+    // Another tenant's tag opens nothing, and neither does the tag of another question.
+    const other = jsonCall(tenant.keys.auditor, "POST", { query }, { "if-none-match": etag });
+    expect((await (await counted(stack.meter(tenant.tenant_id))).fetch("/api/pql", other)).status).toBe(200);
+
+    await write(1_001);
+    const newer = await local.fetch("/api/pql", call);
+    expect(newer.status).toBe(200);
+    expect(await newer.json()).toMatchObject({ total: 2 });
+    expect(newer.headers.get("etag")).not.toBe(etag);
+    expect(local.reads()).toBeGreaterThan(reads);
+  });
+
+  test("where Postgres is ahead of the meter an answer has no tag, and is read anew each time", async () => {
+    const ahead = await stack.seedTenant("pql-price-ahead");
+    const local = await counted(stack.meter(ahead.tenant_id));
+    const row = { type: "mc.install.changed", logged_at: new Date(lastHour).toISOString() } as const;
+    await writeEventRows(connect(stack, "audit"), [rowOf(ahead.tenant_id, 1_000, row)]);
+    const query = "FIND installs BUCKET BY 1d SINCE 2d";
+    const first = await asked(local, ahead, { query });
+    expect([first.status, first.headers.get("etag"), first.json["total"]]).toEqual([200, null, 1]);
+    const reads = local.reads();
+    await asked(local, ahead, { query });
+    expect(local.reads()).toBeGreaterThan(reads);
   });
 
   test("a query that cannot be run asks no meter", async () => {
@@ -215,4 +273,17 @@ test("/api/metrics has how long each question took, by template and outcome, eac
     'mc_pql12_query_ms_count{template="rows",outcome="ok"} 1',
     'mc_pql12_query_ms_count{template="top",outcome="ok"} 1',
   ]);
+});
+
+test("on the stack an answer by bucket has a tag that is good for a 304", async () => {
+  const tagged = await stack.seedTenant("pql-price-tagged");
+  const row = { type: "mc.install.changed", logged_at: new Date(lastHour).toISOString() } as const;
+  await writeEventRows(connect(stack, "audit"), [rowOf(tagged.tenant_id, 1_000, row)]);
+  const report = { indexed_seq: 1_001, indexed_to: lastHour, sealed_to: null, hours: [], days: [] };
+  await stack.meter(tagged.tenant_id).report(report);
+  const query = "FIND installs BUCKET BY 1d SINCE 2d";
+  const first = await ask(tagged, { query });
+  const headers = { "if-none-match": first.headers.get("etag")! };
+  const again = await api.fetch("/api/pql", jsonCall(tagged.keys.auditor, "POST", { query }, headers));
+  expect([first.status, again.status]).toEqual([200, 304]);
 });

@@ -23,6 +23,7 @@ import type { DrainPort } from "../../shared/outbox/drain.ts";
 import { shardOf } from "../../shared/outbox/outbox.ts";
 import { postgresOutbox } from "../../shared/outbox/store.ts";
 import { compiledPolicy } from "../../shared/policy/compiled.ts";
+import { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import { meterLimits, type MeterPort } from "../../shared/pql/meter.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import { kidOf } from "../../shared/signing/keys.ts";
@@ -88,6 +89,7 @@ function makeParts(env: Env): Parts {
     ledger: (tenantId) => env.PRIVACY_LEDGER.getByName(tenantId) as unknown as LedgerPort,
     entitlements: (tenantId) => env.ENTITLEMENTS.getByName(tenantId) as unknown as EntitlementsPort,
     meter: (tenantId) => meterAt(env, tenantId),
+    answers: new AnswerCache(),
     noteQueryTime: (tenantId, time) => times.note(tenantId, time),
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],

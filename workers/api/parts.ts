@@ -6,6 +6,7 @@ import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
+import type { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import type { MeterPort } from "../../shared/pql/meter.ts";
 import type { QueryTime } from "../../shared/pql/query-times.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
@@ -27,6 +28,8 @@ export interface Parts {
   ledger(tenantId: string): LedgerPort;
   entitlements(tenantId: string): EntitlementsPort;
   readonly meter: (tenantId: string) => MeterPort;
+  /** Counts that this isolate gave last. */
+  readonly answers: AnswerCache;
   /** Goes into the tenant's histogram within a second or two, without waiting for it. */
   readonly noteQueryTime: (tenantId: string, time: QueryTime) => void;
   readonly audit: AuditServiceApi & DisclosureServiceApi;

@@ -21,5 +21,7 @@ export interface Env {
   readonly AUDIT_LOG: DurableObjectNamespace;
   readonly DISCLOSURE_GRANTS: DurableObjectNamespace;
   readonly LOG_ANCHOR: DurableObjectNamespace;
+  /** The API's objects, by the tenant's id: what stands in Postgres is told to them, shared/pql/meter-api.ts. */
+  readonly PQL_METER: DurableObjectNamespace;
   readonly AUDIT_BUCKET: R2Bucket;
 }

@@ -8,9 +8,13 @@ import { PqlError } from "../../../shared/pql/pql-error.ts";
 import type { Door } from "../door.ts";
 import type { Parts } from "../parts.ts";
 
-const askPartsOf = ({ database, clock, meter, noteQueryTime }: Parts, tenantId: string): AskParts => ({
+/** The answer to one caller in one format; a shared cache must not have it, and each use asks again. */
+const cacheHeaders = { "cache-control": "private, no-cache", vary: "Accept, Authorization" } as const;
+
+const askPartsOf = ({ database, clock, meter, noteQueryTime, answers }: Parts, tenantId: string): AskParts => ({
   database,
   clock,
+  cache: answers,
   meter: meter(tenantId),
   note: (time) => noteQueryTime(tenantId, time),
 });
@@ -27,16 +31,29 @@ export function register(door: Door): void {
         "newest first, in pages; with them it is counts that add up. What it reads is known before anything is read, and is in " +
         "each answer as `price`; with `explain` nothing is read. docs/pql/LANGUAGE.md has the language.",
       request: { body: { content: { "application/json": { schema: pqlRequest } }, required: true } },
-      responses: { 200: { description: "The answer", content: { "application/json": { schema: pqlReply } } } },
+      responses: {
+        200: {
+          description:
+            "The answer. Counts by bucket have an `ETag` while nothing is logged: send it in `If-None-Match` to hear whether they still hold",
+          content: { "application/json": { schema: pqlReply } },
+        },
+        304: { description: "What the `ETag` in `If-None-Match` names still holds; `covers.to` alone would be later" },
+      },
     }),
     action: "pql.query",
     idempotency: "none",
     problems: ["pql_invalid", "pql_too_expensive", "pql_rate_limited", "too_many_rows", "meter_unavailable"],
-    handler: async ({ parts, caller, now, input }) => {
+    handler: async ({ parts, caller, now, input, request }) => {
       try {
         const { query, cursor, explain = false } = input.json;
-        const question = { tenant_id: caller.tenant_id, now, query, cursor, explain };
-        return { status: 200, body: await answerQuestion(askPartsOf(parts, caller.tenant_id), question) };
+        const asked = { tenant_id: caller.tenant_id, now, query, cursor, explain };
+        const { body, etag } = await answerQuestion(askPartsOf(parts, caller.tenant_id), {
+          ...asked,
+          if_none_match: request.headers.get("if-none-match"),
+          representation: "json",
+        });
+        const headers = etag === null ? {} : { etag, ...cacheHeaders };
+        return body === null ? { status: 304, body, headers } : { status: 200, body, headers };
       } catch (error) {
         if (!(error instanceof PqlError)) throw error;
         const { line, column, expected, suggestion } = error;
