@@ -4,7 +4,7 @@
 export const exitCodes = {
   ok: [0, "done"],
   failure: [1, "something failed on this machine, or the API broke (500)"],
-  usage: [2, "the command, its arguments or what was sent are not usable (400, 413, 415, 422, 428)"],
+  usage: [2, "the command, its arguments or what was sent are not usable (400, 406, 413, 415, 422, 428)"],
   denied: [3, "not logged in, or the policy says no (401, 403)"],
   not_found: [4, "there is no such thing, or no longer (404, 410)"],
   conflict: [5, "it collides with what is there already (409, 412)"],

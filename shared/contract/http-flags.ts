@@ -9,11 +9,14 @@ export const flags = {
   market_channels: "stable only: nothing is installed from or upgraded to canary; what runs goes on, rollback works",
   audit_rt_export:
     "periodic export: the log is sealed every two minutes and not at once, links wait for that, packs are version 2 (no proofs, no appendices)",
+  pql_v1_2: "PQL 1.1 only: BUCKET BY and TOP are refused, within five seconds; FIND, WHERE and SINCE stay",
 } as const;
 export type FlagName = keyof typeof flags;
 export const flagNames = Object.keys(flags) as [FlagName, ...FlagName[]];
 /** The flags that decisions are made on. The log learns of its own by the event. */
 export const decidedFlags = ["market_entitlements", "market_channels"] as const satisfies readonly FlagName[];
+/** The flags that bear on a run: a disclosure pack tells how they stood. */
+export const runFlags = [...decidedFlags, "audit_rt_export"] as const satisfies readonly FlagName[];
 export type FlagFacts = Readonly<Record<(typeof decidedFlags)[number], boolean>>;
 export const flagsOn: FlagFacts = { market_entitlements: true, market_channels: true };
 

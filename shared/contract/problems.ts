@@ -52,6 +52,11 @@ export const problems = {
     "Wait until enough of the budget has leaked back, or ask an admin to raise it.",
   ],
   not_found: [404, "There is no such thing here", "Check the id; things of other tenants look like missing ones."],
+  not_acceptable: [
+    406,
+    "There is no answer in a format that you accept",
+    "Send one of the types in `available` as `Accept`.",
+  ],
   method_not_allowed: [405, "This path does not take that method", "See `allow` for the methods that it takes."],
   idempotency_conflict: [
     409,

@@ -5,7 +5,7 @@
 import { contextPlaces, is, subjects } from "../audit/context.ts";
 import type { ContextQuery } from "../audit/service.ts";
 import type { AuditEvent, EventAttributes, EventType, LoggedEvent } from "../contract/events.ts";
-import { flagNames } from "../contract/http-flags.ts";
+import { runFlags } from "../contract/http-flags.ts";
 
 /** Steps of one reviewed change, and what is said of one release; there are a handful of each. */
 const reviewsMax = 50;
@@ -64,7 +64,7 @@ export interface RunContext {
   readonly release: readonly LoggedEvent[];
   /** The budget that was set last before the run reserved from it. */
   readonly budget: Of<"mc.privacy.budget_set"> | null;
-  /** The last switch of each flag before the start. */
+  /** The last switch of each flag that bears on a run, before the start. */
   readonly flags: readonly Of<"mc.flag.changed">[];
 }
 
@@ -79,7 +79,7 @@ export async function selectContext({ started, reserved }: RunEvents, ask: AskCo
     { subject: subjects.entitlement(name), at: version, limit: 1 },
     { subject: subjects.release(release), at: startedAt, limit: reviewsMax },
     { subject: subjects.budget, at: budgetAt, limit: 1 },
-    ...flagNames.map((flag) => ({ subject: subjects.flag(flag), at: startedAt, limit: 1 })),
+    ...runFlags.map((flag) => ({ subject: subjects.flag(flag), at: startedAt, limit: 1 })),
   ]);
   const entitlement = (entitlements[0] ?? null) as RunContext["entitlement"];
   return {

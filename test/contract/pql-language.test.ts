@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { beforeAll, expect, test } from "vitest";
 import { columns, subjects } from "../../shared/pql/catalogue.ts";
 import { askPql } from "../../shared/pql/engine.ts";
+import { inFormat, pqlFormats } from "../../shared/pql/formats.ts";
 import { limits } from "../../shared/pql/limits.ts";
 import { PqlError } from "../../shared/pql/pql-error.ts";
 import { writeEventRows } from "../../shared/pql/store.ts";
@@ -52,6 +53,27 @@ test.each(blocks("pql-refused"))("refused: %s", async (block) => {
   expect(`${error.line}:${error.column} ${[error.message, error.suggestion].join(" ").replace(/[^.?]$/, "$&.")}`).toBe(
     printed,
   );
+});
+
+test.each([
+  ["csv", "text/csv"],
+  ["ndjson", "application/x-ndjson"],
+] as const)("an answer as %s reads as it is printed", async (kind, format) => {
+  const [block, ...more] = blocks(`pql-${kind}`);
+  expect(more).toEqual([]);
+  const [query = "", ...printed] = block!.split("\n");
+  const { body } = inFormat(format, await askPql(app, { tenant_id: tenant, now, query }));
+  if (typeof body !== "string") throw new TypeError("a text was asked for");
+  expect(body.replaceAll("\r\n", "\n").trimEnd()).toBe(printed.join("\n"));
+});
+
+test("the page has every format and every header of an answer", async () => {
+  const listed = [...page.matchAll(/^\| `(\w+\/[\w.-]+)` \|/gm)].map(([, type]) => type);
+  expect(listed).toEqual([...pqlFormats]);
+  const query = "FIND decisions BUCKET BY 1h TOP 1 BY rule SINCE 24h";
+  const { headers } = inFormat("text/csv", await askPql(app, { tenant_id: tenant, now, query }));
+  const told = Object.keys(headers).filter((name) => name !== "content-type");
+  expect(told.filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
 });
 
 test("every clause, operator and subject has an example", () => {

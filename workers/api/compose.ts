@@ -35,6 +35,7 @@ import { unusableReleases } from "./market/release-checks.ts";
 import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
 import { QueryTimeNotes } from "./pql-times.ts";
+import { GrammarMemory } from "./pql-grammar.ts";
 
 /**
  * An unknown `kid` makes us fetch the issuer's keys again, but not twice within this time: made-up ones cost the issuer
@@ -91,6 +92,7 @@ function makeParts(env: Env): Parts {
     meter: (tenantId) => meterAt(env, tenantId),
     answers: new AnswerCache(),
     noteQueryTime: (tenantId, time) => times.note(tenantId, time),
+    pqlGrammar: new GrammarMemory(),
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],
     releaseKeys: once(() => releaseKeysOf(env)),

@@ -11,6 +11,7 @@ import { decide, type Decision } from "../../shared/policy/decide.ts";
 import { authenticate } from "../../shared/tenancy/authenticate.ts";
 import type { Caller } from "../../shared/tenancy/caller.ts";
 import { answerOnce, type IdempotencyClaim } from "../../shared/tenancy/idempotency.ts";
+import { acceptableOrThrow, mediaTypesOf } from "./middleware/accept.ts";
 import { checkContentType, jsonBytesMax, parseJson } from "./middleware/body.ts";
 import type { AppContext } from "./middleware/context.ts";
 import { denied } from "./middleware/deny.ts";
@@ -34,13 +35,19 @@ export interface Input<R> {
   readonly json: JsonOf<R>;
 }
 
-type BodyOf<Response> = Response extends { content: { "application/json": { schema: infer S extends z.ZodType } } }
-  ? z.input<S>
+type BodyOf<Response> = Response extends {
+  content: infer C extends { "application/json": { schema: z.ZodType } };
+}
+  ? z.input<C["application/json"]["schema"]> | (keyof C extends "application/json" ? never : Uint8Array | string)
   : Uint8Array | ReadableStream | string | null;
+
+/** The media types that a route answers in with status 200; a route that declares several negotiates. */
+export type MediaTypeOf<R> = R extends { responses: { 200: { content: infer C } } } ? keyof C & string : never;
 
 /**
  * An answer, of a status that the route declares. JSON where the declared content is `application/json`; bytes, a
- * stream or a text go out as they are, under the `content-type` that `headers` names.
+ * stream or a text go out as they are, under the `content-type` that `headers` names. Both may come where the route
+ * declares both.
  */
 export type AnswerOf<R extends RouteConfig> = {
   [S in keyof R["responses"]]: {
@@ -67,6 +74,8 @@ export interface Call<R = RouteConfig, A extends Action = Action> extends OpenCa
   readonly claim: IdempotencyClaim | null;
   /** The body of a `stream` route; it fails with `too_large` beyond the route's bound. Null on every other route. */
   readonly stream: ReadableStream<Uint8Array> | null;
+  /** What `Accept` chose of the types that the route declares; the first of them where it declares one, or none. */
+  readonly mediaType: MediaTypeOf<R>;
   /** The whole decision, with the facts of the case. On a deny: `await denied(call, decision, { facts, … })`. */
   decide(facts: FactsOf<A>): Decision;
 }
@@ -166,6 +175,9 @@ async function answerDecided<R extends RouteConfig, A extends Action>(
   const schemas = schemasOf(spec.route);
   const params = parseParams(schemas.params, pathNames(spec.route), c.req.param());
   const query = parseQuery(schemas.query, request.url);
+  const mediaTypes = mediaTypesOf(spec.route);
+  const negotiates = mediaTypes.length > 1;
+  const mediaType = negotiates ? acceptableOrThrow(request.headers.get("accept"), mediaTypes) : mediaTypes[0];
   if (schemas.contentTypes.length > 0) checkContentType(request, schemas.contentTypes);
   let json: unknown;
   let stream: ReadableStream<Uint8Array> | null = null;
@@ -194,6 +206,7 @@ async function answerDecided<R extends RouteConfig, A extends Action>(
     ...base,
     claim,
     stream,
+    mediaType: mediaType as MediaTypeOf<R>,
     input: { params, query, json } as Input<R>,
     decide: (facts) => decide(parts.policy, decisionInput(action, caller, facts)),
   };
@@ -201,6 +214,7 @@ async function answerDecided<R extends RouteConfig, A extends Action>(
   visit.replayed = replayed;
   const response = toResponse(answer);
   for (const [name, value] of Object.entries(spec.headersOf?.(answer.body) ?? {})) response.headers.set(name, value);
+  if (negotiates) response.headers.append("vary", "accept");
   if (replayed) response.headers.set("idempotency-replayed", "true");
   return response;
 }

@@ -4,6 +4,7 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { problems, type ProblemCode } from "../../shared/contract/problems.ts";
 import type { Entry } from "./door.ts";
+import { mediaTypesOf } from "./middleware/accept.ts";
 import { schemasOf } from "./middleware/input.ts";
 
 export interface Schema {
@@ -83,6 +84,7 @@ export function problemCodesOf({ action, route, idempotency, problems: declared 
   const schemas = schemasOf(route);
   if (action !== null) for (const code of credentialProblems) codes.add(code);
   if (schemas.params !== null) codes.add("not_found");
+  if (action !== null && mediaTypesOf(route).length > 1) codes.add("not_acceptable");
   if (schemas.contentTypes.length > 0) {
     codes.add("unsupported_media_type").add("too_large");
     if (schemas.json !== null) codes.add("malformed_json").add("not_utf8");

@@ -13,6 +13,7 @@ import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { SignerServiceApi } from "../../shared/signing/service.ts";
+import type { GrammarMemory } from "./pql-grammar.ts";
 
 export interface Parts {
   readonly clock: Clock;
@@ -32,6 +33,8 @@ export interface Parts {
   readonly answers: AnswerCache;
   /** Goes into the tenant's histogram within a second or two, without waiting for it. */
   readonly noteQueryTime: (tenantId: string, time: QueryTime) => void;
+  /** Which tenants have PQL 1.2, as this isolate read it last. */
+  readonly pqlGrammar: GrammarMemory;
   readonly audit: AuditServiceApi & DisclosureServiceApi;
   readonly signer: SignerServiceApi;
   /**
