@@ -1,7 +1,7 @@
 // The API as `maestro` calls it: one function a route, answers parsed by the contract's own schemas; the marketplace's
 // part is in api/. Made by `session.ts`, used by the commands.
 
-import type { z } from "zod";
+import { z } from "zod";
 import { anchoringList, publishedKeys, manifestList, type PublishedKeys } from "../shared/contract/http-audit.ts";
 import {
   disclosureLink,
@@ -37,6 +37,8 @@ import { readBytes, readJson, readText, send, type Call, type Wire } from "./htt
 const tileBytesMax = 64 * 1024;
 const manifestBytesMax = 1024 * 1024;
 const segmentBytesMax = 256 * 1024 * 1024;
+
+const explanation = z.looseObject({ kind: z.literal("explain") });
 
 export type Api = ReturnType<typeof createApi>;
 export interface LinkWish {
@@ -99,6 +101,10 @@ export function createApi(wire: Wire) {
 
     pql: (query: string, cursor?: string): Promise<PqlAnswer> =>
       json({ method: "POST", path: "/api/pql", json: cursor === undefined ? { query } : { query, cursor } }, pqlAnswer),
+
+    /** Whatever the API tells of the price. */
+    explainPql: (query: string): Promise<z.infer<typeof explanation>> =>
+      json({ method: "POST", path: "/api/pql", json: { query, explain: true } }, explanation),
 
     budget: (): Promise<PrivacyBudget> => json({ method: "GET", path: "/api/privacy/budget" }, privacyBudget),
     setBudget: (body: { limit_units: number; leak_units_per_hour: number }): Promise<PrivacyBudget> =>

@@ -2,7 +2,7 @@
 
 import type { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { pointAt } from "./commands/pql.ts";
+import { pointAt } from "./pql/point-at.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { createOutput, printable } from "./output.ts";
 import { buildProgram } from "./program.ts";

@@ -8,8 +8,11 @@ import { createOutput, type Output } from "./output.ts";
 export interface Session {
   readonly host: Host;
   readonly out: Output;
-  /** The API with the stored or given credential. Throws Failure `denied` where there is none. */
-  api(options?: { readonly evenWhenInterrupted: boolean }): Promise<Api>;
+  /**
+   * The API with the stored or given credential; `signal` ends its calls as Ctrl-C does. Throws Failure `denied` where there
+   * is none.
+   */
+  api(options?: { readonly evenWhenInterrupted?: boolean; readonly signal?: AbortSignal }): Promise<Api>;
   /** The API's public routes, without a credential. */
   openApi(): Promise<Api>;
   apiUrl(): Promise<string>;
@@ -21,7 +24,11 @@ export function createSession(host: Host, json: boolean): Session {
     out: createOutput(host, json),
     async api(options) {
       const { apiUrl, secret } = await currentLogin(host);
-      const signal = options?.evenWhenInterrupted === true ? null : host.interrupted;
+      const signals = [
+        ...(options?.evenWhenInterrupted === true ? [] : [host.interrupted]),
+        ...(options?.signal === undefined ? [] : [options.signal]),
+      ];
+      const signal = signals.length === 0 ? null : AbortSignal.any(signals);
       return createApi({ baseUrl: apiUrl, secret, host, signal });
     },
     async openApi() {

@@ -25,7 +25,9 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   "workers/api": [...ground, ...capabilities, ...joints, "durable-objects", "policy"],
   "workers/audit": [...ground, ...capabilities, ...joints, "durable-objects"],
   "workers/signer": [...ground, ...capabilities, ...joints, "durable-objects"],
-  cli: ["shared/contract", "shared/audit", "shared/disclosure", "shared/signing"],
+  // Pure parts alone: the catalogue that PQL is completed from and the writers of its answers, the log's verifier. What has a
+  // store or SQL may not come along (storesBehindCli).
+  cli: ["shared/contract", "shared/audit", "shared/disclosure", "shared/pql", "shared/signing"],
 };
 
 /** Words that shared/ may not contain outside of comments and strings: a clock, chance, the environment. */

@@ -69,7 +69,7 @@ const tell: Record<(typeof topics)[number], (session: Session) => void> = {
       out.record([
         ["login and publisher key", value.config],
         ["artifacts by digest", value.cache],
-        ["trusted keys and remembered checkpoints", value.state],
+        ["trusted keys, remembered checkpoints, history of `maestro pql`", value.state],
         ["environment", value.environment.join(", ")],
       ]),
     );

@@ -38,7 +38,8 @@ function collector(): { stream: Writable; text(): string } {
 
 interface TestHostOptions {
   readonly home?: string;
-  readonly stdin?: string | Uint8Array;
+  /** A stream is typed into, as on a terminal. */
+  readonly stdin?: string | Uint8Array | Readable;
   readonly terminal?: boolean;
   readonly env?: Record<string, string>;
 }
@@ -52,7 +53,10 @@ export function testHost(options: TestHostOptions = {}): TestHost {
     env: { HOME: home, ...options.env },
     home,
     cwd: home,
-    stdin: Readable.from(options.stdin === undefined ? [] : [Buffer.from(options.stdin)]),
+    stdin:
+      options.stdin instanceof Readable
+        ? Object.assign(options.stdin, { isTTY: true })
+        : Readable.from(options.stdin === undefined ? [] : [Buffer.from(options.stdin)]),
     stdout: stdout.stream,
     stderr: stderr.stream,
     stdoutIsTerminal: options.terminal === true,

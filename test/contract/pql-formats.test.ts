@@ -1,10 +1,10 @@
 // POST /api/pql in each of its formats, through the whole door, and with the flag pql_v1_2 switched.
 
 import { DuckDBInstance } from "@duckdb/node-api";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { testFolder } from "../../cli/testing/host.ts";
+import { maestro, testFolder, testHost } from "../../cli/testing/host.ts";
 import { pqlAnswer, type PqlAnswer } from "../../shared/contract/http-pql.ts";
 import { tableOf } from "../../shared/pql/answer-table.ts";
 import { csvOf, ndjsonOf, pqlFormats } from "../../shared/pql/formats.ts";
@@ -135,6 +135,24 @@ describe("the format that Accept asks for", () => {
   test("is declared in the contract, all four of them", () => {
     const { content } = api.document.paths["/api/pql"]!["post"]!.responses["200"]!;
     expect(Object.keys(content ?? {})).toEqual([...pqlFormats]);
+  });
+});
+
+describe("maestro pql", () => {
+  test("runs the command lines of the language's page, and all pages of a query are one file", async () => {
+    const page = readFileSync(new URL("../../docs/pql/LANGUAGE.md", import.meta.url), "utf8");
+    const lines = /^```sh\n([^]*?)\n```$/m.exec(page)![1]!.split("\n");
+    expect(lines.length).toBeGreaterThan(3);
+    const host = testHost({ env: { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: tenant.keys.auditor } });
+    for (const line of lines) {
+      const [program, ...words] = Array.from(line.matchAll(/'([^']*)'|\S+/g), ([word, quoted]) => quoted ?? word);
+      expect(program).toBe("maestro");
+      expect([line, await maestro(host, ...words)]).toEqual([line, expect.objectContaining({ code: 0 })]);
+    }
+    const out = ["--all", "--format", "csv", "--out", "all.csv"];
+    expect((await maestro(host, "pql", rowsQuery, ...out)).code).toBe(0);
+    const whole = readFileSync(join(host.home, "all.csv"), "utf8").trimEnd().split("\r\n");
+    expect([whole.length, new Set(whole).size]).toEqual([121, 121]);
   });
 });
 

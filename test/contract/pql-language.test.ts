@@ -3,6 +3,11 @@
 
 import { readFileSync } from "node:fs";
 import { beforeAll, expect, test } from "vitest";
+import { answerText, chartNames } from "../../cli/pql/answer-text.ts";
+import { formatNames } from "../../cli/pql/formats.ts";
+import { shellCommands } from "../../cli/pql/shell.ts";
+import { createSession } from "../../cli/session.ts";
+import { testHost } from "../../cli/testing/host.ts";
 import { columns, subjects } from "../../shared/pql/catalogue.ts";
 import { askPql } from "../../shared/pql/engine.ts";
 import { inFormat, pqlFormats } from "../../shared/pql/formats.ts";
@@ -65,6 +70,21 @@ test.each([
   const { body } = inFormat(format, await askPql(app, { tenant_id: tenant, now, query }));
   if (typeof body !== "string") throw new TypeError("a text was asked for");
   expect(body.replaceAll("\r\n", "\n").trimEnd()).toBe(printed.join("\n"));
+});
+
+test("an answer on a terminal reads as it is printed", async () => {
+  const [block, ...more] = blocks("pql-terminal");
+  expect(more).toEqual([]);
+  const [query = "", ...printed] = block!.split("\n");
+  const answer = await askPql(app, { tenant_id: tenant, now, query });
+  const session = createSession(testHost({ terminal: true, env: { LANG: "C.UTF-8", NO_COLOR: "1" } }), false);
+  expect(answerText(session, answer, "sparkline")).toBe(printed.join("\n"));
+});
+
+test("the page has the commands that the shell has, and the formats and charts", () => {
+  const section = page.slice(page.indexOf("## On the command line"), page.indexOf("## Versions"));
+  expect([...section.matchAll(/^\| `\\(\w+)/gm)].map(([, name]) => name)).toEqual([...shellCommands]);
+  for (const name of [...formatNames, ...chartNames]) expect(section).toContain(`\`${name}\``);
 });
 
 test("the page has every format and every header of an answer", async () => {
