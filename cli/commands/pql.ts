@@ -10,7 +10,7 @@ import { Failure } from "../failure.ts";
 import { requireFilePlace, writePrivate } from "../folders.ts";
 import { answerText, chartNames, explanationText, type ChartName } from "../pql/answer-text.ts";
 import { askAll, type Ended } from "../pql/ask-all.ts";
-import { formatNames, isStream, parquetBytes, streamPart, type FormatName } from "../pql/formats.ts";
+import { formatNames, isStream, parquetBytes, shown, streamPart, type FormatName } from "../pql/formats.ts";
 import { notePlace } from "../pql/point-at.ts";
 import { runShell } from "../pql/shell.ts";
 import { readStdin } from "../secret-input.ts";
@@ -127,7 +127,7 @@ async function ask(
   try {
     ended = await askAll(session, query, cursor, async (page, isFirst) => {
       count += page.kind === "rows" ? page.rows.length : 0;
-      if (flows) await write(host.stdout, streamPart(format, page, isFirst));
+      if (flows) await write(host.stdout, shown(host, streamPart(format, page, isFirst)));
       else held = joined(held, page);
       progress?.update(count);
       return all === true && (flows || count < heldRowsMax) ? "more" : "enough";
@@ -163,18 +163,14 @@ async function deliver(
   place: string | null,
 ): Promise<void> {
   const { host } = session;
+  // A table is clean already, and painted.
+  if (format === "table") return await write(host.stdout, `${answerText(session, answer, chart)}\n`);
   const json = (): string =>
     `${JSON.stringify(answer, null, host.stdoutIsTerminal && place === null ? 2 : undefined)}\n`;
   const content =
-    format === "table"
-      ? `${answerText(session, answer, chart)}\n`
-      : format === "json"
-        ? json()
-        : format === "parquet"
-          ? parquetBytes(answer)
-          : streamPart(format, answer, true);
-  if (place === null) await write(host.stdout, content);
-  else await writePrivate(place, content);
+    format === "json" ? json() : format === "parquet" ? parquetBytes(answer) : streamPart(format, answer, true);
+  if (place !== null) await writePrivate(place, content);
+  else await write(host.stdout, typeof content === "string" ? shown(host, content) : content);
 }
 
 /** Resolves once the chunk is taken: a slow reader slows the pages down. */

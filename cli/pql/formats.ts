@@ -4,6 +4,8 @@
 import type { PqlAnswer } from "../../shared/contract/http-pql.ts";
 import { tableOf } from "../../shared/pql/answer-table.ts";
 import { csvOf, inFormat, ndjsonOf } from "../../shared/pql/formats.ts";
+import type { Host } from "../host.ts";
+import { printableLines } from "../output.ts";
 
 export const formatNames = ["table", "json", "ndjson", "csv", "parquet"] as const;
 export type FormatName = (typeof formatNames)[number];
@@ -18,6 +20,9 @@ export function streamPart(format: "ndjson" | "csv", page: PqlAnswer, isFirst: b
   const text = csvOf(table);
   return isFirst ? text : text.slice(text.indexOf("\r\n") + 2);
 }
+
+/** A text for stdout: byte for byte in a pipe, without what would steer it on a terminal. */
+export const shown = (host: Host, text: string): string => (host.stdoutIsTerminal ? printableLines(text) : text);
 
 export const parquetBytes = (answer: PqlAnswer): Uint8Array => {
   const { body } = inFormat("application/vnd.apache.parquet", answer);

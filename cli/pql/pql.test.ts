@@ -117,6 +117,17 @@ describe("a format", () => {
     expect(asJson.json()).toEqual(page(1, "c2"));
   });
 
+  test("on a terminal holds nothing that would steer it, and is byte for byte in a pipe", async () => {
+    const evil = { ...page(1, null), rows: [{ seq: 1, package: "a\u009b2Jb\u202e" }] };
+    for (const format of ["csv", "ndjson", "json", "table"]) {
+      const { host } = await world([json(evil)], { terminal: true });
+      const { out } = await maestro(host, "pql", "FIND events", "--format", format);
+      expect(out).toContain("a\\u{9b}2Jb\\u{202e}");
+    }
+    const piped = await world([json(evil)]);
+    expect((await maestro(piped.host, "pql", "FIND events", "--format", "csv")).out).toContain("a\u009b2Jb\u202e");
+  });
+
   test("Parquet goes into a file, for this user alone, and never to a terminal", async () => {
     const { host } = await world([json(counts)], { terminal: true });
     const refused = await maestro(host, "pql", "FIND events BUCKET BY 5m", "--format", "parquet");

@@ -198,7 +198,7 @@ describe("a command", () => {
     const { server, type, end } = await shell();
     server.on("POST /api/pql", json(groups("type", ["a"])));
     await type("\\format csv\r", "pql> ");
-    await type("FIND events TOP 1 BY type;\r", "group,,,a,7\r\n");
+    await type("FIND events TOP 1 BY type;\r", "group,,,a,7\n");
     await type("\\f parquet\r", "may be");
     await type("\\format parquet\r", "--out FILE");
     await type("\\format\r", "The format is csv.");

@@ -9,7 +9,7 @@ import { reportFailure } from "../report-failure.ts";
 import type { Session } from "../session.ts";
 import { answerText, chartNames, explanationText, type ChartName } from "./answer-text.ts";
 import { complete } from "./complete.ts";
-import { formatNames, isStream, streamPart, type FormatName } from "./formats.ts";
+import { formatNames, isStream, shown, streamPart, type FormatName } from "./formats.ts";
 import { entryOf, readHistory, remember } from "./history.ts";
 import { notePlace } from "./point-at.ts";
 import { enter } from "./shell-input.ts";
@@ -227,8 +227,8 @@ class Shell {
   #show(answer: PqlAnswer): void {
     const { host, out } = this.#session;
     const { format, chart } = this.#settings;
-    if (isStream(format)) host.stdout.write(streamPart(format, answer, true));
-    else if (format === "json") host.stdout.write(`${JSON.stringify(answer, null, 2)}\n`);
+    if (isStream(format)) host.stdout.write(shown(host, streamPart(format, answer, true)));
+    else if (format === "json") host.stdout.write(shown(host, `${JSON.stringify(answer, null, 2)}\n`));
     else host.stdout.write(`${answerText(this.#session, answer, chart)}\n`);
     if (answer.kind === "rows" && answer.next_cursor !== null) out.note(out.paint.dim("more: \\more"));
   }

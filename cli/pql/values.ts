@@ -2,6 +2,7 @@
 // question. Held by the shell, in memory only.
 
 import type { PqlAnswer } from "../../shared/contract/http-pql.ts";
+import { printable } from "../output.ts";
 import type { SeenValues, WantedValues } from "./complete.ts";
 import { quoted, type Vocabulary } from "./vocabulary.ts";
 
@@ -47,9 +48,8 @@ export class ValueMemory {
   }
 
   #add(wanted: WantedValues, value: unknown): void {
-    // What no string of PQL can hold is no value to complete.
-    // oxlint-disable-next-line no-control-regex
-    if (typeof value !== "string" || value === "" || /[\u0000-\u001F\u007F]/.test(value)) return;
+    // What a terminal cannot show is what a string of PQL cannot hold: no value to complete.
+    if (typeof value !== "string" || value === "" || printable(value) !== value) return;
     const values = this.#seen.get(keyOf(wanted)) ?? new Set<string>();
     this.#seen.set(keyOf(wanted), values);
     const text = quoted(value);

@@ -77,9 +77,10 @@ export function tellingsOf(answer: PqlAnswer): [name: string, text: string][] {
   return Object.entries(answer).flatMap(([name, value]: [string, unknown]) => {
     if (inTable.has(name) || value === null || value === undefined) return [];
     if (name === "covers") return [[name, `${answer.covers.from}/${answer.covers.to}`]];
-    return [[name, typeof value === "string" ? value : ascii(JSON.stringify(value))]];
+    return [[name, ascii(typeof value === "string" ? value : JSON.stringify(value))]];
   });
 }
 
-const ascii = (json: string): string =>
-  json.replaceAll(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+/** In JSON's own spelling of what is no visible ASCII. */
+const ascii = (text: string): string =>
+  text.replaceAll(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);

@@ -160,6 +160,8 @@ describe.each(pqlFormats.filter((format) => format !== "application/json"))("as 
   test("tells further members in visible ASCII, whatever they hold", () => {
     const more = { ...counts, price: { rows: 12, advice: "é\n" } } as PqlAnswer;
     expect(inFormat(format, more).headers["PQL-Price"]).toBe(String.raw`{"rows":12,"advice":"\u00e9\n"}`);
+    const advice = { ...counts, advice: "a\r\nSet-Cookie: x" } as PqlAnswer;
+    expect(inFormat(format, advice).headers["PQL-Advice"]).toBe(String.raw`a\u000d\u000aSet-Cookie: x`);
     expect(headerOf("complete_to")).toBe("PQL-Complete-To");
   });
 });
