@@ -15,7 +15,7 @@ import {
   type RevokedLink,
   type StartExecution,
 } from "../shared/contract/http-executions.ts";
-import { pqlAnswer, type PqlAnswer } from "../shared/contract/http-pql.ts";
+import { pqlAnswer, pqlExplanation, type PqlAnswer, type PqlExplanation } from "../shared/contract/http-pql.ts";
 import { privacyBudget, type PrivacyBudget } from "../shared/contract/http-privacy.ts";
 import {
   apiKey,
@@ -37,8 +37,6 @@ import { readBytes, readJson, readText, send, type Call, type Wire } from "./htt
 const tileBytesMax = 64 * 1024;
 const manifestBytesMax = 1024 * 1024;
 const segmentBytesMax = 256 * 1024 * 1024;
-
-const explanation = z.looseObject({ kind: z.literal("explain") });
 
 export type Api = ReturnType<typeof createApi>;
 export interface LinkWish {
@@ -102,9 +100,8 @@ export function createApi(wire: Wire) {
     pql: (query: string, cursor?: string): Promise<PqlAnswer> =>
       json({ method: "POST", path: "/api/pql", json: cursor === undefined ? { query } : { query, cursor } }, pqlAnswer),
 
-    /** Whatever the API tells of the price. */
-    explainPql: (query: string): Promise<z.infer<typeof explanation>> =>
-      json({ method: "POST", path: "/api/pql", json: { query, explain: true } }, explanation),
+    explainPql: (query: string): Promise<PqlExplanation> =>
+      json({ method: "POST", path: "/api/pql", json: { query, explain: true } }, pqlExplanation),
 
     budget: (): Promise<PrivacyBudget> => json({ method: "GET", path: "/api/privacy/budget" }, privacyBudget),
     setBudget: (body: { limit_units: number; leak_units_per_hour: number }): Promise<PrivacyBudget> =>

@@ -1,6 +1,6 @@
 // A PQL answer as text: tables, a sparkline a group, bars, the price. Used by the one-shot command and the shell.
 
-import type { PqlAnswer } from "../../shared/contract/http-pql.ts";
+import type { PqlAnswer, PqlExplanation } from "../../shared/contract/http-pql.ts";
 import { printable } from "../output.ts";
 import type { Session } from "../session.ts";
 import { bar, glyphsFor, merged, sparkline } from "./chart.ts";
@@ -158,14 +158,9 @@ function durationText(ms: number): string {
   return `${ms / size}${unit}`;
 }
 
-/** An explanation, whatever it has: a line a value, names of what is inside joined by dots. */
-export function explanationText({ out }: Session, explanation: Readonly<Record<string, unknown>>): string {
-  const fields = (value: unknown, path: string): [string, string][] => {
-    if (value === null || typeof value !== "object") return [[path, String(value)]];
-    if (Array.isArray(value) && value.every((item) => item === null || typeof item !== "object")) {
-      return [[path, value.join(", ")]];
-    }
-    return Object.entries(value).flatMap(([name, inside]) => fields(inside, path === "" ? name : `${path}.${name}`));
-  };
-  return out.record(fields(explanation, "").filter(([name]) => name !== "kind"));
+/** How a query would be answered, what it would cost, and what would make it cheaper, in the API's own sentences. */
+export function explanationText({ out }: Session, { words, covers }: PqlExplanation): string {
+  return [...words.map((sentence) => printable(sentence)), out.paint.dim(`covers ${covers.from} to ${covers.to}`)].join(
+    "\n",
+  );
 }

@@ -4,16 +4,18 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parquetMetadata } from "hyparquet";
 import { describe, expect, test } from "vitest";
-import type { PqlAnswer } from "../../shared/contract/http-pql.ts";
+import type { PqlExplanation, PricedAnswer } from "../../shared/contract/http-pql.ts";
 import { maestro, testHost } from "../testing/host.ts";
 import { apiKey } from "../testing/market.ts";
 import { json, problem, testServer, type Answer } from "../testing/server.ts";
 
+const price = { rows: 927, limit: 1_000_000 };
 const covers = { from: "2026-04-13T16:00:00.000Z", to: "2026-04-13T17:00:00.000Z" };
 const start = (at: number): string => new Date(Date.UTC(2026, 3, 13, 16) + at * 300_000).toISOString();
-const counts: PqlAnswer = {
+const counts: PricedAnswer = {
   kind: "groups",
   covers,
+  price,
   complete_to: "2026-04-13T16:59:59.123Z",
   field: "package",
   bucket_ms: 300_000,
@@ -30,9 +32,10 @@ const counts: PqlAnswer = {
     other: at === 4 ? 8 : 0,
   })),
 };
-const page = (from: number, cursor: string | null): PqlAnswer => ({
+const page = (from: number, cursor: string | null): PricedAnswer => ({
   kind: "rows",
   covers,
+  price,
   complete_to: "2026-04-13T16:59:59.123Z",
   columns: ["seq", "package"],
   rows: [0, 1].map((at) => ({ seq: from + at, package: at === 0 ? "tools/a" : null })),
@@ -220,22 +223,27 @@ describe("--all", () => {
   });
 });
 
-test("--explain asks for the price alone, and tells all of it", async () => {
-  const answer = {
-    kind: "explain",
-    price: { rows: 927, parts: [{ level: "hour", rows: 9 }] },
-    warnings: ["a", "b"],
-    limit: null,
-  };
-  const { host, server } = await world([json(answer)]);
+const explanation: PqlExplanation = {
+  kind: "explanation",
+  covers: { from: "2026-04-12T16:00:00.000Z", to: "2026-04-13T16:00:00.000Z" },
+  complete_to: null,
+  template: "rows",
+  words: ["Rows, newest first, 100 a page.", "It reads at most 927 rows; one question may read 1000000."],
+  reads: { totals: [], series: [] },
+  cells: null,
+  price: { rows: 927, limit: 1_000_000 },
+  verdict: "admitted",
+  retry_after_ms: null,
+  changes: [],
+};
+
+test("--explain asks for the price alone, and says it in the API's sentences", async () => {
+  const { host, server } = await world([json(explanation)]);
   const { out } = await maestro(host, "pql", "FIND events", "--explain");
   expect(JSON.parse(server.seen[0]!.body.toString())).toEqual({ query: "FIND events", explain: true });
   expect(out.trim().split("\n")).toEqual([
-    "price.rows\t927",
-    "price.parts.0.level\thour",
-    "price.parts.0.rows\t9",
-    "warnings\ta, b",
-    "limit\tnull",
+    ...explanation.words,
+    `covers ${explanation.covers.from} to ${explanation.covers.to}`,
   ]);
-  expect((await maestro(host, "pql", "FIND events", "--explain", "--json")).json()).toEqual(answer);
+  expect((await maestro(host, "pql", "FIND events", "--explain", "--json")).json()).toEqual(explanation);
 });

@@ -4,17 +4,19 @@ import { readFileSync } from "node:fs";
 import { PassThrough } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import type { PqlAnswer } from "../../shared/contract/http-pql.ts";
+import type { PqlExplanation, PricedAnswer } from "../../shared/contract/http-pql.ts";
 import { runMaestro } from "../program.ts";
 import { testHost } from "../testing/host.ts";
 import { apiKey } from "../testing/market.ts";
 import { json, problem, testServer, type TestServer } from "../testing/server.ts";
 import { historyPath } from "./history.ts";
 
+const price = { rows: 927, limit: 1_000_000 };
 const covers = { from: "2026-04-13T16:00:00.000Z", to: "2026-04-13T17:00:00.000Z" };
-const groups = (field: string, names: readonly string[]): PqlAnswer => ({
+const groups = (field: string, names: readonly string[]): PricedAnswer => ({
   kind: "groups",
   covers,
+  price,
   complete_to: null,
   field,
   bucket_ms: null,
@@ -23,14 +25,29 @@ const groups = (field: string, names: readonly string[]): PqlAnswer => ({
   total: 7 * names.length,
   buckets: null,
 });
-const rows = (cursor: string | null): PqlAnswer => ({
+const rows = (cursor: string | null): PricedAnswer => ({
   kind: "rows",
   covers,
+  price,
   complete_to: null,
   columns: ["seq", "package"],
   rows: [{ seq: 1, package: "tools/seen" }],
   next_cursor: cursor,
 });
+
+const explanation: PqlExplanation = {
+  kind: "explanation",
+  covers,
+  complete_to: null,
+  template: "rows",
+  words: ["Rows, newest first, 100 a page.", "It reads at most 927 rows; one question may read 1000000."],
+  reads: { totals: [], series: [] },
+  cells: null,
+  price,
+  verdict: "admitted",
+  retry_after_ms: null,
+  changes: [],
+};
 
 const keys = { tab: "\t", enter: "\r", up: "\u001B[A", ctrlC: "\u0003", ctrlD: "\u0004" };
 
@@ -213,9 +230,8 @@ describe("a command", () => {
     await type("\\explain\r", "Nothing was asked yet");
     server.on("POST /api/pql", json(rows(null)));
     await type("FIND events;\r", "tools/seen");
-    server.on("POST /api/pql", json({ kind: "explain", price: { rows: 927 }, parts: ["raw", "hour"] }));
-    const shown = await type("\\explain\r", "raw, hour");
-    expect(shown).toMatch(/price\.rows +927/);
+    server.on("POST /api/pql", json(explanation));
+    expect(await type("\\explain\r", "covers")).toContain("It reads at most 927 rows");
     expect(JSON.parse(server.seen.at(-1)!.body.toString())).toEqual({ query: "FIND events", explain: true });
     expect(await end()).toBe(0);
   });

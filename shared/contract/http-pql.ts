@@ -70,6 +70,7 @@ export type PqlAnswer = z.infer<typeof rows> | z.infer<typeof groups>;
 export const pqlAnswer = z
   .discriminatedUnion("kind", [rows.extend({ price }), groups.extend({ price })])
   .openapi("PqlAnswer");
+export type PricedAnswer = z.infer<typeof pqlAnswer>;
 
 const parts = z.array(
   z.strictObject({
