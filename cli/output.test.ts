@@ -49,6 +49,7 @@ describe("maestro pql", () => {
       kind: "groups",
       covers,
       complete_to: "2026-04-13T16:59:59.123Z",
+      price: { rows: 3, limit: 1_000_000 },
       field: "package",
       bucket_ms: 60_000,
       groups: [
@@ -78,6 +79,7 @@ describe("maestro pql", () => {
       kind: "rows",
       covers,
       complete_to: null,
+      price: { rows: 3, limit: 1_000_000 },
       columns: ["b", "a"],
       rows: [{ a: 1, b: "x" }],
       next_cursor: "c1",

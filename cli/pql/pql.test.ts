@@ -224,7 +224,7 @@ describe("--all", () => {
 });
 
 const explanation: PqlExplanation = {
-  kind: "explanation",
+  kind: "explain",
   covers: { from: "2026-04-12T16:00:00.000Z", to: "2026-04-13T16:00:00.000Z" },
   complete_to: null,
   template: "rows",

@@ -36,7 +36,7 @@ const rows = (cursor: string | null): PricedAnswer => ({
 });
 
 const explanation: PqlExplanation = {
-  kind: "explanation",
+  kind: "explain",
   covers,
   complete_to: null,
   template: "rows",

@@ -82,7 +82,7 @@ const parts = z.array(
 
 export const pqlExplanation = z
   .strictObject({
-    kind: z.literal("explanation"),
+    kind: z.literal("explain"),
     covers,
     complete_to: completeTo,
     template: z.enum(["rows", "buckets", "top", "top_buckets"]),

@@ -23,7 +23,7 @@ export function explanationOf(plan: Plan, admission: Admission): PqlExplanation 
   // Of buckets alone there are no groups whose totals would be read first.
   const reads = { totals: plan.template === "buckets" ? [] : totals.map(timed), series: series.map(timed) };
   return {
-    kind: "explanation",
+    kind: "explain",
     covers: { from: iso(plan.from), to: iso(plan.to) },
     complete_to: head.indexed_to === null ? null : iso(head.indexed_to),
     template: plan.template,

@@ -219,7 +219,7 @@ test("explained, a question says what it reads, what it costs, whether it would 
   const explained = await ask(tenant, { query: "FIND installs BUCKET BY 5m TOP 5 BY package SINCE 3h", explain: true });
   expect(explained.status).toBe(200);
   expect(explained.json).toMatchObject({
-    kind: "explanation",
+    kind: "explain",
     template: "top_buckets",
     cells: 37 * 6,
     price: { rows: 250, limit: limits.priceRowsMax },

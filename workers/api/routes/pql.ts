@@ -81,7 +81,7 @@ export function register(door: Door): void {
         });
         const headers = etag === null ? {} : { etag, ...cacheHeaders };
         if (body === null) return { status: 304, body, headers };
-        if (body.kind === "explanation") return { status: 200, body };
+        if (body.kind === "explain") return { status: 200, body };
         const formatted = inFormat(mediaType, body);
         return { status: 200, body: formatted.body, headers: { ...headers, ...formatted.headers } };
       } catch (error) {
