@@ -120,6 +120,8 @@ describe("in this process, where what is read can be counted", () => {
       meter: () => meter,
       noteQueryTime: () => undefined,
       answers: new AnswerCache(),
+      // The flag's own way is in pql-formats.test.ts.
+      pqlGrammar: { get: () => true },
     });
     return { ...local, reads: () => reads };
   }
