@@ -1,7 +1,7 @@
 // The API as `maestro` calls it: one function a route, answers parsed by the contract's own schemas; the marketplace's
 // part is in api/. Made by `session.ts`, used by the commands.
 
-import { z } from "zod";
+import type { z } from "zod";
 import { anchoringList, publishedKeys, manifestList, type PublishedKeys } from "../shared/contract/http-audit.ts";
 import {
   disclosureLink,
