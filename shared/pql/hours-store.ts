@@ -8,11 +8,11 @@ import type { DayCount, HourCount } from "./meter-api.ts";
 import { dayMs, hourMs, slotMs } from "./scan-parts.ts";
 
 /** The most events that one call counts; an hour with more is taken as one. */
-export const sealedEventsMax = 50_000;
+const sealedEventsMax = 50_000;
 /** An hour of a million events takes about 3 s. */
 const sealTimeoutMs = 15_000;
 
-export interface Sealing {
+interface Sealing {
   /** How far the caller knows the hours to be sealed, from the answer before; null: it knows of none. */
   readonly from: number | null;
   /** A UTC hour. Every event that was or ever will be logged before it stands in audit_events. */
@@ -71,7 +71,15 @@ const settings = sql`select set_config('statement_timeout', ${String(sealTimeout
 const time = (ms: number | null): SQL => sql`${ms === null ? null : new Date(ms).toISOString()}::timestamptz`;
 const hourOf = (column: SQL): SQL => sql`date_trunc('hour', ${column}, 'UTC')`;
 const dayOf = (column: SQL): SQL => sql`date_trunc('day', ${column}, 'UTC')`;
-const slotNumbers = (count: number): number[] => Array.from({ length: count }, (_, slot) => slot);
+/** One count a slot, from rows with a number in `slot`. */
+const slotSums = (count: number, counted: SQL): SQL =>
+  sql.join(
+    Array.from(
+      { length: count },
+      (_, slot) => sql`coalesce(sum(${counted}) filter (where slot = ${sql.raw(String(slot))}), 0)::int`,
+    ),
+    sql`, `,
+  );
 
 /** Events have their times in the order of `seq`, so that an hour's are a stretch of `seq`. */
 const sealHoursSql = (tenant: SQL, from: number | null, to: number, eventsMax: number): SQL => sql`
@@ -98,20 +106,20 @@ const sealHoursSql = (tenant: SQL, from: number | null, to: number, eventsMax: n
       where e.tenant_id = ${tenant} and e.seq >= (select from_seq from span) and e.logged_at >= (select sealed_to from span)
       order by e.seq limit 1
     ),
-    counted as materialized (
-      select ${hourOf(sql`e.logged_at`)} as hour, e.type, e.outcome, e.package, grouping(e.package) = 1 as is_sum,
-        count(*)::int as total, max(e.seq) as seq,
-        array[${sql.join(
-          slotNumbers(hourMs / slotMs).map(
-            (slot) => sql`count(*) filter (
-              where extract(minute from e.logged_at at time zone 'UTC')::int / ${sql.raw(String(slotMs / 60_000))} = ${sql.raw(String(slot))})::int`,
-          ),
-          sql`, `,
-        )}] as slots
+    cells as materialized (
+      select ${hourOf(sql`e.logged_at`)} as hour, e.type, e.outcome, e.package,
+        extract(minute from e.logged_at at time zone 'UTC')::int / ${sql.raw(String(slotMs / 60_000))} as slot,
+        count(*) as n, max(e.seq) as seq
       from audit_events e
       where e.tenant_id = ${tenant} and e.seq >= (select from_seq from span)
         and e.seq < coalesce((select seq from open), 9223372036854775807)
-      group by grouping sets ((hour, e.type, e.outcome, e.package), (hour, e.type, e.outcome))
+      group by 1, 2, 3, 4, 5
+    ),
+    counted as (
+      select hour, type, outcome, package, grouping(package) = 1 as is_sum, sum(n)::int as total,
+        array[${slotSums(hourMs / slotMs, sql`n`)}] as slots
+      from cells
+      group by grouping sets ((hour, type, outcome, package), (hour, type, outcome))
     ),
     inserted as (
       insert into audit_hours (tenant_id, is_sum, type, hour, outcome, package, total, slots)
@@ -119,7 +127,7 @@ const sealHoursSql = (tenant: SQL, from: number | null, to: number, eventsMax: n
       order by is_sum, type, hour, outcome, package
     )
   update audit_sealed set sealed_to = span.sealed_to,
-    sealed_seq = coalesce((select max(seq) + 1 from counted), sealed_seq),
+    sealed_seq = coalesce((select max(seq) + 1 from cells), sealed_seq),
     days_to = coalesce(days_to, ${dayOf(sql`span.first_hour`)})
   from span where tenant_id = ${tenant}`;
 
@@ -131,16 +139,12 @@ const sealDaysSql = (tenant: SQL): SQL => sql`
     inserted as (
       insert into audit_days (tenant_id, is_sum, type, day, outcome, package, total, slots)
       select ${tenant}, is_sum, type, ${dayOf(sql`hour`)} as day, outcome, package, sum(total)::int,
-        array[${sql.join(
-          slotNumbers(dayMs / hourMs).map(
-            (slot) => sql`coalesce(sum(total) filter (
-              where extract(hour from hour at time zone 'UTC') = ${sql.raw(String(slot))}), 0)::int`,
-          ),
-          sql`, `,
-        )}]
-      from audit_hours
-      where tenant_id = ${tenant} and is_sum = any('{false,true}') and hour >= (select days_to from sealed)
-        and hour < (select to_day from sealed)
+        array[${slotSums(dayMs / hourMs, sql`total`)}]
+      from (
+        select *, extract(hour from hour at time zone 'UTC')::int as slot from audit_hours
+        where tenant_id = ${tenant} and is_sum = any('{false,true}') and hour >= (select days_to from sealed)
+          and hour < (select to_day from sealed)
+      ) as hours
       group by is_sum, type, day, outcome, package
       order by is_sum, type, day, outcome, package
     )

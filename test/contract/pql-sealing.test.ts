@@ -144,6 +144,7 @@ test("what was not written yet at the last call is counted by the next one, and 
   const split = rows.findIndex(({ logged_at: at }) => Date.parse(at) >= start + 3.5 * hourMs);
   await writeEventRows(audit, rows.slice(0, split));
   const first = await sealTo(tenant, start + 3 * hourMs);
+  expect(first.map(({ sealed_to }) => sealed_to)).toEqual([start + 3 * hourMs]);
   await expectSealed(tenant, rows, start + 3 * hourMs, first);
   await writeEventRows(audit, rows.slice(split));
   const second = await sealTo(tenant, start + 5 * hourMs, start + 3 * hourMs);
