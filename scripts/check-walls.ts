@@ -51,6 +51,8 @@ const sqlBeside = new Set([
   "shared/tenancy/database.ts",
   "shared/tenancy/idempotency.ts",
   "shared/outbox/outbox.ts",
+  "shared/pql/condition-sql.ts",
+  "shared/pql/slot-sql.ts",
   "shared/pql/templates.ts",
 ]);
 

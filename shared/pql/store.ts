@@ -123,34 +123,72 @@ export interface Found<T> {
 }
 
 /** Newest first, one more than a page when there are more. `database` connects as maestro_app, in all of these. */
-export const readRows = (
+export async function readRows(
   database: Database,
   tenantId: string,
   plan: Extract<Plan, { template: "rows" }>,
   before: RowPosition | null,
   ask: AskLimits = askLimits,
-): Promise<Found<Row[]>> => runPlan(database, tenantId, plan, before, ask);
+): Promise<Found<Row[]>> {
+  return await runPlan(database, tenantId, plan, { ...ask, before, sealed_to: null });
+}
 
-/** The groups of a series, `rank` from 1 or null for what is left over; each with its filled slots. */
+/**
+ * The groups of a series, `rank` from 1 or null for what is left over; each with its filled slots. `sealedTo`: up to where rows
+ * of counts are read instead of events, as far as the caller knows, or null; the answer is the same.
+ */
 export async function readGroups(
   database: Database,
   tenantId: string,
   plan: Exclude<Plan, { template: "rows" }>,
+  sealedTo: number | null,
   ask: AskLimits = askLimits,
 ): Promise<Found<Group[]>> {
-  const { found: rows, complete_to } = await runPlan(database, tenantId, plan, null, ask);
+  const { found: rows, complete_to } = await runPlan(database, tenantId, plan, {
+    ...ask,
+    before: null,
+    sealed_to: sealedTo,
+  });
   const groups = rows.map((row): Group => ({
     rank: row["rank"] === null ? null : Number(row["rank"]),
     name: row["name"] as string | null,
-    cells: JSON.parse(String(row["cells"])) as [slot: number, count: number][],
+    cells: cellsOf(JSON.parse(String(row["cells"])) as StoredCell[]),
   }));
-  const counted = groups.reduce((sum, { cells }) => cells.reduce((part, [, count]) => part + count, sum), 0);
-  if (counted > ask.counted_rows_max) {
+  // Templates that read events alone count what they have read.
+  const read = rows[0]?.["raw_rows"] ?? groups.reduce((sum, { cells }) => sum + countOf(cells), 0);
+  if (Number(read) > ask.counted_rows_max) {
     throw new Problem("too_many_rows", `The query would count over ${ask.counted_rows_max} rows.`, {
       rows_max: ask.counted_rows_max,
     });
   }
-  return { found: groups, complete_to };
+  return { found: withOther(groups), complete_to };
+}
+
+/** A slot's count, or the counts of it and of those after it. */
+type StoredCell = readonly [slot: number, counts: number | readonly number[]];
+type Cell = Group["cells"][number];
+
+const cellsOf = (stored: readonly StoredCell[]): Cell[] =>
+  stored.flatMap(([slot, counts]) =>
+    typeof counts === "number"
+      ? [[slot, counts] as const]
+      : counts.map((count, at) => [slot + at, count] as const).filter(([, count]) => count > 0),
+  );
+
+const countOf = (cells: readonly Cell[]): number => cells.reduce((sum, [, count]) => sum + count, 0);
+
+/** Rank 0 is everything: less the groups, it is what is left over. */
+function withOther(groups: readonly Group[]): Group[] {
+  const everything = groups.find(({ rank }) => rank === 0);
+  if (everything === undefined) return [...groups];
+  const left = new Map<number, number>();
+  const add = (cells: readonly Cell[], sign: 1 | -1): void => {
+    for (const [slot, count] of cells) left.set(slot, (left.get(slot) ?? 0) + sign * count);
+  };
+  const leaders = groups.filter((group) => group !== everything);
+  add(everything.cells, 1);
+  for (const { cells } of leaders) add(cells, -1);
+  return [...leaders, { rank: null, name: null, cells: [...left].filter(([, count]) => count !== 0) }];
 }
 
 /** One round trip: the tenant, the guards, how far the rows go, the question. */
@@ -158,30 +196,41 @@ async function runPlan(
   database: Database,
   tenantId: string,
   plan: Plan,
-  before: RowPosition | null,
-  ask: AskLimits,
+  { sealed_to: sealedTo, ...limits }: Omit<Bounds, "tenant"> & AskLimits,
 ): Promise<Found<Row[]>> {
-  const bounds: Bounds = { ...ask, tenant: sql`${tenantId}::uuid`, before };
+  const bounds: Bounds = { ...limits, tenant: sql`${tenantId}::uuid`, sealed_to: sealedTo };
   try {
     // Each statement has a snapshot of its own, the question's the later one: it sees all that `reached` speaks of.
     const [, reached, rows] = await asTenant(database, tenantId, [
-      guards(ask.statement_timeout_ms),
+      guards(limits.statement_timeout_ms),
       reachedSql(bounds.tenant),
       statementOf(plan, bounds),
     ]);
-    const completeTo = reached?.[0]?.["complete_to"];
-    return { found: rows ?? [], complete_to: completeTo === undefined ? null : Number(completeTo) };
+    const { complete_to: completeTo, sealed_to: reallyTo } = timesOf(reached?.[0]);
+    // Sealed hours stay sealed, unless Postgres was set back to an earlier state: then what was asked for was not all there.
+    if (sealedTo !== null && (reallyTo === null || reallyTo < sealedTo)) {
+      return await runPlan(database, tenantId, plan, { ...limits, sealed_to: reallyTo });
+    }
+    return { found: rows ?? [], complete_to: completeTo };
   } catch (error) {
     if (!isCanceled(error)) throw error;
-    throw new Problem("too_many_rows", `The query took longer than ${ask.statement_timeout_ms} ms.`, {
-      time_max_ms: ask.statement_timeout_ms,
+    throw new Problem("too_many_rows", `The query took longer than ${limits.statement_timeout_ms} ms.`, {
+      time_max_ms: limits.statement_timeout_ms,
     });
   }
 }
 
 const reachedSql = (tenant: SQL): SQL => sql`
-  select floor(extract(epoch from i.indexed_to) * 1000)::bigint::text as complete_to
-  from audit_index i where i.tenant_id = ${tenant}`;
+  select
+    (select floor(extract(epoch from i.indexed_to) * 1000)::bigint::text from audit_index i where i.tenant_id = ${tenant})
+      as complete_to,
+    (select (extract(epoch from s.sealed_to) * 1000)::bigint::text from audit_sealed s where s.tenant_id = ${tenant})
+      as sealed_to`;
+
+function timesOf(reached: Row | undefined): Readonly<Record<"complete_to" | "sealed_to", number | null>> {
+  const time = (value: unknown): number | null => (typeof value === "string" ? Number(value) : null);
+  return { complete_to: time(reached?.["complete_to"]), sealed_to: time(reached?.["sealed_to"]) };
+}
 
 /** SQLSTATE 57014: the statement ran into its timeout. Drivers wrap it in causes. */
 function isCanceled(error: unknown): boolean {

@@ -3,16 +3,14 @@
 
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
-import type { EventColumns } from "../../shared/contract/events.ts";
 import type { PqlAnswer } from "../../shared/contract/http-pql.ts";
-import { attributesOf, subjects } from "../../shared/pql/catalogue.ts";
 import { askPql } from "../../shared/pql/engine.ts";
 import { PqlError } from "../../shared/pql/pql-error.ts";
 import { askLimits, writeEventRows } from "../../shared/pql/store.ts";
 import { useStack } from "../support/stack.ts";
-import { asks, askText, editedTexts, instants, numbers, words } from "./pql-generator.ts";
+import { asks, askText, editedTexts, instants, rowsOf } from "./pql-generator.ts";
 import { reference } from "./pql-reference.ts";
-import { connect, rowOf, tenantNumber } from "./pql-support.ts";
+import { connect, tenantNumber } from "./pql-support.ts";
 
 const deep = process.env["MAESTRO_DEEP"] === "1";
 /** 20,000 questions took four minutes on two cores. */
@@ -21,50 +19,6 @@ const stack = useStack();
 const app = connect(stack, "app");
 const tenant = tenantNumber(0xd1f);
 const stranger = tenantNumber(0xd20);
-
-/** One value in six is missing, and the first of a list is by far the most frequent. */
-const skewed = <T>(values: readonly T[]): fc.Arbitrary<T | null> =>
-  fc.oneof(
-    { weight: 2, arbitrary: fc.constant(values[0]!) },
-    { weight: 3, arbitrary: fc.constantFrom(...values) },
-    { weight: 1, arbitrary: fc.constant(null) },
-  );
-
-function rowsOfTypes(): fc.Arbitrary<Omit<Parameters<typeof rowOf>[2], "logged_at">> {
-  return fc.constantFrom(...subjects.get("events")!).chain((type) => {
-    const kinds = { text: skewed(words), integer: skewed(numbers), duration: skewed(numbers), boolean: skewed([true, false]), timestamp: skewed(instants.map((at) => new Date(at).toISOString())) } as const; // prettier-ignore
-    const attributes = fc.record(
-      Object.fromEntries(
-        [...attributesOf([type])].map(([name, { kind }]) => [name.replace("attrs.", ""), kinds[kind]]),
-      ),
-      { requiredKeys: [] },
-    );
-    const word = skewed(words);
-    return fc.record({
-      type: fc.constant(type),
-      occurred_at: fc.constantFrom(...instants).map((at) => new Date(at).toISOString()),
-      source: fc.constantFrom(...words),
-      principal: word,
-      execution_id: word,
-      package: word,
-      version: word,
-      channel: word,
-      outcome: word,
-      rule: word,
-      action: word,
-      units: skewed(numbers),
-      duration_ms: skewed(numbers),
-      attributes,
-    });
-  });
-}
-
-/** `logged_at` never decreases with `seq`, and several rows share each instant. */
-function rowsOf(tenantId: string, seed: number, count: number): EventColumns[] {
-  const parts = fc.sample(rowsOfTypes(), { seed, numRuns: count });
-  const times = fc.sample(fc.constantFrom(...instants), { seed, numRuns: count }).sort((left, right) => left - right);
-  return parts.map((part, seq) => rowOf(tenantId, seq, { ...part, logged_at: new Date(times[seq]!).toISOString() }));
-}
 
 const rows = rowsOf(tenant, 1, 900);
 

@@ -1,5 +1,5 @@
-// Random questions for PQL, as trees and as text. The tree is what the reference answers; the text is what the engine is
-// asked. Used by the differential test and by the fuzz test.
+// Random questions for PQL, as trees and as text, and skewed rows to ask about. The tree is what the reference answers; the text
+// is what the engine is asked. Used by the differential tests and by the fuzz test.
 
 import fc from "fast-check";
 import {
@@ -10,6 +10,8 @@ import {
   type Field,
   type SubjectName,
 } from "../../shared/pql/catalogue.ts";
+import type { EventColumns } from "../../shared/contract/events.ts";
+import { rowOf } from "./pql-support.ts";
 
 export type Wanted =
   | { kind: "and" | "or"; of: Wanted[] }
@@ -148,8 +150,8 @@ function testOf(field: Field): fc.Arbitrary<Wanted> {
   return fc.oneof(compare, among, exists, like);
 }
 
-function wantedOf(subject: SubjectName): fc.Arbitrary<Wanted> {
-  const test = fc.constantFrom(...fieldsOf(subject)).chain(testOf);
+function wantedOf(fields: readonly Field[]): fc.Arbitrary<Wanted> {
+  const test = fc.constantFrom(...fields).chain(testOf);
   return fc.letrec<{ wanted: Wanted }>((tie) => ({
     wanted: fc.oneof(
       { maxDepth: 3, depthSize: "small" },
@@ -184,7 +186,7 @@ export const asks: fc.Arbitrary<Ask> = fc
     fc.record({
       subject: fc.constant(subject),
       bucket: fc.constant(bucket),
-      where: fc.option(wantedOf(subject), { freq: 3 }),
+      where: fc.option(wantedOf(fieldsOf(subject)), { freq: 3 }),
       top: fc.option(
         fc.record({
           count: fc.constantFrom(1, 2, 3, 10),
@@ -195,6 +197,30 @@ export const asks: fc.Arbitrary<Ask> = fc
       since: fc.option(fc.constantFrom(...(bucket === null ? spans : spansOf[bucket])), { freq: 5 }),
     }),
   );
+
+/** The fields that rows of counts are kept by. */
+const keptFields = ["type", "outcome", "package"].map((name) => columns.get(name)!);
+const longSpans = [...spans, { text: "130m", ms: 7_800_000 }, { text: "51h", ms: 183_600_000 }, { text: "4d", ms: 345_600_000 }] as const; // prettier-ignore
+
+/** Questions in groups that rows of counts can answer. */
+export const keptAsks: fc.Arbitrary<Ask> = fc
+  .constantFrom("5m" as const, "5m" as const, "1h" as const, "1d" as const, null)
+  .chain((bucket) => {
+    const top = fc.record({ count: fc.constantFrom(1, 2, 3, 10), field: fc.constantFrom(...keptFields) });
+    const most = bucket === "5m" ? 200_000_000 : Infinity;
+    return fc.record({
+      subject: fc.constantFrom(...subjectNames, "events" as const, "decisions" as const),
+      bucket: fc.constant(bucket),
+      where: fc.option(wantedOf(keptFields), { freq: 2 }),
+      top: bucket === null ? top : fc.option(top, { freq: 4 }),
+      since: fc.option(
+        fc.constantFrom(
+          ...longSpans.filter(({ ms }) => ms > 60_000 && ms < Math.min(most, bucket === "1h" ? 4e8 : 1e12)),
+        ),
+        { freq: 8 },
+      ),
+    });
+  });
 
 /** Words of the language and its neighbours, for texts that are nearly queries. */
 export const tokens = [
@@ -223,3 +249,52 @@ export const editedTexts: fc.Arbitrary<string> = fc
       return text.slice(0, start) + insert + text.slice(start + length);
     }, askText(ask)),
   );
+
+/** One value in six is missing, and the first of a list is by far the most frequent. */
+const skewed = <T>(values: readonly T[]): fc.Arbitrary<T | null> =>
+  fc.oneof(
+    { weight: 2, arbitrary: fc.constant(values[0]!) },
+    { weight: 3, arbitrary: fc.constantFrom(...values) },
+    { weight: 1, arbitrary: fc.constant(null) },
+  );
+
+function rowsOfTypes(): fc.Arbitrary<Omit<Parameters<typeof rowOf>[2], "logged_at">> {
+  return fc.constantFrom(...subjects.get("events")!).chain((type) => {
+    const kinds = { text: skewed(words), integer: skewed(numbers), duration: skewed(numbers), boolean: skewed([true, false]), timestamp: skewed(instants.map((at) => new Date(at).toISOString())) } as const; // prettier-ignore
+    const attributes = fc.record(
+      Object.fromEntries(
+        [...attributesOf([type])].map(([name, { kind }]) => [name.replace("attrs.", ""), kinds[kind]]),
+      ),
+      { requiredKeys: [] },
+    );
+    const word = skewed(words);
+    return fc.record({
+      type: fc.constant(type),
+      occurred_at: fc.constantFrom(...instants).map((at) => new Date(at).toISOString()),
+      source: fc.constantFrom(...words),
+      principal: word,
+      execution_id: word,
+      package: word,
+      version: word,
+      channel: word,
+      outcome: word,
+      rule: word,
+      action: word,
+      units: skewed(numbers),
+      duration_ms: skewed(numbers),
+      attributes,
+    });
+  });
+}
+
+/** `logged_at` never decreases with `seq`, and several rows share each instant. */
+export function rowsOf(
+  tenantId: string,
+  seed: number,
+  count: number,
+  at: fc.Arbitrary<number> = fc.constantFrom(...instants),
+): EventColumns[] {
+  const parts = fc.sample(rowsOfTypes(), { seed, numRuns: count });
+  const times = fc.sample(at, { seed, numRuns: count }).sort((left, right) => left - right);
+  return parts.map((part, seq) => rowOf(tenantId, seq, { ...part, logged_at: new Date(times[seq]!).toISOString() }));
+}

@@ -4,9 +4,10 @@ import { sql, type SQL } from "drizzle-orm";
 import { beforeAll, describe, expect, test } from "vitest";
 import { askPql } from "../../shared/pql/engine.ts";
 import { parsePql } from "../../shared/pql/parse.ts";
-import { planQuery, type TemplateName } from "../../shared/pql/plan.ts";
+import { sealHours } from "../../shared/pql/hours-store.ts";
+import { planQuery } from "../../shared/pql/plan.ts";
 import { askLimits, writeEventRows } from "../../shared/pql/store.ts";
-import { statementOf, type Bounds } from "../../shared/pql/templates.ts";
+import { statementOf, templateOf, type Bounds, type Template } from "../../shared/pql/templates.ts";
 import { asTenant, inBatch } from "../../shared/tenancy/database.ts";
 import { useStack } from "../support/stack.ts";
 import { connect, rowOf, tenantNumber } from "./pql-support.ts";
@@ -24,27 +25,39 @@ beforeAll(async () => {
     );
   await writeEventRows(audit, rows(ours, 30, "ours"));
   await writeEventRows(audit, rows(theirs, 70, "theirs"));
+  for (const tenant of [ours, theirs]) await sealHours(audit, tenant, { from: null, to: now });
 });
 
+/** Of each template a question, and up to where it may read rows of counts. */
 const queries = {
-  rows: "FIND decisions SINCE 2h",
-  buckets: "FIND decisions BUCKET BY 1h SINCE 2h",
-  top: "FIND decisions TOP 5 BY package SINCE 2h",
-  top_buckets: "FIND decisions BUCKET BY 1h TOP 5 BY package SINCE 2h",
-} as const satisfies Record<TemplateName, string>;
+  rows: ["FIND decisions SINCE 2h", null],
+  buckets: ["FIND decisions BUCKET BY 1h SINCE 2h", null],
+  top: ["FIND decisions TOP 5 BY package SINCE 2h", null],
+  top_buckets: ["FIND decisions BUCKET BY 1h TOP 5 BY package SINCE 2h", null],
+  buckets_by_slots: ["FIND decisions BUCKET BY 1h SINCE 2h", now],
+  top_by_slots: ["FIND decisions TOP 5 BY package SINCE 2h", now],
+  top_buckets_by_slots: ["FIND decisions BUCKET BY 1h TOP 5 BY package SINCE 2h", now],
+} as const satisfies Record<Template, readonly [query: string, sealedTo: number | null]>;
 
-/** How many rows an answer of any template tells of. */
+/** How many rows an answer of any template tells of; rank 0 is all of them once more. */
 const counted = (rows: readonly Record<string, unknown>[]): number =>
   rows.reduce((sum, row) => {
     if (!("cells" in row)) return sum + 1;
-    return (JSON.parse(String(row["cells"])) as [number, number][]).reduce((part, [, count]) => part + count, sum);
+    if (row["rank"] === 0) return sum;
+    const cells = JSON.parse(String(row["cells"])) as [number, number | number[]][];
+    return cells.reduce((part, [, counts]) => part + [counts].flat().reduce((all, count) => all + count, 0), sum);
   }, 0);
 
-describe.each(Object.entries(queries))("%s", (_, query) => {
+describe.each(Object.entries(queries))("%s", (name, [query, sealed_to]) => {
+  const plan = planQuery(parsePql(query), query, now);
   const statement = (tenant: SQL): SQL => {
-    const bounds: Bounds = { ...askLimits, tenant, before: null };
-    return statementOf(planQuery(parsePql(query), query, now), bounds);
+    const bounds: Bounds = { ...askLimits, tenant, before: null, sealed_to };
+    return statementOf(plan, bounds);
   };
+
+  test("is the template that the question is answered by", () => {
+    expect(templateOf(plan, sealed_to)).toBe(name);
+  });
 
   test("a tenant predicate that is always true still gives the caller's rows alone", async () => {
     const broken = statement(sql`e.tenant_id`);

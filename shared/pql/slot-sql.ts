@@ -1,0 +1,114 @@
+// What the templates read from rows of counts (audit_hours, audit_days): totals by name, the leaders' counts, everyone's counts.
+// Each part of a question's range is a stretch of an index, or a few slots of one hour. Used by templates.ts.
+
+import { sql, type SQL } from "drizzle-orm";
+import { conditionSql, groupSql, time } from "./condition-sql.ts";
+import type { Plan, TemplateName } from "./plan.ts";
+import { dayMs, fieldsOf, hourMs, scanParts, slotMs, type ScanPart } from "./scan-parts.ts";
+
+type PlanOf<Name extends TemplateName> = Extract<Plan, { readonly template: Name }>;
+
+/** Rows of counts that one scan reads: [from, to) of their hours or days, and in each the slots [first, last], from 0. */
+interface Stretch {
+  readonly level: "hour" | "day";
+  readonly from: number;
+  readonly to: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+const rowMs = { hour: hourMs, day: dayMs } as const;
+const slotMsOf = { hour: slotMs, day: hourMs } as const;
+const slotCount = { hour: hourMs / slotMs, day: dayMs / hourMs } as const;
+const tables = { hour: sql`audit_hours`, day: sql`audit_days` } as const;
+const times = { hour: sql`e.hour`, day: sql`e.day` } as const;
+
+/** An hour that a part begins or ends inside of is a stretch of its own. */
+function stretchesOf(parts: readonly ScanPart[]): readonly Stretch[] {
+  return parts.flatMap(({ level, from, to }): Stretch[] => {
+    if (level === "raw") return [];
+    const [row, slot] = [rowMs[level], slotMsOf[level]];
+    const last = slotCount[level] - 1;
+    const begin = from - (from % row);
+    const inner = { level, from: begin === from ? from : begin + row, to: to - (to % row), first: 0, last };
+    const head = { level, from: begin, to: begin + row, first: (from - begin) / slot, last: Math.min(last, (to - begin) / slot - 1) }; // prettier-ignore
+    const tail = { level, from: inner.to, to: inner.to + row, first: 0, last: (to - inner.to) / slot - 1 };
+    return [
+      ...(begin < from ? [head] : []),
+      ...(inner.from < inner.to ? [inner] : []),
+      ...(inner.to < to && inner.to >= inner.from ? [tail] : []),
+    ];
+  });
+}
+
+const isWhole = ({ level, first, last }: Stretch): boolean => first === 0 && last === slotCount[level] - 1;
+
+/** Slots are counted from 1 in Postgres. */
+const slotsSql = ({ first, last }: Stretch): SQL[] =>
+  Array.from({ length: last - first + 1 }, (_, at) => sql.raw(`e.slots[${first + at + 1}]`));
+
+/** Of one row of counts, what it counts in the stretch. */
+const totalSql = (stretch: Stretch): SQL =>
+  isWhole(stretch) ? sql`e.total` : sql`(${sql.join(slotsSql(stretch), sql` + `)})`;
+
+const asksPackage = (plan: Plan): boolean => fieldsOf(plan.condition).some(({ name }) => name === "package");
+
+/** `isSum`: rows over all packages, which are few. */
+const rowsSql = (plan: Plan, tenant: SQL, { level, from, to }: Stretch, isSum: boolean): SQL => sql`
+  from ${tables[level]} e
+  where e.tenant_id = ${tenant} and e.is_sum = ${sql.raw(String(isSum))} and e.type = any(${sql.param(plan.types)}::text[])
+    and ${times[level]} >= ${time(from)} and ${times[level]} < ${time(to)} and ${conditionSql(plan.condition)}`;
+
+/** (name, total), of names that occur; `raw` is the events' part of it. */
+export function totalsByName(plan: PlanOf<"top" | "top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
+  const isSum = !asksPackage(plan) && plan.field.name !== "package";
+  const scans = stretchesOf(scanParts(plan, sealedTo).totals).map(
+    (stretch) =>
+      sql`union all select ${groupSql(plan.field)}, ${totalSql(stretch)} ${rowsSql(plan, tenant, stretch, isSum)}`,
+  );
+  return sql`select name, sum(n) as total from (select name, n from raw ${sql.join(scans, sql` `)}) as counts
+    group by name having sum(n) > 0`;
+}
+
+/** (name, first, counts) of the names in `leaders`: `counts` are of the buckets from number `first` on. */
+export function leadersCounts(plan: PlanOf<"top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
+  const name = groupSql(plan.field);
+  const isPackage = plan.field.name === "package";
+  const isSum = !asksPackage(plan) && !isPackage;
+  // The index finds names, and a missing name, but not either of them at once.
+  const wanted = isPackage
+    ? [
+        sql`and e.package = any(array(select name from leaders where name is not null))`,
+        sql`and e.package is null and (select bool_or(name is null) from leaders)`,
+      ]
+    : [sql``];
+  const scans = stretchesOf(scanParts(plan, sealedTo).series).flatMap((stretch) =>
+    wanted.map(
+      (some) => sql`select ${name} as name, ${countsSql(plan, stretch)} ${rowsSql(plan, tenant, stretch, isSum)} ${some}
+        group by 1, 2`,
+    ),
+  );
+  return sql.join(scans, sql` union all `);
+}
+
+/** (first, counts), whatever the name. */
+export function everyCount(plan: PlanOf<"buckets" | "top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
+  const scans = stretchesOf(scanParts(plan, sealedTo).series).map(
+    (stretch) =>
+      sql`select ${countsSql(plan, stretch)} ${rowsSql(plan, tenant, stretch, !asksPackage(plan))} group by 1`,
+  );
+  return sql.join(scans, sql` union all `);
+}
+
+/** A bucket is a slot, or a row, or several rows; never less than a slot, nor a part of a row otherwise: see `scanParts`. */
+function countsSql(plan: PlanOf<"buckets" | "top_buckets">, stretch: Stretch): SQL {
+  const bySlot = plan.bucket_ms < rowMs[stretch.level];
+  const counts = bySlot ? slotsSql(stretch) : [totalSql(stretch)];
+  const step = plan.bucket_ms / 1000;
+  const first = sql`((extract(epoch from ${times[stretch.level]})::bigint - ${plan.from / 1000}::bigint) / ${step}::int)::int`;
+  return sql`${first} + ${bySlot ? stretch.first : 0}::int as first,
+    array[${sql.join(
+      counts.map((count) => sql`sum(${count})`),
+      sql`, `,
+    )}] as counts`;
+}
