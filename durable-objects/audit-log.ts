@@ -112,6 +112,13 @@ export function auditLogObject<Env>(compose: (env: Env) => AuditLogParts) {
     async #index(): Promise<void> {
       await this.#log.index();
       await this.#arm();
+      await Promise.all([this.#log.tellMeter(), this.#sealHours()]);
+    }
+
+    async #sealHours(): Promise<void> {
+      await this.#log.sealHours();
+      await this.#arm();
+      await this.#log.tellMeter();
     }
 
     /** Sets the alarm to the earliest due time; no await before it, so that it commits with what was just written. */

@@ -16,6 +16,16 @@ import {
   readNewEvent,
   type SignedReceipt,
 } from "./append.ts";
+import {
+  countIndexed,
+  hoursDue,
+  planHours,
+  setTold,
+  takeSealed,
+  untold,
+  type CountReport,
+  type SealedHours,
+} from "./hours.ts";
 import { hashLeaf, leafColumns } from "./leaf.ts";
 import { parseRange, rangeName, segmentKey } from "./layout.ts";
 import { consistencyProof, inclusionProof, inclusionProofs } from "./proofs.ts";
@@ -36,15 +46,27 @@ import { expectCounted, missingDue } from "./sources.ts";
 import { headFor, leavesEnd, openTables, readContext, readHead, readLeaves, setHead, type Head } from "./tables.ts";
 import { widthAt } from "./tiles.ts";
 
-/** Where the rows go for questions. When `write` resolves, all of them are durable, each once by (tenant_id, seq). */
+/** Where the rows go for questions. */
 export interface EventRows {
+  /** When it resolves, all of them are durable, each once by (tenant_id, seq). */
   write(rows: readonly EventColumns[]): Promise<void>;
+  /**
+   * Seals hours before `to`: some at a time, so that it is called again from where it answers. `from`: what it answered before.
+   * Every row logged before `to` was written, and none will be logged there. When it resolves, what it answers is durable.
+   */
+  seal(tenantId: string, hours: { readonly from: number | null; readonly to: number }): Promise<SealedHours>;
+}
+
+/** Who prices questions by the rows that there are. */
+interface Meter {
+  report(tenantId: string, report: CountReport): Promise<void>;
 }
 
 export interface LogParts extends SealParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly rows: EventRows;
+  readonly meter?: Meter;
 }
 
 const receiptsMax = 100;
@@ -53,6 +75,10 @@ const indexCharactersMax = 4 * 1024 * 1024;
 /** Seals of one alarm; what is left has the next one. */
 const sealsMax = 20;
 const sealNowRoundsMax = 10_000;
+/** Calls that seal hours, of one alarm; an old history has the next one. */
+const hourRoundsMax = 20;
+/** Reports of one alarm; what is left goes with the next one. */
+const reportsMax = 100;
 const executionRowsMax = 1_000;
 /** Rows, proofs or questions that one call may ask for. */
 const askedMax = 2_000;
@@ -60,12 +86,14 @@ const askedMax = 2_000;
 const alarmFailures = 5;
 const retryMs = { first: 250, most: 60_000 };
 
-type Work = "seal" | "receipt" | "index";
+type Work = "seal" | "receipt" | "index" | "hours";
 
 export class TenantLog {
   readonly #parts: LogParts;
   #sealing: Promise<unknown> = Promise.resolve();
   #isIndexing = false;
+  #isSealingHours = false;
+  #isTelling = false;
 
   constructor(parts: LogParts) {
     this.#parts = parts;
@@ -103,6 +131,14 @@ export class TenantLog {
     const head = readHead(this.#parts.sql);
     if (head === null) return null;
     const now = this.#parts.clock();
+    const times = this.#logDue(head, now);
+    const hours = this.#isSealingHours ? null : hoursDue(this.#parts.sql, head, now);
+    if (hours !== null) times.push(Math.max(hours, head.hours_retry_at ?? 0));
+    return times.length === 0 ? null : Math.min(...times);
+  }
+
+  /** Of all but the hours, which wait for their end. */
+  #logDue(head: Head, now: number): number[] {
     const times: number[] = [];
     if (head.pending_to !== null) times.push(head.seal_retry_at ?? now);
     else if (head.seal_due !== null && head.size > head.sealed)
@@ -111,13 +147,13 @@ export class TenantLog {
     if (head.indexed < head.sealed && !this.#isIndexing) times.push(head.index_retry_at ?? now);
     const missing = missingDue(this.#parts.sql);
     if (missing !== null) times.push(missing);
-    return times.length === 0 ? null : Math.min(...times);
+    return times;
   }
 
-  /** True where every row is sealed, indexed and has its receipt. */
+  /** True where every row is sealed, indexed and has its receipt; the hour may still be open. */
   isIdle(): boolean {
     const head = readHead(this.#parts.sql);
-    return head === null || (this.nextDue() === null && head.indexed === head.size);
+    return head === null || (this.#logDue(head, this.#parts.clock()).length === 0 && head.indexed === head.size);
   }
 
   /** The alarm's work: receipts, then what wants to be sealed. Failures are logged and set down with a time to retry. */
@@ -178,6 +214,44 @@ export class TenantLog {
       });
     } finally {
       this.#isIndexing = false;
+    }
+  }
+
+  /** Seals the hours that are over in Postgres. Apart from indexing, so that neither waits for the other's failures. */
+  async sealHours(): Promise<void> {
+    if (this.#isSealingHours) return;
+    this.#isSealingHours = true;
+    try {
+      await this.#attempt("hours", async () => {
+        const { sql, rows, clock } = this.#parts;
+        for (let round = 0; round < hourRoundsMax; round += 1) {
+          const hours = sql.transaction(() => planHours(sql, clock()));
+          if (hours === null) return;
+          const sealed = await rows.seal(hours.tenant_id, { from: hours.from, to: hours.to });
+          sql.transaction(() => takeSealed(sql, sealed));
+        }
+      });
+    } finally {
+      this.#isSealingHours = false;
+    }
+  }
+
+  /** Tells the meter what has changed. Where it does not answer, it is told with what changes next: nothing waits for it. */
+  async tellMeter(): Promise<void> {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    const { sql, meter, log } = this.#parts;
+    try {
+      for (let reports = 0; reports < reportsMax; reports += 1) {
+        const next = untold(sql);
+        if (next === null) return;
+        await meter?.report(next.tenant_id, next.report);
+        sql.transaction(() => setTold(sql, next.report));
+      }
+    } catch (error) {
+      log("warn", "the meter was not told how many rows there are", { error: errorNames(error) });
+    } finally {
+      this.#isTelling = false;
     }
   }
 
@@ -344,9 +418,11 @@ export class TenantLog {
     const to = leavesEnd(sql, { from: head.indexed, to: head.sealed }, indexRowsMax, indexCharactersMax);
     if (to === null) throw new LogFault(`a row behind row ${head.indexed} is gone before it was indexed`);
     const leaves = readLeaves(sql, { from: head.indexed, to });
-    await rows.write(leaves.map(({ body }) => leafColumns(body, JSON.parse(body) as LoggedEvent)));
+    const columns = leaves.map(({ body }) => leafColumns(body, JSON.parse(body) as LoggedEvent));
+    await rows.write(columns);
     sql.transaction(() => {
-      setHead(sql, { indexed: to });
+      setHead(sql, { indexed: to, indexed_to: Date.parse(columns.at(-1)!.logged_at) });
+      countIndexed(sql, columns);
       prune(sql, clock());
     });
   }

@@ -1,5 +1,5 @@
 // The tables of one tenant's log in its object's SQLite, and the reads and writes that more than one part of the log
-// needs. Only shared/audit/{log,append,seal}.ts use them.
+// needs. Only shared/audit/{log,append,seal,hours}.ts use them.
 
 import { toBytes, type Bytes } from "../contract/bytes.ts";
 import type { Sql } from "../contract/ports.ts";
@@ -69,6 +69,19 @@ const versions: readonly string[] = [
   ) without rowid;
   create table context_leaves (seq integer primary key, salt blob not null, body text not null);
   `,
+  `
+  alter table head add column indexed_to integer not null default 0;
+  alter table head add column hours_to integer;
+  alter table head add column hours_failures integer not null default 0;
+  alter table head add column hours_retry_at integer;
+  create table hour_counts (
+    hour integer not null, type text not null, row_count integer not null, group_count integer not null, told integer not null,
+    primary key (hour, type)
+  ) without rowid;
+  create table day_counts (
+    day integer not null, type text not null, group_count integer not null, primary key (day, type)
+  ) without rowid;
+  `,
 ];
 
 const versionOf = (sql: Sql): number => {
@@ -100,6 +113,7 @@ export interface Head {
   readonly tenant_id: string;
   /** Rows in the log: the next `seq`. */
   readonly size: number;
+  /** No row is logged with an earlier time. */
   readonly logged_at: number;
   readonly frontier: Blob;
   /** The last `source_seq` of the log's own events. */
@@ -108,8 +122,11 @@ export interface Head {
   readonly sealed: number;
   readonly sealed_frontier: Blob;
   readonly checkpoint: string | null;
-  /** Rows that stand in Postgres. */
+  /** Rows that stand in Postgres; and when the newest of them was logged, 0 where that was before it was set down. */
   readonly indexed: number;
+  readonly indexed_to: number;
+  /** The UTC hours before it are sealed in Postgres, as far as it has answered; null: none. */
+  readonly hours_to: number | null;
   /** When the rows behind `pending_to` (else behind `sealed`) want to be sealed. */
   readonly seal_due: number | null;
   /** The persisted range is [sealed, pending_to). */
@@ -127,6 +144,8 @@ export interface Head {
   readonly receipt_retry_at: number | null;
   readonly index_failures: number;
   readonly index_retry_at: number | null;
+  readonly hours_failures: number;
+  readonly hours_retry_at: number | null;
   /** 1: sealed once a period, since the flag audit_rt_export is off; and when that was said. */
   readonly periodic: 0 | 1;
   readonly periodic_changed_at: number;

@@ -240,7 +240,10 @@ test("a log that was written anew and signed by the real keys, behind the witnes
     random: (count) => randomBytes(next, count),
     log: () => undefined,
     originPrefix: "maestro.local/log",
-    rows: { write: async () => undefined },
+    rows: {
+      write: async () => undefined,
+      seal: async (_, { to }) => ({ sealed_to: to, hours: [], days: [] }),
+    },
     signers: async () => ({
       checkpoint: await importSigner(secrets.worker_keys.CHECKPOINT_KEY, "Ed25519"),
       statement: await importSigner(secrets.worker_keys.STATEMENT_KEY, "P-256"),

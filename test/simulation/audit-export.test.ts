@@ -148,6 +148,12 @@ test("a log of an earlier version gets the tables and columns that it lacks, kee
     "drop table context_rows",
     "drop table context_leaves",
     "drop index execution_rows_by_seq",
+    "alter table head drop column indexed_to",
+    "alter table head drop column hours_to",
+    "alter table head drop column hours_failures",
+    "alter table head drop column hours_retry_at",
+    "drop table hour_counts",
+    "drop table day_counts",
     "update tables_version set version = 3",
   ]) {
     old.exec(statement);

@@ -2,6 +2,7 @@
 // then the log is opened again on what was durable, and must come out as if nothing had been.
 
 import { beforeAll, describe, expect, test } from "vitest";
+import { hourSealedAt } from "../../shared/audit/hours.ts";
 import { hashLeaf } from "../../shared/audit/leaf.ts";
 import { newestSchema } from "../../shared/audit/segment-schema.ts";
 import { dedupeMs } from "../../shared/audit/seal.ts";
@@ -79,10 +80,34 @@ async function expectWhole(world: World, texts: readonly string[]): Promise<Logg
   expect(world.rows.size).toBe(events.length);
   for (const event of events) expect(world.rows.get(event.seq)).toBe(canonicalJson(eventColumns(event)));
   expect(verdict.size).toBe(events.length);
+  expectCounted(world, events.length);
   return events;
 }
 
-/** A life of the log: appends by two consumers, seals by age, by urgency and on demand, a clock that goes back. */
+/** What was sealed in Postgres is still all that there is of those hours, and the meter knows of every row. */
+function expectCounted(world: World, rowCount: number): void {
+  const counts = world.hoursOfRows();
+  const sealedTo = world.hoursTo ?? 0;
+  const sealed = [...counts.values()].filter(({ hour }) => hour < sealedTo);
+  expect([...world.sealedHours.values()].map((count) => ({ ...count, groups: 0 }))).toEqual(sealed);
+  expect([...counts.keys()].sort()).toEqual([...world.meter.hours.keys()].sort());
+  for (const [key, { hour, rows }] of counts) {
+    expect(world.meter.hours.get(key)).toMatchObject({ rows, groups: hour < sealedTo ? 1 : 0 });
+  }
+  for (const { hour, type } of sealed) {
+    const day = hour - (hour % 86_400_000);
+    expect(world.meter.days.get(`${day} ${type}`)).toBe(day + 86_400_000 <= sealedTo ? 1 : undefined);
+  }
+  expect(world.meter.report).toMatchObject({ indexed_seq: rowCount, sealed_to: world.hoursTo });
+  // What was told is forgotten: an object does not keep the counts of its whole history.
+  expect(world.sql.exec("select * from hour_counts")).toEqual([]);
+  expect(world.sql.exec("select * from day_counts")).toEqual([]);
+}
+
+/**
+ * A life of the log: appends by two consumers, seals by age, by urgency and on demand, hours that are sealed in Postgres, a clock
+ * that goes back, also into an hour that is sealed.
+ */
 async function live(world: World, texts: readonly string[], acknowledged: { upTo: number }): Promise<void> {
   const deliver = (from: number, to: number): void => {
     // A crash before the acknowledgement: everything from there comes again.
@@ -95,9 +120,14 @@ async function live(world: World, texts: readonly string[], acknowledged: { upTo
   await world.log.runDue();
   deliver(5, 150);
   world.now -= 60_000;
-  deliver(150, 300);
+  deliver(150, 200);
   await Promise.all([world.log.sealNow(), world.log.index(), world.log.sealNow()]);
-  deliver(300, texts.length);
+  deliver(200, 250);
+  world.now += 3_700_000;
+  await world.log.runDue();
+  await world.afterAlarm();
+  world.now -= 1_800_000;
+  deliver(250, texts.length);
   await world.settle();
 }
 
@@ -168,7 +198,7 @@ describe("messages that come twice, late, out of order and merged", () => {
       running.clear();
     };
     const running = new Set<string>();
-    const begun = async (name: "seal" | "index", work: () => Promise<void>): Promise<void> => {
+    const begun = async (name: "seal" | "index" | "hours" | "meter", work: () => Promise<void>): Promise<void> => {
       if (running.has(name)) return;
       running.add(name);
       const { faults } = world;
@@ -197,13 +227,17 @@ describe("messages that come twice, late, out of order and merged", () => {
       }
     };
     while (queues.some((queue) => queue.length > 0)) {
-      const step = pick(6);
+      const step = pick(8);
+      // Hours pass, and sometimes the clock goes back into one that is sealed.
+      if (next() < 0.04) world.now += pick(2) === 0 ? 3_000_000 : -600_000;
       steps.push(`${step} ${schedule.waiting} ${world.faults.steps} ${world.objects.size} ${world.rows.size}`);
       world.now += pick(400) - 20;
       const queue = queues[step];
       if (queue !== undefined && queue.length > 0) deliver(queue);
       else if (step === 2) await begun("seal", () => world.log.runDue());
       else if (step === 3) await begun("index", () => world.log.index());
+      else if (step === 4) await begun("hours", () => world.log.sealHours());
+      else if (step === 5) await begun("meter", () => world.log.tellMeter());
       else if (schedule.waiting > 0) await schedule.release(pick(schedule.waiting));
       if (world.faults.isStopped) begin();
     }
@@ -214,12 +248,14 @@ describe("messages that come twice, late, out of order and merged", () => {
   const seeds = Array.from({ length: deep ? 400 : 10 }, (_, at) => at + 1);
   let sealsMeanwhile = 0;
   let writesMeanwhile = 0;
+  let hoursMeanwhile = 0;
   test.each(seeds)(
     "have their effect once, with a failing bucket, a failing database and crashes (seed %i)",
     async (seed) => {
       const { world, texts } = await live(seed);
       sealsMeanwhile += world.segmentRanges().length;
       writesMeanwhile += world.writes;
+      hoursMeanwhile += new Set([...world.sealedHours.values()].map(({ hour }) => hour)).size;
       world.reopen();
       await world.settle();
       const events = await expectWhole(world, texts);
@@ -227,9 +263,10 @@ describe("messages that come twice, late, out of order and merged", () => {
     },
   );
 
-  test("were met by seals and by writes to Postgres that were under way, else the seeds above show nothing", () => {
+  test("were met by seals, and by writes and sealed hours in Postgres, that were under way, else the seeds above show nothing", () => {
     expect(sealsMeanwhile).toBeGreaterThan(seeds.length * 3);
     expect(writesMeanwhile).toBeGreaterThan(seeds.length * 3);
+    expect(hoursMeanwhile).toBeGreaterThan(seeds.length / 2);
   });
 
   test("replay: the same seed takes the same steps", async () => {
@@ -360,6 +397,122 @@ describe("sealing", () => {
   });
 });
 
+describe("an hour", () => {
+  const hourMs = 3_600_000;
+  /** Everything but the hours is done. */
+  const work = async (world: World): Promise<void> => {
+    await world.log.sealNow();
+    await world.log.index();
+  };
+  const due = hourSealedAt(tenantId, startTime);
+
+  test("is sealed once, some time after its end, and a tenant without new rows is not woken again", async () => {
+    const world = new World(keys, 31);
+    world.log.append(tenantId, textsOf(5, seeded(31)));
+    await work(world);
+    expect(due - startTime).toBeGreaterThanOrEqual(hourMs + 30_000);
+    expect(due - startTime).toBeLessThan(hourMs + 120_000);
+    expect(world.log.nextDue()).toBe(due);
+    // The open hour is no work that is left: nobody has to look after the log until then.
+    expect(world.log.isIdle()).toBe(true);
+    world.now = due - 1;
+    await world.afterAlarm();
+    expect(world.hoursTo).toBeNull();
+    world.now = due;
+    await world.afterAlarm();
+    expect(world.hoursTo).toBe(startTime + hourMs);
+    expect(world.log.nextDue()).toBeNull();
+    expectCounted(world, world.rows.size);
+  });
+
+  test("is not sealed while a row of it is not in Postgres, and no alarm is spent on waiting for that", async () => {
+    const world = new World(keys, 32);
+    const texts = textsOf(9, seeded(32));
+    world.log.append(tenantId, texts.slice(0, 4));
+    await work(world);
+    world.faults.fails = (name) => (name === "rows.write" ? "before" : null);
+    world.log.append(tenantId, texts.slice(4));
+    await work(world);
+    world.now = due + 10;
+    expect(world.log.nextDue()).toBe(readHead(world.sql)!.index_retry_at ?? world.now);
+    await world.afterAlarm();
+    expect(world.hoursTo).toBeNull();
+    world.faults.fails = () => null;
+    await world.settle();
+    await expectWhole(world, texts);
+  });
+
+  test("takes no row once Postgres may have sealed it, also where the answer is lost and the clock goes back", async () => {
+    const world = new World(keys, 33);
+    const texts = textsOf(9, seeded(33));
+    world.log.append(tenantId, texts.slice(0, 4));
+    await work(world);
+    world.now = due;
+    world.faults.fails = (name) => (name === "rows.seal" ? "after" : null);
+    await world.afterAlarm();
+    expect([world.hoursTo, readHead(world.sql)?.hours_to]).toEqual([startTime + hourMs, null]);
+    world.now = startTime + 1_000;
+    world.log.append(tenantId, texts.slice(4));
+    expect(readHead(world.sql)?.logged_at).toBe(startTime + hourMs);
+    world.faults.fails = () => null;
+    await world.settle();
+    await expectWhole(world, texts);
+  });
+
+  test("that cannot be sealed is tried again later and later, and holds up neither the rows nor the log", async () => {
+    const world = new World(keys, 34);
+    const texts = textsOf(12, seeded(34));
+    world.log.append(tenantId, texts.slice(0, 4));
+    await work(world);
+    world.faults.fails = (name) => (name === "rows.seal" ? "before" : null);
+    world.now = due;
+    const waits: number[] = [];
+    for (let at = 0; at < 4; at += 1) {
+      await world.afterAlarm();
+      waits.push(world.log.nextDue()! - world.now);
+      world.now = world.log.nextDue()!;
+    }
+    expect(waits).toEqual([250, 500, 1_000, 2_000]);
+    world.log.append(tenantId, texts.slice(4));
+    await work(world);
+    expect(world.rows.size).toBe(readHead(world.sql)!.size);
+    world.faults.fails = () => null;
+    await world.settle();
+    await expectWhole(world, texts);
+  });
+
+  test("and its rows are told to a meter that was away, with what comes next, and nothing waits for it", async () => {
+    const world = new World(keys, 35);
+    const texts = textsOf(9, seeded(35));
+    world.faults.fails = (name) => (name === "meter.report" ? "before" : null);
+    world.log.append(tenantId, texts.slice(0, 4));
+    await world.settle();
+    expect([world.hoursTo, world.meter.report]).toEqual([startTime + hourMs, null]);
+    expect(world.log.nextDue()).toBeNull();
+    world.faults.fails = () => null;
+    world.log.append(tenantId, texts.slice(4));
+    await world.settle();
+    await expectWhole(world, texts);
+  });
+
+  test("of a history that was never sealed comes with the first one after it", async () => {
+    const world = new World(keys, 36);
+    const texts = textsOf(60, seeded(36));
+    for (let hour = 0; hour < 30; hour += 1) {
+      world.now = startTime + hour * hourMs;
+      world.log.append(tenantId, texts.slice(hour, hour + 1));
+      await work(world);
+    }
+    // As before there were hours: rows are in Postgres, and nobody has counted them.
+    world.sql.exec("delete from hour_counts");
+    world.now += hourMs;
+    world.log.append(tenantId, texts.slice(30));
+    await world.settle();
+    expect(world.hoursTo).toBeGreaterThan(startTime + 30 * hourMs);
+    await expectWhole(world, texts);
+  });
+});
+
 describe("a log of an older version of the product", () => {
   /** What an object's tables were before there were schema versions. */
   const withOldTables = (world: World): void => {
@@ -373,6 +526,11 @@ describe("a log of an older version of the product", () => {
     world.sql.exec("drop index execution_rows_by_seq");
     world.sql.exec("drop table context_rows");
     world.sql.exec("drop table context_leaves");
+    for (const name of ["indexed_to", "hours_to", "hours_failures", "hours_retry_at"]) {
+      world.sql.exec(`alter table head drop column ${name}`);
+    }
+    world.sql.exec("drop table hour_counts");
+    world.sql.exec("drop table day_counts");
     world.sql.exec("drop table tables_version");
   };
 

@@ -1,10 +1,11 @@
 // What the log's simulations run on: seeded events, an in-memory bucket and rows store, and faults that stop the world
 // before or after any effect. A stopped world does nothing any more; `reopen` starts the log again on what was durable.
 
-import { canonicalJson, eventText } from "../../shared/contract/events.ts";
+import { canonicalJson, eventText, type EventColumns } from "../../shared/contract/events.ts";
 import { base64, hex, sha256 as sha256Of, type Bytes } from "../../shared/contract/bytes.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Sql } from "../../shared/contract/ports.ts";
+import type { CountReport, HourCount, SealedHours } from "../../shared/audit/hours.ts";
 import { openTables } from "../../shared/audit/tables.ts";
 import { TenantLog, type LogParts } from "../../shared/audit/log.ts";
 import type { LogReader } from "../../shared/audit/verify.ts";
@@ -14,6 +15,8 @@ import { gzip, sha256 } from "../../workers/audit/hashing.ts";
 import { openSql } from "../support/sqlite.ts";
 import { eventAt, randomBytes, seeded, startTime, tenantId } from "./audit-events.ts";
 
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
 export const originPrefix = "maestro.test/log";
 
 export async function newSigner(algorithm: "P-256" | "Ed25519"): Promise<Signer> {
@@ -145,6 +148,15 @@ export class World {
   /** Writes that the rows' store took, also of rows that it had. */
   writes = 0;
   readonly rows = new Map<number, string>();
+  /** Hours that are sealed beside the rows, by hour and type. */
+  readonly sealedHours = new Map<string, HourCount>();
+  hoursTo: number | null = null;
+  /** What the meter was told last. */
+  readonly meter = {
+    report: null as CountReport | null,
+    hours: new Map<string, HourCount>(),
+    days: new Map<string, number>(),
+  };
   readonly logged: { level: string; message: string }[] = [];
   keys: TestKeys;
   published: PublishedKeys;
@@ -216,8 +228,60 @@ export class World {
               if (row.tenant_id === tenantId && !this.rows.has(row.seq)) this.rows.set(row.seq, canonicalJson(row));
             }
           }),
+        seal: (tenant, hours) => faults.around("rows.seal", () => this.#seal(tenant, hours)),
+      },
+      meter: {
+        report: (tenant, report) =>
+          faults.around("meter.report", () => {
+            if (tenant !== tenantId) return;
+            this.meter.report = report;
+            for (const count of report.hours) this.meter.hours.set(`${count.hour} ${count.type}`, count);
+            for (const { day, type, groups } of report.days) this.meter.days.set(`${day} ${type}`, groups);
+          }),
       },
     };
+  }
+
+  /** As shared/pql/hours-store.ts: an hour a call, and none where more is sealed than the caller knows of. */
+  #seal(tenant: string, { from, to }: { readonly from: number | null; readonly to: number }): SealedHours {
+    if (tenant !== tenantId) return { sealed_to: to, hours: [], days: [] };
+    const sealedTo = this.hoursTo;
+    if (sealedTo === null || (from !== null && sealedTo <= from && sealedTo < to)) {
+      const open = [...this.hoursOfRows().values()].filter(({ hour }) => hour >= (sealedTo ?? 0) && hour < to);
+      const first = Math.min(...open.map(({ hour }) => hour));
+      this.hoursTo = open.length === 0 ? to : first + hourMs;
+      for (const count of open)
+        if (count.hour === first) this.sealedHours.set(`${count.hour} ${count.type}`, { ...count, groups: 1 });
+    }
+    const isNew = (at: number, step: number): boolean =>
+      at + step <= this.hoursTo! && (from === null || at >= from - (from % step));
+    const all = [...this.sealedHours.values()];
+    const days = all.map(({ hour, type }) => ({ day: hour - (hour % dayMs), type, groups: 1 }));
+    return {
+      sealed_to: this.hoursTo!,
+      hours: all.filter(({ hour }) => isNew(hour, hourMs)),
+      days: days.filter(({ day }) => isNew(day, dayMs)),
+    };
+  }
+
+  /** The rows that stand, counted. */
+  hoursOfRows(): Map<string, HourCount> {
+    const counts = new Map<string, HourCount>();
+    for (const text of this.rows.values()) {
+      const { logged_at: loggedAt, type } = JSON.parse(text) as EventColumns;
+      const time = Date.parse(loggedAt);
+      const hour = time - (time % hourMs);
+      const rows = (counts.get(`${hour} ${type}`)?.rows ?? 0) + 1;
+      counts.set(`${hour} ${type}`, { hour, type, rows, groups: 0 });
+    }
+    return counts;
+  }
+
+  /** What the object does behind its alarm. */
+  async afterAlarm(): Promise<void> {
+    await this.log.index();
+    await Promise.all([this.log.tellMeter(), this.log.sealHours()]);
+    await this.log.tellMeter();
   }
 
   bucket(faults: Faults): Bucket {
@@ -256,10 +320,10 @@ export class World {
   async settle(rounds = 500): Promise<void> {
     for (let round = 0; round < rounds; round += 1) {
       const due = this.log.nextDue();
-      if (due === null) return;
+      if (due === null) return await this.log.tellMeter();
       this.now = Math.max(this.now, due);
       await this.log.runDue();
-      await this.log.index();
+      await this.afterAlarm();
     }
     throw new Error("the log does not come to rest");
   }

@@ -15,6 +15,7 @@ import { canonicalJson } from "../../shared/contract/events.ts";
 import type { PublishedKey, PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { GrantsPort } from "../../shared/disclosure/grants.ts";
+import { sealHours } from "../../shared/pql/hours-store.ts";
 import { rowsOfExecution, writeEventRows } from "../../shared/pql/store.ts";
 import { importSigner, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
 import { readRetiredKeys } from "../../shared/signing/published.ts";
@@ -138,6 +139,10 @@ function make(env: Env): Made {
           // No tenant's question reaches the anchor log: its rows are for verifiers, who read the bucket.
           if (rows[0]?.tenant_id === anchorTenantId) return;
           await writeEventRows(database, rows);
+        },
+        async seal(tenantId, hours) {
+          if (tenantId === anchorTenantId) return { sealed_to: hours.to, hours: [], days: [] };
+          return await sealHours(database, tenantId, hours);
         },
       },
     },
