@@ -4,7 +4,7 @@
 import { DurableObject } from "cloudflare:workers";
 import type { Clock } from "../shared/contract/ports.ts";
 import { Meter, type MeterAsk, type MeterLimits, type MeterPort } from "../shared/pql/meter.ts";
-import type { MeterReport } from "../shared/pql/meter-api.ts";
+import type { CountReport } from "../shared/contract/event-counts.ts";
 import { QueryTimes, type QueryTime } from "../shared/pql/query-times.ts";
 import { sqlOf } from "./sql.ts";
 
@@ -32,7 +32,7 @@ export function pqlMeterObject<Env>(compose: (env: Env) => PqlMeterParts) {
       return this.#meter.admit(ask, this.#clock());
     }
 
-    async report(report: MeterReport) {
+    async report(report: CountReport) {
       this.#meter.report(report, this.#clock());
     }
 

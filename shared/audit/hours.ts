@@ -1,6 +1,7 @@
 // Which hours of the log's rows in Postgres may be sealed there, and how many rows each hour has: questions are answered from
 // sealed hours, and priced by their counts (shared/pql, which this room does not know). Called by log.ts.
 
+import type { CountReport, DayCount, HourCount } from "../contract/event-counts.ts";
 import type { EventColumns, EventType, LoggedEvent } from "../contract/events.ts";
 import type { Sql } from "../contract/ports.ts";
 import { readHead, readLeaves, setHead, type Head } from "./tables.ts";
@@ -17,36 +18,9 @@ const waitMs = (tenantId: string): number => sealAfterMs + (Number.parseInt(tena
 /** Hours and days of one report. */
 const reportedMax = 2_000;
 
-/** Times are milliseconds since 1970, hours and days are UTC. */
-export interface HourCount {
-  readonly hour: number;
-  readonly type: EventType;
-  /** Rows of the log that stand in Postgres. */
-  readonly rows: number;
-  /** Rows of counts; 0 while the hour is open. */
-  readonly groups: number;
-}
-
-interface DayCount {
-  readonly day: number;
-  readonly type: EventType;
-  readonly groups: number;
-}
-
 /** What stands sealed, from where the log knew it to be. */
 export interface SealedHours {
   readonly sealed_to: number;
-  readonly hours: readonly HourCount[];
-  readonly days: readonly DayCount[];
-}
-
-/** Absolute values: told twice, or late, they do no harm. What is not in a report has not changed since the one before. */
-export interface CountReport {
-  /** Every row with a `seq` below it stands in Postgres. */
-  readonly indexed_seq: number;
-  /** When the newest of them was logged. */
-  readonly indexed_to: number;
-  readonly sealed_to: number | null;
   readonly hours: readonly HourCount[];
   readonly days: readonly DayCount[];
 }

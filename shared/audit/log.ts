@@ -3,6 +3,7 @@
 // The order of effects and what stands where after a crash: docs/audit/RECOVERY.md.
 
 import type { Bytes } from "../contract/bytes.ts";
+import type { CountReport } from "../contract/event-counts.ts";
 import type { AuditEvent, EventColumns, LoggedEvent } from "../contract/events.ts";
 import type { Clock, Random } from "../contract/ports.ts";
 import { signStatement } from "../signing/bundle.ts";
@@ -16,16 +17,7 @@ import {
   readNewEvent,
   type SignedReceipt,
 } from "./append.ts";
-import {
-  countIndexed,
-  hoursDue,
-  planHours,
-  setTold,
-  takeSealed,
-  untold,
-  type CountReport,
-  type SealedHours,
-} from "./hours.ts";
+import { countIndexed, hoursDue, planHours, setTold, takeSealed, untold, type SealedHours } from "./hours.ts";
 import { hashLeaf, leafColumns } from "./leaf.ts";
 import { parseRange, rangeName, segmentKey } from "./layout.ts";
 import { consistencyProof, inclusionProof, inclusionProofs } from "./proofs.ts";
@@ -66,7 +58,7 @@ export interface LogParts extends SealParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly rows: EventRows;
-  readonly meter?: Meter;
+  readonly meter: Meter;
 }
 
 const receiptsMax = 100;

@@ -4,7 +4,7 @@
 import { sql, type SQL } from "drizzle-orm";
 import type { EventType } from "../contract/events.ts";
 import { inBatch, type Database, type Row } from "../tenancy/database.ts";
-import type { DayCount, HourCount } from "./meter-api.ts";
+import type { DayCount, HourCount } from "../contract/event-counts.ts";
 import { dayMs, hourMs, slotMs } from "./scan-parts.ts";
 
 /** The most events that one call counts; an hour with more is taken as one. */

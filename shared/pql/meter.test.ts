@@ -6,7 +6,7 @@ import { openSql } from "../../test/support/sqlite.ts";
 import type { EventType } from "../contract/events.ts";
 import { limits } from "./limits.ts";
 import { Meter, meterLimits, reportRowsMax, type Admission, type MeterAsk, type MeterLimits } from "./meter.ts";
-import type { MeterReport } from "./meter-api.ts";
+import type { CountReport } from "../contract/event-counts.ts";
 import { parsePql } from "./parse.ts";
 import { planQuery } from "./plan.ts";
 import { outlineOf } from "./price.ts";
@@ -29,7 +29,7 @@ const askOf = (query: string, now: number, more: Partial<MeterAsk> = {}): MeterA
   ...more,
 });
 const meterOf = (limits: MeterLimits = meterLimits): Meter => new Meter(openSql(":memory:"), limits);
-const reportOf = (parts: Partial<MeterReport>): MeterReport => ({
+const reportOf = (parts: Partial<CountReport>): CountReport => ({
   indexed_seq: 0,
   indexed_to: 0,
   sealed_to: null,
@@ -57,7 +57,7 @@ describe("reports", () => {
     // A log that only grows: what each report says follows from how far it had come.
     const told = fc
       .array(fc.record({ hour: fc.nat(71), rows: fc.integer({ min: 1, max: 50 }) }), { minLength: 1, maxLength: 40 })
-      .map((batches): readonly MeterReport[] => {
+      .map((batches): readonly CountReport[] => {
         const counts = new Map<number, number>();
         let seq = 0;
         return [...batches]
@@ -195,7 +195,7 @@ describe("reports", () => {
     expect(rowsOf(meter, 'FIND decisions WHERE rule = "ok" TOP 5 BY rule SINCE 400d', now + 1)).toBe(401);
   });
 
-  test.each<[string, Partial<MeterReport>]>([
+  test.each<[string, Partial<CountReport>]>([
     ["half an hour", { hours: [{ hour: start + 1, type, rows: 1, groups: 0 }] }],
     ["less than nothing", { hours: [{ hour: start, type, rows: -1, groups: 0 }] }],
     ["no number", { indexed_to: Number.NaN }],

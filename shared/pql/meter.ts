@@ -9,7 +9,7 @@
 import type { EventType } from "../contract/events.ts";
 import type { Sql } from "../contract/ports.ts";
 import { limits } from "./limits.ts";
-import type { MeterReport } from "./meter-api.ts";
+import type { CountReport } from "../contract/event-counts.ts";
 import type { QueryTime } from "./query-times.ts";
 import { changesThatFit, priceOf, type Change, type Counts, type Priced } from "./price.ts";
 import { dayMs, hourMs } from "./scan-parts.ts";
@@ -113,7 +113,7 @@ export class Meter {
   }
 
   /** Durable when it returns. Throws RangeError for what is no report; nothing of it is kept then. */
-  report(report: MeterReport, now: number): void {
+  report(report: CountReport, now: number): void {
     checkReport(report);
     // What no question can reach is not kept: neither what is too old nor what is not yet.
     const isKept = (at: number): boolean => at >= now - keptMs && at <= now + dayMs;
@@ -265,7 +265,7 @@ function checkReport({
   sealed_to: sealedTo,
   hours,
   days,
-}: MeterReport) {
+}: CountReport) {
   const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
   const isWhole = (at: number, step: number): boolean => isCount(at) && at % step === 0;
   if (hours.length + days.length > reportRowsMax) throw new RangeError(`a report has at most ${reportRowsMax} rows`);

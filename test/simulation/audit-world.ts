@@ -5,7 +5,8 @@ import { canonicalJson, eventText, type EventColumns } from "../../shared/contra
 import { base64, hex, sha256 as sha256Of, type Bytes } from "../../shared/contract/bytes.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Sql } from "../../shared/contract/ports.ts";
-import type { CountReport, HourCount, SealedHours } from "../../shared/audit/hours.ts";
+import type { SealedHours } from "../../shared/audit/hours.ts";
+import type { CountReport, HourCount } from "../../shared/contract/event-counts.ts";
 import { openTables } from "../../shared/audit/tables.ts";
 import { TenantLog, type LogParts } from "../../shared/audit/log.ts";
 import type { LogReader } from "../../shared/audit/verify.ts";

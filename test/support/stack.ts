@@ -5,7 +5,7 @@ import type { Stack } from "../../scripts/stack/index.ts";
 import type { TokenRequest } from "../../scripts/stack/issuer.ts";
 import type { SeededTenant, SeedOptions } from "../../scripts/stack/seed.ts";
 import type { MeterPort } from "../../shared/pql/meter.ts";
-import type { MeterReport } from "../../shared/pql/meter-api.ts";
+import type { CountReport } from "../../shared/contract/event-counts.ts";
 import type { ControlName } from "./global-setup.ts";
 
 /** What travels from the global setup to the test files. */
@@ -33,7 +33,7 @@ export interface StackHandle extends Omit<StackFacts, "controlUrl"> {
   /** The issuer signs with a new key from now on; answers its `kid`. */
   rotateIssuerKey(): Promise<string>;
   /** The tenant's PqlMeter object. */
-  meter(tenantId: string): MeterPort & { report(report: MeterReport): Promise<void> };
+  meter(tenantId: string): MeterPort & { report(report: CountReport): Promise<void> };
   /** Runs every worker's scheduled handlers once. */
   runScheduled(): Promise<void>;
   /** Keys in the bucket with this prefix, in byte order, the first 1,000. */

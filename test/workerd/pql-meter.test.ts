@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import type { EventType } from "../../shared/contract/events.ts";
 import { limits } from "../../shared/pql/limits.ts";
 import type { MeterAsk, MeterPort } from "../../shared/pql/meter.ts";
-import type { MeterReport } from "../../shared/pql/meter-api.ts";
+import type { CountReport } from "../../shared/contract/event-counts.ts";
 import { parsePql } from "../../shared/pql/parse.ts";
 import { planQuery } from "../../shared/pql/plan.ts";
 import { outlineOf } from "../../shared/pql/price.ts";
@@ -14,7 +14,7 @@ import { hourMs } from "../../shared/pql/scan-parts.ts";
 import { partsOf } from "../../workers/api/compose.ts";
 import type { Env } from "../../workers/api/env.ts";
 
-type Meter = DurableObjectStub & MeterPort & { report(report: MeterReport): Promise<void> };
+type Meter = DurableObjectStub & MeterPort & { report(report: CountReport): Promise<void> };
 const namespace = (env as unknown as { PQL_METER: DurableObjectNamespace }).PQL_METER;
 let count = 0;
 const open = (): Meter =>
@@ -22,7 +22,7 @@ const open = (): Meter =>
 
 const type: EventType = "mc.policy.decision";
 const lastHour = Math.floor(Date.now() / hourMs) * hourMs - hourMs;
-const reportOf = (seq: number, rows: number): MeterReport => ({
+const reportOf = (seq: number, rows: number): CountReport => ({
   indexed_seq: seq,
   indexed_to: lastHour + seq,
   sealed_to: lastHour,

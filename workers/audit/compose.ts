@@ -11,6 +11,7 @@ import type { LogSigners } from "../../shared/audit/seal.ts";
 import { manifestKey } from "../../shared/audit/layout.ts";
 import type { AuditLogApi, LogAnchorApi } from "../../shared/audit/service.ts";
 import { base64, utf8 } from "../../shared/contract/bytes.ts";
+import type { CountReport } from "../../shared/contract/event-counts.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
 import type { PublishedKey, PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts";
@@ -145,6 +146,11 @@ function make(env: Env): Made {
           return await sealHours(database, tenantId, hours);
         },
       },
+      meter: {
+        async report(tenantId, report) {
+          if (tenantId !== anchorTenantId) await meterAt(env, tenantId).report(report);
+        },
+      },
     },
   };
 }
@@ -168,6 +174,10 @@ export function logAnchorParts(env: Env): LogAnchorParts {
 }
 
 const anchorAt = (env: Env): LogAnchorApi => env.LOG_ANCHOR.getByName(anchorName) as unknown as LogAnchorApi;
+
+/** The API's object: it prices the tenant's questions by what it is told. */
+const meterAt = (env: Env, tenantId: string): { report(report: CountReport): Promise<void> } =>
+  env.PQL_METER.getByName(tenantId) as unknown as { report(report: CountReport): Promise<void> };
 
 // The stub has the methods of the object's class; RPC's own types do not carry unions of results over.
 const auditLogAt = (env: Env, tenantId: string): AuditLogApi =>

@@ -21,7 +21,7 @@ export interface Env {
   readonly AUDIT_LOG: DurableObjectNamespace;
   readonly DISCLOSURE_GRANTS: DurableObjectNamespace;
   readonly LOG_ANCHOR: DurableObjectNamespace;
-  /** The API's objects, by the tenant's id: what stands in Postgres is told to them, shared/pql/meter-api.ts. */
+  /** The API's objects, by the tenant's id: what stands in Postgres is told to them, shared/contract/event-counts.ts. */
   readonly PQL_METER: DurableObjectNamespace;
   readonly AUDIT_BUCKET: R2Bucket;
 }

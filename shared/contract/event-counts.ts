@@ -1,30 +1,30 @@
-// What the PqlMeter object of a tenant is told and asked. The audit worker's AuditLog tells it, the API asks it; each through
-// a binding of its own. Shapes only.
+// How many of a tenant's events stand in Postgres, by hour and type, and how many rows of counts they have there: what the
+// tenant's log tells the tenant's meter, each through a binding of its own. Times are milliseconds since 1970, hours and days UTC.
 
-import type { EventType } from "../contract/events.ts";
+import type { EventType } from "./events.ts";
 
-/** Rows that stand in Postgres, of one UTC hour and type. */
 export interface HourCount {
-  /** Milliseconds since 1970. */
   readonly hour: number;
   readonly type: EventType;
+  /** Events. */
   readonly rows: number;
   /** Rows of audit_hours; 0 while the hour is open. */
   readonly groups: number;
 }
 
-/** Rows of audit_days, of one sealed UTC day and type. */
+/** Of a sealed day. */
 export interface DayCount {
   readonly day: number;
   readonly type: EventType;
+  /** Rows of audit_days. */
   readonly groups: number;
 }
 
-/** Absolute values: told twice, or told late, they do no harm. */
-export interface MeterReport {
+/** Absolute values: told twice, or late, they do no harm. What is not in a report has not changed since the one before. */
+export interface CountReport {
   /** Every event with a `seq` below it stands in Postgres. */
   readonly indexed_seq: number;
-  /** When the newest of them was logged; milliseconds since 1970. */
+  /** When the newest of them was logged. */
   readonly indexed_to: number;
   /** Every hour before it has its rows in audit_hours, every whole day before it in audit_days; null: none yet. */
   readonly sealed_to: number | null;
