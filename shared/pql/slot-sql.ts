@@ -23,7 +23,10 @@ const slotCount = { hour: hourMs / slotMs, day: dayMs / hourMs } as const;
 const tables = { hour: sql`audit_hours`, day: sql`audit_days` } as const;
 const times = { hour: sql`e.hour`, day: sql`e.day` } as const;
 
-/** An hour that a part begins or ends inside of is a stretch of its own. */
+/**
+ * An hour that a part begins or ends inside of is a stretch of its own. It is not both: a question that reads rows of counts is
+ * about an hour at least, so that its part goes to that hour's end.
+ */
 function stretchesOf(parts: readonly ScanPart[]): readonly Stretch[] {
   return parts.flatMap(({ level, from, to }): Stretch[] => {
     if (level === "raw") return [];
@@ -31,7 +34,7 @@ function stretchesOf(parts: readonly ScanPart[]): readonly Stretch[] {
     const last = slotCount[level] - 1;
     const begin = from - (from % row);
     const inner = { level, from: begin === from ? from : begin + row, to: to - (to % row), first: 0, last };
-    const head = { level, from: begin, to: begin + row, first: (from - begin) / slot, last: Math.min(last, (to - begin) / slot - 1) }; // prettier-ignore
+    const head = { level, from: begin, to: begin + row, first: (from - begin) / slot, last };
     const tail = { level, from: inner.to, to: inner.to + row, first: 0, last: (to - inner.to) / slot - 1 };
     return [
       ...(begin < from ? [head] : []),

@@ -217,6 +217,20 @@ test("two at once, an answer that was lost and calls in any order count nothing 
   expect(await sealHours(audit, tenant, { from: to, to: start })).toEqual({ sealed_to: to, hours: [], days: [] });
 });
 
+test("however many answers were lost, each has what one call may seal", async () => {
+  const tenant = tenantNumber(0x5e08);
+  const rows = rowsOf(tenant, 11, 1_000, 40 * hourMs);
+  await writeEventRows(audit, rows);
+  const to = start + 41 * hourMs;
+  const answers: Sealed[] = [];
+  for (let calls = 1; (answers.at(-1)?.sealed_to ?? 0) < to; calls += 1) {
+    const answer = await sealHours(audit, tenant, { from: answers.at(-1)?.sealed_to ?? null, to }, 100);
+    if (calls % 3 === 0) answers.push(answer);
+    expect(answer.hours.reduce((sum, hour) => sum + hour.rows, 0)).toBeLessThanOrEqual(100);
+  }
+  await expectSealed(tenant, rows, to, answers);
+});
+
 test("sealing happens as a whole or not at all", async () => {
   const tenant = tenantNumber(0x5e09);
   const rows = rowsOf(tenant, 9, 800, 30 * hourMs);
