@@ -1,5 +1,5 @@
-// `npm run bench -- NAME [--json FILE] [--repeats N]`: a benchmark, repeated on a new durable stack each time; medians and
-// spreads go to standard output, and to FILE. docs/BENCHMARKS.md has the figures and what they mean.
+// `npm run bench -- NAME [--json FILE] [--repeats N]`: a benchmark, repeated on a new durable stack each time, or on the one
+// that it keeps; medians and spreads go to standard output, and to FILE. docs/BENCHMARKS.md has the figures and what they mean.
 
 import { randomBytes } from "node:crypto";
 import { accessSync, constants, mkdirSync, writeFileSync } from "node:fs";
@@ -9,13 +9,15 @@ import { audit } from "./bench/audit.ts";
 import type { Benchmark, Parts } from "./bench/benchmark.ts";
 import { chain } from "./bench/chain.ts";
 import { market } from "./bench/market.ts";
+import { pql } from "./bench/pql.ts";
 import { loadAverage, machineFacts, requireDurable } from "./bench/machine.ts";
 import { spreads, type Spread } from "./bench/statistics.ts";
 import { describeFailure } from "./stack/failure.ts";
 import { removeState, startStack } from "./stack/index.ts";
+import { acquireLock } from "./stack/lock.ts";
 import { projectFolder } from "./stack/workers.ts";
 
-const benchmarks: Readonly<Record<string, Benchmark>> = { audit, chain, market };
+const benchmarks: Readonly<Record<string, Benchmark>> = { audit, chain, market, pql };
 const repeatsMax = 20;
 
 const help = `npm run bench -- NAME [--json FILE] [--repeats N]
@@ -25,7 +27,7 @@ ${Object.entries(benchmarks)
   .join("\n")}
 
   --json FILE   write the result to FILE
-  --repeats N   how often, each on a stack of its own; 3 unless told
+  --repeats N   how often, each on a stack of its own unless one is kept; 3 unless told
   --evidence    also write the report of a benchmark that has one under docs/evidence/
 `;
 
@@ -89,8 +91,10 @@ async function runOnce(
   signal: AbortSignal,
   progress: (words: string) => void,
 ): Promise<{ parts: Parts<number>; postgres: string }> {
-  const folder = join("/var/tmp", `maestro-bench-${randomBytes(6).toString("hex")}`);
+  const kept = benchmark.keptFolder?.();
+  const folder = kept ?? join("/var/tmp", `maestro-bench-${randomBytes(6).toString("hex")}`);
   const died = new AbortController();
+  const releaseLock = kept === undefined ? () => {} : acquireLock(kept);
   progress("starting a stack");
   try {
     // Not ephemeral: such a stack runs PostgreSQL without fsync.
@@ -109,7 +113,8 @@ async function runOnce(
       await stack.stop();
     }
   } finally {
-    removeState(folder);
+    if (kept === undefined) removeState(folder);
+    releaseLock();
   }
 }
 

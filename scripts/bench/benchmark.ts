@@ -1,4 +1,5 @@
-// What a benchmark is. scripts/bench.ts repeats it on a stack of its own each time, and makes medians and spreads.
+// What a benchmark is. scripts/bench.ts repeats it, on a stack of its own each time unless it keeps one, and makes medians and
+// spreads.
 
 import type { Stack } from "../stack/index.ts";
 import type { Spread } from "./statistics.ts";
@@ -29,6 +30,8 @@ export interface Benchmark {
   readonly about: string;
   /** What was set, as the result repeats it. */
   readonly settings: Readonly<Record<string, unknown>>;
+  /** A state folder that every repeat and every later run uses, and that nobody removes; absent: a new one each time. */
+  keptFolder?(): string;
   /** Other workers than the product's, by their wrangler.toml, made in `folder`. */
   workerConfigs?(folder: string): string[];
   run(bench: Bench): Promise<Parts<number>>;

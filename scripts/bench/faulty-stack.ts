@@ -1,10 +1,8 @@
 // A stack whose API worker has faults in its bindings: the product's own wrangler.toml with another entry file and one
 // object more. Called by the market benchmark.
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import type { Stack } from "../stack/index.ts";
-import { projectFolder, workerConfigs } from "../stack/workers.ts";
+import { changedApiConfigs } from "./bench-api.ts";
 
 export interface FaultShares {
   readonly bucket: number;
@@ -13,27 +11,21 @@ export interface FaultShares {
 }
 export const noFaults: FaultShares = { bucket: 0, queue_twice: 0, queue_reordered: 0 };
 
-/** Writes the API's wrangler.toml, changed, into `folder`; answers the paths of all workers' files, the API's first. */
-export function faultyConfigs(folder: string): string[] {
-  mkdirSync(folder, { recursive: true });
-  const [api, ...others] = workerConfigs.map((path) => join(projectFolder, path));
-  const text = readFileSync(api!, "utf8");
-  const main = 'main = "workers/api/index.ts"\n';
-  const classes = /new_sqlite_classes = \[([^\]]*)\]/;
-  if (!text.includes(main) || !classes.test(text)) throw new Error("wrangler.toml is not as this file knows it");
-  const path = join(folder, "faulty-api.toml");
-  writeFileSync(
-    path,
-    text
-      .replace(main, `main = ${JSON.stringify(join(projectFolder, "test/workerd/faulty-api.ts"))}\n`)
-      .replace(classes, 'new_sqlite_classes = [$1, "OneRow"]')
-      .replace(
-        "[[durable_objects.bindings]]",
-        '[[durable_objects.bindings]]\nname = "ONE_ROW"\nclass_name = "OneRow"\n\n[[durable_objects.bindings]]',
-      ),
-  );
-  return [path, ...others];
-}
+/** As `changedApiConfigs`. */
+export const faultyConfigs = (folder: string): string[] =>
+  changedApiConfigs(folder, {
+    entry: "test/workerd/faulty-api.ts",
+    change: (text) => {
+      const classes = /new_sqlite_classes = \[([^\]]*)\]/;
+      if (!classes.test(text)) throw new Error("wrangler.toml is not as this file knows it");
+      return text
+        .replace(classes, 'new_sqlite_classes = [$1, "OneRow"]')
+        .replace(
+          "[[durable_objects.bindings]]",
+          '[[durable_objects.bindings]]\nname = "ONE_ROW"\nclass_name = "OneRow"\n\n[[durable_objects.bindings]]',
+        );
+    },
+  });
 
 /** Sets the shares of faults, and answers how many were injected so far. */
 export async function setFaults(stack: Pick<Stack, "apiUrl">, faults: FaultShares): Promise<FaultShares> {

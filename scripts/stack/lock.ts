@@ -1,4 +1,5 @@
-// The lock of a state folder: one stack at a time. Called by `npm start`; ephemeral stacks have a folder of their own.
+// The lock of a state folder: one stack at a time. Called by `npm start`, and by benchmarks that keep a folder; other stacks have
+// a folder of their own.
 
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,9 +26,10 @@ export function acquireLock(folder: string): () => void {
       }
     }
     const holder = Number(readFileSync(path, "utf8"));
-    if (attempt > 0 || (Number.isInteger(holder) && holder > 0 && isStack(holder))) {
+    const command = Number.isInteger(holder) && holder > 0 ? stackCommand(holder) : null;
+    if (attempt > 0 || command !== null) {
       throw new StackFailure(
-        `Another npm start (process ${holder}) is running on ${folder}.`,
+        `Another ${command ?? "stack"} (process ${holder}) is running on ${folder}.`,
         `Use that one, or stop it first (Ctrl-C there, or: kill ${holder}).`,
       );
     }
@@ -35,9 +37,12 @@ export function acquireLock(folder: string): () => void {
   }
 }
 
-/** A process of that id runs and, where the system tells, it is a Node: ids are used again. */
-function isStack(pid: number): boolean {
-  if (!isRunning(pid)) return false;
+/** What runs a stack in the process of that id, or null where it is none, as far as the system tells: ids are used again. */
+function stackCommand(pid: number): string | null {
+  if (!isRunning(pid)) return null;
   const commandPath = `/proc/${pid}/cmdline`;
-  return !existsSync(commandPath) || readFileSync(commandPath, "utf8").includes("start.ts");
+  if (!existsSync(commandPath)) return "stack";
+  const command = readFileSync(commandPath, "utf8");
+  if (command.includes("bench.ts")) return "npm run bench";
+  return command.includes("start.ts") ? "npm start" : null;
 }

@@ -1,0 +1,233 @@
+// `npm run bench -- pql`: PQL as the plan measures it. Ten million events of 200 tenants; a mix of questions at a fixed rate
+// through HTTP and straight to Postgres; what the product adds to its own SQL; and what else could have answered.
+
+import { seeded } from "../../test/simulation/audit-events.ts";
+import { changedApiConfigs } from "./bench-api.ts";
+import type { Bench, Benchmark, Figures } from "./benchmark.ts";
+import { besideRounds, compareWays, measureScans } from "./pql-beside.ts";
+import {
+  atRate,
+  Connections,
+  Http,
+  preparedQuestion,
+  timesFigures,
+  withCores,
+  type PreparedQuestion,
+  type Rate,
+} from "./pql-load.ts";
+import { drawMix, ownText, questionNames, questions, type Asked } from "./pql-mix.ts";
+import { prepareWorld, tenantShares, worldFolder, worldSetting, type World } from "./pql-world.ts";
+import { percentile, rounded } from "./statistics.ts";
+
+const seed = 1_922;
+const loads = { http_120: { per_s: 120, duration_s: 30 }, http_300: { per_s: 300, duration_s: 30 } } as const;
+const cachedLoad = { per_s: 120, duration_s: 15 } as const;
+const sqlLoad = { per_s: 1_000, duration_s: 30 } as const;
+const largestLoad = { per_s: 20, duration_s: 15 } as const;
+/** Unmeasured: connections, compiled code and caches are not what a question's time is about. */
+const warmUpS = 10;
+const sqlConnections = 16;
+const overheadPairs = 600;
+const scanQuestions = 100;
+
+/** What the plan asks for. */
+const goals: readonly (readonly [figure: string, most: number])[] = [
+  ["p95_ms", 26],
+  ["sql_p95_ms", 10],
+  ["overhead_ratio", 1.5],
+  ["largest_30d_ms", 15],
+];
+
+export const pql: Benchmark = {
+  about:
+    "PQL over 10,000,000 events of 200 tenants: HTTP and SQL at fixed rates, overhead, rows read against the price",
+  settings: {
+    world: worldSetting,
+    questions,
+    seed,
+    loads: { ...loads, http_120_cached: cachedLoad, sql_1000: sqlLoad, largest_30d: largestLoad },
+    warm_up_s: warmUpS,
+    sql_connections: sqlConnections,
+    overhead_pairs: overheadPairs,
+    scan_questions: scanQuestions,
+    beside_rounds: besideRounds,
+    goals: Object.fromEntries(goals),
+  },
+  keptFolder: worldFolder,
+  workerConfigs: (folder) => changedApiConfigs(folder, { entry: "test/workerd/bare-api.ts" }),
+
+  async run(bench) {
+    const world = await prepareWorld(bench);
+    const http = new Http(bench.stack.apiUrl, bench.signal);
+    const next = seeded(seed);
+    const mix = (count: number): Asked[] => drawMix(next, count, tenantShares);
+    let asked = 0;
+    /** Worked out anew, each of them: see `ownText`. */
+    const fresh = (): number => (asked += 1);
+    try {
+      const parts: Record<string, Figures> = {
+        world: {
+          events: world.events,
+          largest_events: world.tenants[0]!.events,
+          open_minutes: rounded(world.open_minutes, 2),
+        },
+      };
+      const overHttp = (name: string, rate: Rate, kept = false): Promise<Figures> =>
+        measureHttp(bench, world, http, name, rate, mix(rate.per_s * rate.duration_s), kept ? null : fresh);
+      const cachedBefore = await cachedAnswers(http, world);
+      await overHttp("warm-up", { per_s: loads.http_120.per_s, duration_s: warmUpS });
+      for (const [name, rate] of Object.entries(loads)) parts[name] = await overHttp(name, rate);
+      parts["overhead"] = await measureOverhead(bench, world, http, mix(overheadPairs), fresh);
+      parts["largest_30d"] = await measureLargest(bench, world, http, fresh);
+      parts["fresh"] = { from_cache: (await cachedAnswers(http, world)) - cachedBefore };
+      await overHttp("warm-up, answers kept", { per_s: cachedLoad.per_s, duration_s: warmUpS }, true);
+      parts["http_120_cached"] = await overHttp("http_120_cached", cachedLoad, true);
+      parts["sql_1000"] = await measureSql(bench, world, mix);
+      parts["scan"] = await measureScans(bench, world, http, mix(scanQuestions));
+      return { ...parts, ...(await compareWays(bench, world, http)) };
+    } finally {
+      http.close();
+    }
+  },
+
+  headline(parts) {
+    const of = (part: string, figure: string): number => parts[part]![figure]!.median;
+    return {
+      p50_ms: of("http_120", "p50_ms"),
+      p95_ms: of("http_120", "p95_ms"),
+      p95_300_ms: of("http_300", "p95_ms"),
+      sql_p95_ms: of("sql_1000", "p95_ms"),
+      overhead_ratio: of("overhead", "ratio"),
+      largest_30d_ms: of("largest_30d", "p95_ms"),
+      scan_ratio: of("scan", "ratio"),
+      p50_cached_ms: of("http_120_cached", "p50_ms"),
+    };
+  },
+
+  faults(parts) {
+    const never = (part: string, figure: string): string[] => {
+      const { max } = parts[part]![figure]!;
+      return max === 0 ? [] : [`${part}: ${figure} is ${max}, and must be 0`];
+    };
+    return [
+      ...[...Object.keys(loads), "http_120_cached", "sql_1000", "largest_30d"].flatMap((part) => never(part, "failed")),
+      ...never("fresh", "from_cache"),
+      ...never("answers", "different"),
+    ];
+  },
+};
+
+/** `fresh` numbers the questions so that each is worked out anew; null: answers that are kept may be given. */
+async function measureHttp(
+  { stack, signal, progress }: Bench,
+  world: World,
+  http: Http,
+  name: string,
+  rate: Rate,
+  mix: readonly Asked[],
+  fresh: (() => number) | null,
+): Promise<Figures> {
+  progress(`${name}: ${rate.per_s} questions/s for ${rate.duration_s} s`);
+  return withCores(stack, async () => {
+    const times = await atRate(rate, signal, (number) => {
+      const { question, tenant } = mix[number]!;
+      const { query } = questions[question];
+      return http.ask(world.tenants[tenant]!.keys.auditor, fresh === null ? query : ownText(query, fresh()));
+    });
+    if (times.failure !== null) progress(`${name}: ${times.failed} failed, the first with ${times.failure}`);
+    return timesFigures(times);
+  });
+}
+
+async function measureLargest(
+  { signal, progress }: Bench,
+  world: World,
+  http: Http,
+  fresh: () => number,
+): Promise<Figures> {
+  progress("30 days of the largest tenant");
+  const { query } = questions.deny_30d;
+  return timesFigures(
+    await atRate(largestLoad, signal, () => http.ask(world.tenants[0]!.keys.auditor, ownText(query, fresh()))),
+  );
+}
+
+/** How many of the largest tenant's questions were answered with what was kept, as its own metrics say. */
+async function cachedAnswers(http: Http, world: World): Promise<number> {
+  const text = await http.call("GET", "/api/metrics", world.tenants[0]!.keys.admin);
+  const lines = text.split("\n").filter((line) => /^mc_pql12_query_ms_count\{.*outcome="cached"/.test(line));
+  return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+}
+
+/** One after the other and turn by turn, so that whatever else happens on the machine happens to both. */
+async function measureOverhead(
+  { signal, progress }: Bench,
+  world: World,
+  http: Http,
+  mix: readonly Asked[],
+  fresh: () => number,
+): Promise<Figures> {
+  progress("the product, and a bare route with its SQL");
+  const now = Date.now();
+  const bare = mix.map(({ question, tenant: number }) => {
+    const { tenant_id, sealed_to } = world.tenants[number]!;
+    return { tenant_id, now, query: questions[question].query, sealed_to };
+  });
+  await http.call("PUT", "/bench/bare", null, bare);
+  const times = { product: [] as number[], bare: [] as number[] };
+  for (const [at, { question, tenant }] of mix.entries()) {
+    signal.throwIfAborted();
+    const query = ownText(questions[question].query, fresh());
+    const ways = {
+      product: () => http.ask(world.tenants[tenant]!.keys.auditor, query),
+      bare: () => http.call("POST", `/bench/bare/${at}`, null),
+    };
+    for (const way of at % 2 === 0 ? (["product", "bare"] as const) : (["bare", "product"] as const)) {
+      const askedAt = performance.now();
+      await ways[way]();
+      times[way].push(performance.now() - askedAt);
+    }
+  }
+  const [product, alone] = [percentile(times.product, 0.5), percentile(times.bare, 0.5)];
+  return {
+    ratio: rounded(product / alone),
+    product_p50_ms: rounded(product),
+    bare_p50_ms: rounded(alone),
+    product_p95_ms: rounded(percentile(times.product, 0.95)),
+    bare_p95_ms: rounded(percentile(times.bare, 0.95)),
+  };
+}
+
+async function measureSql(
+  { stack, signal, progress }: Bench,
+  world: World,
+  mix: (count: number) => Asked[],
+): Promise<Figures> {
+  progress(`preparing ${world.tenants.length * questionNames.length} statements`);
+  const now = Date.now();
+  const prepared = new Map<string, PreparedQuestion>();
+  for (const [number, { tenant_id, sealed_to }] of world.tenants.entries()) {
+    for (const question of questionNames) {
+      const asked = { tenant_id, now, query: questions[question].query, sealed_to };
+      prepared.set(`${question} ${number}`, await preparedQuestion(asked));
+    }
+  }
+  const connections = await Connections.open(stack, sqlConnections, prepared.values().next().value!);
+  try {
+    const run = async (rate: Rate): Promise<Figures> => {
+      const asked = mix(rate.per_s * rate.duration_s);
+      progress(`sql_1000: ${rate.per_s} questions/s for ${rate.duration_s} s`);
+      const times = await atRate(rate, signal, (number) => {
+        const { question, tenant } = asked[number]!;
+        const statements = prepared.get(`${question} ${tenant}`)!;
+        return connections.ask(statements, statements.question);
+      });
+      if (times.failure !== null) progress(`sql_1000: ${times.failed} failed, the first with ${times.failure}`);
+      return timesFigures(times);
+    };
+    await run({ ...sqlLoad, duration_s: warmUpS });
+    return await withCores(stack, () => run(sqlLoad));
+  } finally {
+    await connections.close();
+  }
+}
