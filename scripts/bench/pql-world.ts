@@ -10,7 +10,7 @@ import { drizzle } from "drizzle-orm/neon-http";
 import type pg from "pg";
 import type { EventType } from "../../shared/contract/events.ts";
 import { sealHours, type Sealed } from "../../shared/pql/hours-store.ts";
-import type { HourCount, MeterReport } from "../../shared/pql/meter-api.ts";
+import type { HourCount, CountReport } from "../../shared/contract/event-counts.ts";
 import { reportRowsMax } from "../../shared/pql/meter.ts";
 import { hourMs } from "../../shared/pql/scan-parts.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
@@ -213,7 +213,7 @@ async function sealAll(
   const left = [...tenants.entries()].toReversed();
   const seal = async (client: pg.Client, number: number, tenantId: string): Promise<void> => {
     // Miniflare carries an object's methods over; its types know `fetch` only.
-    const meter = meters.getByName(tenantId) as unknown as { report(report: MeterReport): Promise<void> };
+    const meter = meters.getByName(tenantId) as unknown as { report(report: CountReport): Promise<void> };
     const head = await headOf(client, tenantId);
     // From the beginning, so that a meter that was told nothing, since a run was interrupted, is told all of it.
     for (let from: number | null = null; from === null || from < to;) {
@@ -253,7 +253,7 @@ function auditDatabase(stack: Stack): Database {
   return drizzle({ client: neon(stack.databaseUrls.audit) });
 }
 
-type Head = Pick<MeterReport, "indexed_seq" | "indexed_to">;
+type Head = Pick<CountReport, "indexed_seq" | "indexed_to">;
 
 async function headOf(client: pg.Client, tenantId: string): Promise<Head> {
   const { rows } = await client.query<{ seq: string; at: Date }>(
@@ -264,7 +264,7 @@ async function headOf(client: pg.Client, tenantId: string): Promise<Head> {
 }
 
 /** No report is over what a meter takes at once. */
-function reportsOf(head: Head & Pick<MeterReport, "sealed_to">, { hours, days }: Sealed): MeterReport[] {
+function reportsOf(head: Head & Pick<CountReport, "sealed_to">, { hours, days }: Sealed): CountReport[] {
   const partsOf = <T>(all: readonly T[]): T[][] =>
     Array.from({ length: Math.ceil(all.length / reportRowsMax) }, (_, part) =>
       all.slice(part * reportRowsMax, (part + 1) * reportRowsMax),
