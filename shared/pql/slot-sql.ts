@@ -8,43 +8,65 @@ import { dayMs, fieldsOf, hourMs, scanParts, slotMs, type ScanPart } from "./sca
 
 type PlanOf<Name extends TemplateName> = Extract<Plan, { readonly template: Name }>;
 
-/** Rows of counts that one scan reads: [from, to) of their hours or days, and in each the slots [first, last], from 0. */
+/** Rows of counts that one scan reads: of these hours or days, and in each the slots [first, last], from 0. */
 interface Stretch {
   readonly level: "hour" | "day";
-  readonly from: number;
-  readonly to: number;
+  readonly ranges: readonly Range[];
   readonly first: number;
   readonly last: number;
+}
+/** Half-open, milliseconds since 1970. */
+interface Range {
+  readonly from: number;
+  readonly to: number;
 }
 
 const rowMs = { hour: hourMs, day: dayMs } as const;
 const slotMsOf = { hour: slotMs, day: hourMs } as const;
-const slotCount = { hour: hourMs / slotMs, day: dayMs / hourMs } as const;
+const lastSlot = { hour: hourMs / slotMs - 1, day: dayMs / hourMs - 1 } as const;
 const tables = { hour: sql`audit_hours`, day: sql`audit_days` } as const;
 const times = { hour: sql`e.hour`, day: sql`e.day` } as const;
 
 /**
  * An hour that a part begins or ends inside of is a stretch of its own. It is not both: a question that reads rows of counts is
- * about an hour at least, so that its part goes to that hour's end.
+ * about an hour at least, so that its part goes to that hour's end. The hours before and behind the days are one stretch:
+ * planning a scan costs about as much as running a small one.
  */
 function stretchesOf(parts: readonly ScanPart[]): readonly Stretch[] {
-  return parts.flatMap(({ level, from, to }): Stretch[] => {
-    if (level === "raw") return [];
+  const inner: Record<Stretch["level"], Range[]> = { hour: [], day: [] };
+  const edges: Stretch[] = [];
+  for (const { level, from, to } of parts) {
+    if (level === "raw") continue;
     const [row, slot] = [rowMs[level], slotMsOf[level]];
-    const last = slotCount[level] - 1;
-    const begin = from - (from % row);
-    const inner = { level, from: begin === from ? from : begin + row, to: to - (to % row), first: 0, last };
-    const head = { level, from: begin, to: begin + row, first: (from - begin) / slot, last };
-    const tail = { level, from: inner.to, to: inner.to + row, first: 0, last: (to - inner.to) / slot - 1 };
-    return [
-      ...(begin < from ? [head] : []),
-      ...(inner.from < inner.to ? [inner] : []),
-      ...(inner.to < to && inner.to >= inner.from ? [tail] : []),
-    ];
-  });
+    const [begin, end] = [from - (from % row), to - (to % row)];
+    const whole = { from: begin < from ? begin + row : begin, to: end };
+    if (begin < from)
+      edges.push({
+        level,
+        ranges: [{ from: begin, to: begin + row }],
+        first: (from - begin) / slot,
+        last: lastSlot[level],
+      });
+    if (whole.from < whole.to) inner[level].push(whole);
+    if (end < to && end >= whole.from)
+      edges.push({ level, ranges: [{ from: end, to: end + row }], first: 0, last: (to - end) / slot - 1 });
+  }
+  const levels = (["hour", "day"] as const).filter((level) => inner[level].length > 0);
+  return [...levels.map((level) => ({ level, ranges: inner[level], first: 0, last: lastSlot[level] })), ...edges];
 }
 
-const isWhole = ({ level, first, last }: Stretch): boolean => first === 0 && last === slotCount[level] - 1;
+/**
+ * Of counts by bucket. Where a bucket is a slot of an hour, the range's first hour is read as a whole: what comes before the
+ * range has numbers below 0, which the worker drops.
+ */
+const seriesOf = (plan: PlanOf<"buckets" | "top_buckets">, sealedTo: number | null): readonly Stretch[] =>
+  stretchesOf(
+    scanParts(plan, sealedTo).series.map((part) =>
+      part.level === "hour" && plan.bucket_ms === slotMs ? { ...part, from: part.from - (part.from % hourMs) } : part,
+    ),
+  );
+
+const isWhole = ({ level, first, last }: Stretch): boolean => first === 0 && last === lastSlot[level];
 
 /** Slots are counted from 1 in Postgres. */
 const slotsSql = ({ first, last }: Stretch): SQL[] =>
@@ -57,10 +79,21 @@ const totalSql = (stretch: Stretch): SQL =>
 const asksPackage = (plan: Plan): boolean => fieldsOf(plan.condition).some(({ name }) => name === "package");
 
 /** `isSum`: rows over all packages, which are few. */
-const rowsSql = (plan: Plan, tenant: SQL, { level, from, to }: Stretch, isSum: boolean): SQL => sql`
+const rowsSql = (plan: Plan, tenant: SQL, { level, ranges }: Stretch, isSum: boolean): SQL => sql`
   from ${tables[level]} e
   where e.tenant_id = ${tenant} and e.is_sum = ${sql.raw(String(isSum))} and e.type = any(${sql.param(plan.types)}::text[])
-    and ${times[level]} >= ${time(from)} and ${times[level]} < ${time(to)} and ${conditionSql(plan.condition)}`;
+    and ${rangesSql(level, ranges)} and ${conditionSql(plan.condition)}`;
+
+/** Two ranges are the hours of less than a day each; they are named one by one, as what the index searches for. */
+function rangesSql(level: Stretch["level"], ranges: readonly Range[]): SQL {
+  const [range, ...others] = ranges;
+  if (range !== undefined && others.length === 0)
+    return sql`${times[level]} >= ${time(range.from)} and ${times[level]} < ${time(range.to)}`;
+  const rows = ranges.flatMap(({ from, to }) =>
+    Array.from({ length: (to - from) / rowMs[level] }, (_, at) => new Date(from + at * rowMs[level]).toISOString()),
+  );
+  return sql`${times[level]} = any(${sql.param(rows)}::timestamptz[])`;
+}
 
 /** (name, total), of names that occur; `raw` is the events' part of it. */
 export function totalsByName(plan: PlanOf<"top" | "top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
@@ -85,7 +118,7 @@ export function leadersCounts(plan: PlanOf<"top_buckets">, tenant: SQL, sealedTo
         sql`and e.package is null and (select bool_or(name is null) from leaders)`,
       ]
     : [sql``];
-  const scans = stretchesOf(scanParts(plan, sealedTo).series).flatMap((stretch) =>
+  const scans = seriesOf(plan, sealedTo).flatMap((stretch) =>
     wanted.map(
       (some) => sql`select ${name} as name, ${countsSql(plan, stretch)} ${rowsSql(plan, tenant, stretch, isSum)} ${some}
         group by 1, 2`,
@@ -96,7 +129,7 @@ export function leadersCounts(plan: PlanOf<"top_buckets">, tenant: SQL, sealedTo
 
 /** (first, counts), whatever the name. */
 export function everyCount(plan: PlanOf<"buckets" | "top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
-  const scans = stretchesOf(scanParts(plan, sealedTo).series).map(
+  const scans = seriesOf(plan, sealedTo).map(
     (stretch) =>
       sql`select ${countsSql(plan, stretch)} ${rowsSql(plan, tenant, stretch, !asksPackage(plan))} group by 1`,
   );

@@ -164,7 +164,7 @@ export async function readGroups(
   return { found: withOther(groups), complete_to };
 }
 
-/** A slot's count, or the counts of it and of those after it. */
+/** A slot's count, or the counts of it and of those after it; slots below 0 are before the range. */
 type StoredCell = readonly [slot: number, counts: number | readonly number[]];
 type Cell = Group["cells"][number];
 
@@ -172,7 +172,7 @@ const cellsOf = (stored: readonly StoredCell[]): Cell[] =>
   stored.flatMap(([slot, counts]) =>
     typeof counts === "number"
       ? [[slot, counts] as const]
-      : counts.map((count, at) => [slot + at, count] as const).filter(([, count]) => count > 0),
+      : counts.map((count, at) => [slot + at, count] as const).filter(([number, count]) => number >= 0 && count > 0),
   );
 
 const countOf = (cells: readonly Cell[]): number => cells.reduce((sum, [, count]) => sum + count, 0);
