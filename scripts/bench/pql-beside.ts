@@ -104,8 +104,8 @@ function byHand(question: QuestionName, tenantId: string, { from, to, bucket_ms:
 
 const duckdbText = (question: QuestionName, files: string, { from, to, bucket_ms: step, top }: TopBuckets): string =>
   `with counted as materialized (
-     select package, ((at - ${from}) // ${step})::int as slot, count(*) as n from read_parquet('${files}')
-     where type = 'mc.policy.decision' and at >= ${from} and at < ${to} ${isOfDenials(question) ? "and outcome = 'deny'" : ""}
+     select package, ((at_ms - ${from}) // ${step})::int as slot, count(*) as n from read_parquet('${files}')
+     where type = 'mc.policy.decision' and at_ms >= ${from} and at_ms < ${to} ${isOfDenials(question) ? "and outcome = 'deny'" : ""}
      group by all
    ), leaders as (
      select package from counted group by package order by sum(n) desc, package limit ${top}
@@ -164,7 +164,9 @@ async function writeParquet(
   await withClient(stack.databaseUrls.owner, async (client) => {
     while (next < tenant.events) {
       const end = Math.min(tenant.events, next + rowsPerFile);
-      await duckdb.run("create or replace table part (seq bigint, at bigint, type text, outcome text, package text)");
+      await duckdb.run(
+        "create or replace table part (seq bigint, at_ms bigint, type text, outcome text, package text)",
+      );
       const appender = await duckdb.createAppender("part");
       for (let from = next; from < end; from += rowsPerRead) {
         signal.throwIfAborted();

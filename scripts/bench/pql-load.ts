@@ -57,14 +57,18 @@ export async function atRate(
   return { ms, failed, failure };
 }
 
-/** Throws where none was answered. */
-export const timesFigures = ({ ms, failed }: Times): Figures => ({
-  p50_ms: rounded(percentile(ms, 0.5)),
-  p95_ms: rounded(percentile(ms, 0.95)),
-  max_ms: rounded(percentile(ms, 1)),
-  asked: ms.length + failed,
-  failed,
-});
+/** Tells what failed, and throws where none was answered. */
+export function timesFigures(name: string, { ms, failed, failure }: Times, tell: (words: string) => void): Figures {
+  if (ms.length === 0) throw new Error(`${name}: none was answered, the first failed with ${failure}`);
+  if (failure !== null) tell(`${name}: ${failed} failed, the first with ${failure}`);
+  return {
+    p50_ms: rounded(percentile(ms, 0.5)),
+    p95_ms: rounded(percentile(ms, 0.95)),
+    max_ms: rounded(percentile(ms, 1)),
+    asked: ms.length + failed,
+    failed,
+  };
+}
 
 /** With what `work` took of the processor, in cores. */
 export async function withCores(stack: Stack, work: () => Promise<Figures>): Promise<Figures> {
@@ -164,7 +168,7 @@ export async function preparedQuestion(question: Question): Promise<PreparedQues
 
 /**
  * Connections as maestro_app, each in one transaction that stays open, so that the product's guards hold in it. Statements are
- * prepared once a connection; the tenant is set before each question.
+ * prepared and planned once a connection, whatever their values are; the tenant is set before each question.
  */
 export class Connections {
   readonly #names = new Map<string, string>();
@@ -182,6 +186,7 @@ export class Connections {
         connections.#free.push(client);
         await client.query("begin");
         for (const { text, params } of [tenant, ...guards]) await client.query(text, [...params]);
+        await client.query("set local plan_cache_mode = force_generic_plan");
       }
       return connections;
     } catch (error) {

@@ -25,9 +25,23 @@ import { dayMs, stepsUntil, swingMs, zipfShares, type Pace } from "./pql-mix.ts"
 /** What the folder is called by: another way to make it needs another number. */
 const madeAs = 1;
 
+/** So that the smallest tenant has some. */
+const eventsMin = 10_000;
+
 /** Fewer events, to try the benchmark out; the result says how many there are. */
-const events = Number(process.env["MAESTRO_BENCH_PQL_EVENTS"] ?? "10000000");
-export const worldSetting = { events, tenants: 200, zipf_exponent: 1.1, days: 30, packages: 40 } as const;
+function eventsAsked(): number {
+  const text = process.env["MAESTRO_BENCH_PQL_EVENTS"] ?? "10000000";
+  const count = Number(text);
+  if (Number.isSafeInteger(count) && count >= eventsMin) return count;
+  throw new TypeError(`MAESTRO_BENCH_PQL_EVENTS is a whole number from ${eventsMin} on, not ${text}.`);
+}
+export const worldSetting = {
+  events: eventsAsked(),
+  tenants: 200,
+  zipf_exponent: 1.1,
+  days: 30,
+  packages: 40,
+} as const;
 export const tenantShares = zipfShares(worldSetting.tenants, worldSetting.zipf_exponent);
 /** The tenant that half of all tenants are larger than. */
 export const medianTenant = worldSetting.tenants / 2 - 1;

@@ -2,7 +2,7 @@
 // Every store.ts goes through `asTenant`; only authentication, the drain and the audit writer use a bare batch, each
 // with a role of its own.
 
-import { sql, type SQL } from "drizzle-orm";
+import { DrizzleQueryError, sql, type SQL } from "drizzle-orm";
 import type { NeonHttpDatabase } from "drizzle-orm/neon-http";
 
 export type Database = NeonHttpDatabase;
@@ -37,12 +37,22 @@ export async function asTenants(
   return parts.map(({ statements }) => rows.splice(0, statements.length + 1).slice(1));
 }
 
-/** Runs `statements` in one transaction, without a tenant. */
+/** Runs `statements` in one transaction, without a tenant. One alone is a transaction by itself, and spares begin and commit. */
 export async function inBatch(database: Database, statements: readonly SQL[]): Promise<Row[][]> {
   const [first, ...rest] = statements.map((statement) => database.execute<Row>(statement));
   if (first === undefined) return [];
+  if (rest.length === 0) return [(await unwrapped(first)).rows];
   const results = await database.batch([first, ...rest]);
   return results.map((result) => result.rows);
+}
+
+/** As a batch fails: with what the driver throws. Drizzle wraps it otherwise, in a message that has the values. */
+async function unwrapped<T>(answer: PromiseLike<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    throw error instanceof DrizzleQueryError && error.cause !== undefined ? error.cause : error;
+  }
 }
 
 interface ErrorLike {
