@@ -37,10 +37,10 @@ beforeAll(async () => {
        select ('00000000-0000-4000-8000-' || lpad(to_hex(x'e000'::int + tenant), 12, '0'))::uuid, row_number() over
            (partition by tenant order by row) - 1, at, at, 'evt_' || lpad(row::text, 26, '0'),
          (array['mc.policy.decision', 'mc.policy.decision', 'mc.execution.finished', 'mc.execution.started'])[1 + row % 4],
-         'api', 'tools/p' || (row * 7919 % 40), (array['allow', 'allow', 'deny'])[1 + row % 3], 'ok',
+         'api', 'tools/p' || (row::bigint * 7919 % 40), (array['allow', 'allow', 'deny'])[1 + row % 3], 'ok',
          'exe_' || lpad((row / 8)::text, 26, '0'), '{"policy_sha256":"00","exit_code":0}'
        from (
-         select row, least(16, 1 + floor(-ln(((row * 7919 % 99991) + 1) / 99992.0) / ln(2))::int) as tenant,
+         select row, least(16, 1 + floor(-ln(((row::bigint * 7919 % 99991) + 1) / 99992.0) / ln(2))::int) as tenant,
            timestamptz '2026-04-13Z' - make_interval(secs => 30 * 86400.0 * ($1 - row) / $1) as at
          from generate_series(0, $1 - 1) as row
        ) as rows
