@@ -57,7 +57,7 @@ export const worldFolder = (): string =>
 /** A statement and a transaction each: about a second. */
 const rowsPerInsert = 50_000;
 /** An event, its three index entries, its part of the rows of counts, and the write-ahead log beside. */
-const bytesPerEvent = 950;
+const bytesPerEvent = 1_200;
 const freeBytesMin = 2 * 2 ** 30;
 
 export interface WorldTenant extends SeededTenant {

@@ -86,6 +86,7 @@ const covers = { from: "2026-04-13T16:00:00.000Z", to: "2026-04-13T16:15:00.000Z
 const counts = {
   kind: "groups",
   covers,
+  price: { rows: 12, limit: 1_000_000 },
   complete_to: null,
   field: "package",
   bucket_ms: 300_000,
