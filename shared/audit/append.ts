@@ -17,10 +17,10 @@ import type { Log, Random, Sql } from "../contract/ports.ts";
 import { anchorTenantId, headEventId, type AnchoredHead } from "./anchor-event.ts";
 import { contextPlaces, exportSwitch } from "./context.ts";
 import { hashLeaf, leafBody, saltBytes } from "./leaf.ts";
+import { RowWriter } from "./row-writer.ts";
 import { segmentRowsMax } from "./segment.ts";
 import type { AppendResult, GapReport } from "./service.ts";
 import { SourceCounts, takeMissing, type Missing } from "./sources.ts";
-import { RowWriter } from "./row-writer.ts";
 import { headFor, liveFrontier, setHead, storedFrontier, TileWriter, type Head } from "./tables.ts";
 import { tileHeight } from "./tiles.ts";
 import { appendLeafHash, type Frontier, type Sha256 } from "./tree.ts";
@@ -67,11 +67,17 @@ export function readNewEvent(text: string, tenantId: string): NewEvent {
   return { event, text, bytes };
 }
 
+interface Seen {
+  readonly seq: number;
+  /** Of the event's text. */
+  readonly digest: Bytes;
+}
+
 /** The ids that a log has had, as one transaction sees and adds to them: asked for many at a time. */
 class SeenIds {
   readonly #sql: Sql;
-  /** Of ids that were looked up or added: their event's digest; null where there is none. */
-  readonly #digests = new Map<string, Bytes | null>();
+  /** Ids that were looked up or added; null: no event has it. */
+  readonly #known = new Map<string, Seen | null>();
   readonly #new: RowWriter;
 
   constructor(sql: Sql) {
@@ -80,23 +86,23 @@ class SeenIds {
   }
 
   lookUp(asked: readonly string[]): void {
-    const ids = asked.filter((id) => !this.#digests.has(id));
-    for (const id of ids) this.#digests.set(id, null);
-    const rows = this.#sql.exec<{ event_id: string; sha256: ArrayBuffer | Uint8Array }>(
-      "select event_id, sha256 from seen where event_id in (select value from json_each(?))",
+    const ids = asked.filter((id) => !this.#known.has(id));
+    for (const id of ids) this.#known.set(id, null);
+    const rows = this.#sql.exec<{ event_id: string; seq: number; sha256: ArrayBuffer | Uint8Array }>(
+      "select event_id, seq, sha256 from seen where event_id in (select value from json_each(?))",
       JSON.stringify(ids),
     );
-    for (const { event_id: id, sha256 } of rows) this.#digests.set(id, toBytes(sha256));
+    for (const { event_id: id, seq, sha256 } of rows) this.#known.set(id, { seq, digest: toBytes(sha256) });
   }
 
-  /** The digest of the event that has this id in the log; null where none has. */
-  digestOf(id: string): Bytes | null {
-    if (!this.#digests.has(id)) this.lookUp([id]);
-    return this.#digests.get(id) ?? null;
+  /** The event that has this id in the log; null where none has. */
+  find(id: string): Seen | null {
+    if (!this.#known.has(id)) this.lookUp([id]);
+    return this.#known.get(id) ?? null;
   }
 
   add(id: string, seq: number, digest: Bytes): void {
-    this.#digests.set(id, digest);
+    this.#known.set(id, { seq, digest });
     this.#new.add(id, seq, digest);
   }
 
@@ -154,21 +160,31 @@ class Appender {
   #add(fresh: NewEvent): void {
     const { event, bytes } = fresh;
     const digest = this.#parts.sha256(bytes);
-    const known = this.#seen.digestOf(event.id);
+    const known = this.#seen.find(event.id);
     if (known === null) {
       if (event.source_seq !== null) this.#sources.add(event.source, event.source_seq);
       this.#append(fresh, digest);
       this.counts.appended += 1;
-    } else if (bytesEqual(known, digest)) {
+    } else if (bytesEqual(known.digest, digest)) {
       this.counts.duplicates += 1;
     } else {
       this.#conflict(fresh, digest);
     }
   }
 
-  /** An event of the log itself; where its id stands already, nothing happens. */
-  addOwn<T extends EventType>(id: string, type: T, attributes: EventAttributes<T>): void {
-    if (this.#seen.digestOf(id) !== null) return;
+  /** Events of the log itself; where an id stands already, nothing happens. Answers their rows, in order. */
+  addOwnAll<T extends EventType>(
+    events: readonly { readonly id: string; readonly type: T; readonly attributes: EventAttributes<T> }[],
+  ): number[] {
+    this.#seen.lookUp(events.map(({ id }) => id));
+    return events.map(({ id, type, attributes }) => this.addOwn(id, type, attributes));
+  }
+
+  /** As `addOwnAll`, of one. */
+  addOwn<T extends EventType>(id: string, type: T, attributes: EventAttributes<T>): number {
+    const known = this.#seen.find(id);
+    if (known !== null) return known.seq;
+    const seq = this.#frontier.size;
     const event: AuditEvent<T> = {
       id,
       tenant_id: this.#head.tenant_id,
@@ -184,11 +200,12 @@ class Appender {
     const bytes = utf8(text);
     this.#sourceSeq += 1;
     this.#append({ event, text, bytes }, this.#parts.sha256(bytes));
+    return seq;
   }
 
   addGap(report: GapReport): boolean {
     this.#seen.lookUp(report.event_ids);
-    const missing = report.event_ids.filter((id) => this.#seen.digestOf(id) === null);
+    const missing = report.event_ids.filter((id) => this.#seen.find(id) === null);
     const eventCount = missing.length + Math.max(0, report.event_count - report.event_ids.length);
     if (eventCount === 0) return false;
     const name = utf8(canonicalJson(["mc.log.gap", report.rule, report.message_sha256]));
@@ -410,20 +427,13 @@ export function appendHeads(
   const seqs: number[] = [];
   for (let at = 0; at < heads.length; at += appendEventsMax) {
     const slice = heads.slice(at, at + appendEventsMax);
-    const ids = slice.map((head) => headEventId(parts.sha256, head));
-    inTransaction(parts, tenantId, now, random(slice.length * saltBytes), (appender) => {
-      for (const [index, head] of slice.entries()) appender.addOwn(ids[index]!, "mc.log.head", { ...head });
-    });
-    const rows = parts.sql.exec<{ event_id: string; seq: number }>(
-      "select event_id, seq from seen where event_id in (select value from json_each(?))",
-      JSON.stringify(ids),
-    );
-    const seqOf = new Map(rows.map((row) => [row.event_id, row.seq]));
-    for (const id of ids) {
-      const seq = seqOf.get(id);
-      if (seq === undefined) throw new Error("a head was appended and is not there");
-      seqs.push(seq);
-    }
+    const events = slice.map((head) => ({
+      id: headEventId(parts.sha256, head),
+      type: "mc.log.head" as const,
+      attributes: { ...head },
+    }));
+    const salts = random(slice.length * saltBytes);
+    seqs.push(...inTransaction(parts, tenantId, now, salts, (appender) => appender.addOwnAll(events)));
   }
   return seqs;
 }

@@ -10,6 +10,7 @@ export class RowWriter {
   readonly #sql: Sql;
   readonly #insert: string;
   readonly #row: string;
+  readonly #columns: number;
   readonly #valuesMax: number;
   #values: SqlValue[] = [];
 
@@ -17,6 +18,7 @@ export class RowWriter {
     this.#sql = sql;
     this.#insert = `insert into ${table} (${columns.join(", ")}) values `;
     this.#row = `(${columns.map(() => "?").join(", ")})`;
+    this.#columns = columns.length;
     this.#valuesMax = boundValuesMax - (boundValuesMax % columns.length);
   }
 
@@ -27,8 +29,8 @@ export class RowWriter {
 
   flush(): void {
     if (this.#values.length === 0) return;
-    const rows = this.#values.length / (this.#row.split("?").length - 1);
-    this.#sql.exec(this.#insert + Array.from({ length: rows }, () => this.#row).join(", "), ...this.#values);
+    const rows = Array.from({ length: this.#values.length / this.#columns }, () => this.#row);
+    this.#sql.exec(this.#insert + rows.join(", "), ...this.#values);
     this.#values = [];
   }
 }
