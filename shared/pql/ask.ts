@@ -6,10 +6,12 @@ import type { Clock } from "../contract/ports.ts";
 import { Problem } from "../contract/problems.ts";
 import type { Database } from "../tenancy/database.ts";
 import { type AnswerCache, answerTag, isNamedBy, questionKey, seqOfTag, withEnd } from "./answer-cache.ts";
+import type { Query } from "./ast.ts";
 import type { Cursor } from "./answer.ts";
 import { planQuestion, readAnswer, type Planned, type Question } from "./engine.ts";
 import { explanationOf } from "./explanation.ts";
 import type { Admission, MeterPort } from "./meter.ts";
+import { parsePql } from "./parse.ts";
 import type { Plan } from "./plan.ts";
 import { outlineOf, type Priced } from "./price.ts";
 import { outcomeOf, type Outcome, type QueryTime } from "./query-times.ts";
@@ -21,6 +23,8 @@ export interface AskParts {
   /** The asking tenant's. */
   readonly meter: Pick<MeterPort, "admit">;
   readonly clock: Clock;
+  /** Throws PqlError where the tenant may not ask the query, of which `text` is the text; Problem where that cannot be told. */
+  readonly requireGrammar: (query: Query, text: string) => Promise<void>;
   /** Takes how long it took, whatever became of it; does not throw. */
   readonly note: (time: QueryTime) => void;
   /** The isolate's. */
@@ -59,7 +63,9 @@ export async function answerQuestion(
   const note = (outcome: Outcome): void =>
     parts.note({ template, outcome, ms: Math.max(0, parts.clock() - question.now) });
   try {
-    const planned = await planQuestion(question);
+    const query = parsePql(question.query);
+    await parts.requireGrammar(query, question.query);
+    const planned = await planQuestion(question, query);
     template = planned.plan.template;
     const { body, etag, outcome } = question.explain
       ? await explain(parts, planned)

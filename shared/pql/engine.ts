@@ -4,6 +4,7 @@ import { sha256Hex, utf8 } from "../contract/bytes.ts";
 import type { PqlAnswer } from "../contract/http-pql.ts";
 import { Problem } from "../contract/problems.ts";
 import type { Database } from "../tenancy/database.ts";
+import type { Query } from "./ast.ts";
 import { groupsAnswer, parseCursor, rowsAnswer, type Cursor } from "./answer.ts";
 import { parsePql } from "./parse.ts";
 import { planQuery, type Plan } from "./plan.ts";
@@ -31,11 +32,10 @@ export interface Planned {
 }
 
 /**
- * Throws PqlError for a query that cannot be run, before anything is read; Problem `invalid_request` for a cursor that
- * is not this query's.
+ * `query`: what the question's text was parsed to. Throws PqlError for a query that cannot be run, before anything is read;
+ * Problem `invalid_request` for a cursor that is not this query's.
  */
-export async function planQuestion(question: Question): Promise<Planned> {
-  const query = parsePql(question.query);
+export async function planQuestion(question: Question, query: Query): Promise<Planned> {
   const digest = (await sha256Hex(utf8(question.query))).slice(0, 32);
   const cursor = question.cursor === undefined ? null : cursorOf(question.cursor, digest, question.now);
   // Pages are one answer: of the range that the first one had, and complete as far as the first one was. Rows are written
@@ -49,7 +49,7 @@ export async function planQuestion(question: Question): Promise<Planned> {
  * As `planQuestion`, and Problem `too_many_rows` for an answer beyond the limits. `database` connects as maestro_app.
  */
 export async function askPql(database: Database, question: Question, ask: AskLimits = askLimits): Promise<PqlAnswer> {
-  return await readAnswer(database, question, await planQuestion(question), ask);
+  return await readAnswer(database, question, await planQuestion(question, parsePql(question.query)), ask);
 }
 
 /** One round trip. Throws Problem `too_many_rows` for an answer beyond the limits. */

@@ -262,6 +262,7 @@ test("/api/metrics has how long each question took, by template and outcome, eac
   await ask(timed, { query: "FIND installs SINCE 3h" });
   await ask(timed, { query: "FIND installs SINCE 3h", explain: true });
   await ask(timed, { query: "FIND nothing" });
+  await ask(timed, { query: "FIND installs TOP" });
   const counted = async (): Promise<string[]> => {
     const answer = await api.fetch("/api/metrics", jsonCall(timed.keys.viewer, "GET"));
     const text = new TextDecoder().decode(answer.bytes);
@@ -270,7 +271,7 @@ test("/api/metrics has how long each question took, by template and outcome, eac
   await expect.poll(counted, { timeout: 10_000 }).toHaveLength(5);
   expect(await counted()).toEqual([
     'mc_pql12_query_ms_count{template="buckets",outcome="ok"} 1',
-    'mc_pql12_query_ms_count{template="none",outcome="invalid"} 1',
+    'mc_pql12_query_ms_count{template="none",outcome="invalid"} 2',
     'mc_pql12_query_ms_count{template="rows",outcome="explained"} 1',
     'mc_pql12_query_ms_count{template="rows",outcome="ok"} 1',
     'mc_pql12_query_ms_count{template="top",outcome="ok"} 1',

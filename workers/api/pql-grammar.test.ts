@@ -3,10 +3,13 @@
 import { expect, test } from "vitest";
 import type { FlagList } from "../../shared/contract/http-flags.ts";
 import { Problem } from "../../shared/contract/problems.ts";
+import { parsePql } from "../../shared/pql/parse.ts";
 import { PqlError } from "../../shared/pql/pql-error.ts";
 import { GrammarMemory, requireGrammar, type GrammarParts } from "./pql-grammar.ts";
 
 const query = "FIND events TOP 3 BY type";
+const requireOf = (parts: GrammarParts, text: string): Promise<void> =>
+  requireGrammar(parts, "t", parsePql(text), text);
 
 function world() {
   const state = { now: 0, isOn: true, isThere: true, asked: 0 };
@@ -29,32 +32,32 @@ function world() {
 test("a query of PQL 1.1 asks for no flag", async () => {
   const { state, parts } = world();
   state.isThere = false;
-  await requireGrammar(parts, "t", "FIND events SINCE 1h");
+  await requireOf(parts, "FIND events SINCE 1h");
   expect(state.asked).toBe(0);
 });
 
 test("a switch is seen within five seconds, and the flag is read once in that time", async () => {
   const { state, parts } = world();
-  for (let count = 0; count < 9; count += 1) await requireGrammar(parts, "t", query);
+  for (let count = 0; count < 9; count += 1) await requireOf(parts, query);
   expect(state.asked).toBe(1);
   state.isOn = false;
   state.now = 4_999;
-  await requireGrammar(parts, "t", query);
+  await requireOf(parts, query);
   state.now = 5_000;
-  await expect(requireGrammar(parts, "t", query)).rejects.toThrow(PqlError);
+  await expect(requireOf(parts, query)).rejects.toThrow(PqlError);
   state.isOn = true;
-  await expect(requireGrammar(parts, "t", query)).rejects.toThrow(PqlError);
+  await expect(requireOf(parts, query)).rejects.toThrow(PqlError);
   state.now = 10_000;
-  await requireGrammar(parts, "t", query);
+  await requireOf(parts, query);
   expect(state.asked).toBe(3);
 });
 
 test("where the flag cannot be read the question is refused as unavailable, and asked anew", async () => {
   const { state, parts } = world();
   state.isThere = false;
-  await expect(requireGrammar(parts, "t", query)).rejects.toThrow(Problem);
+  await expect(requireOf(parts, query)).rejects.toThrow(Problem);
   state.isThere = true;
-  await requireGrammar(parts, "t", query);
+  await requireOf(parts, query);
   expect(state.asked).toBe(2);
 });
 

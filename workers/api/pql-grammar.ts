@@ -1,8 +1,9 @@
-// Which PQL a tenant may ask: 1.2, or 1.1 where its flag pql_v1_2 is off. Called by POST /api/pql before anything is read.
+// Which PQL a tenant may ask: 1.2, or 1.1 where its flag pql_v1_2 is off. Asked for POST /api/pql before anything is read.
 
 import type { Clock } from "../../shared/contract/ports.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import { Problem } from "../../shared/contract/problems.ts";
+import type { Query } from "../../shared/pql/ast.ts";
 import { refusePql12, usesPql12 } from "../../shared/pql/version.ts";
 
 /** A switch is seen by every isolate within so long; until then a question costs no second round trip. */
@@ -36,7 +37,7 @@ export interface GrammarParts {
 }
 
 /** Throws PqlError where the query needs 1.2 and the tenant has 1.1; Problem where the flag cannot be read. */
-export async function requireGrammar(parts: GrammarParts, tenantId: string, query: string): Promise<void> {
+export async function requireGrammar(parts: GrammarParts, tenantId: string, query: Query, text: string): Promise<void> {
   if (!usesPql12(query)) return;
   const now = parts.clock();
   let isOn = parts.pqlGrammar.get(tenantId, now);
@@ -47,5 +48,5 @@ export async function requireGrammar(parts: GrammarParts, tenantId: string, quer
     isOn = answer.flags.flags.find(({ flag }) => flag === "pql_v1_2")?.enabled ?? true;
     parts.pqlGrammar.set(tenantId, isOn, now);
   }
-  if (!isOn) refusePql12(query);
+  if (!isOn) refusePql12(query, text);
 }

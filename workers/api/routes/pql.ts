@@ -24,12 +24,13 @@ const representations: Readonly<Record<PqlFormat, string>> = {
   "application/vnd.apache.parquet": "parquet",
 };
 
-const askPartsOf = ({ database, clock, meter, noteQueryTime, answers }: Parts, tenantId: string): AskParts => ({
-  database,
-  clock,
-  cache: answers,
-  meter: meter(tenantId),
-  note: (time) => noteQueryTime(tenantId, time),
+const askPartsOf = (parts: Parts, tenantId: string): AskParts => ({
+  database: parts.database,
+  clock: parts.clock,
+  cache: parts.answers,
+  meter: parts.meter(tenantId),
+  requireGrammar: (query, text) => requireGrammar(parts, tenantId, query, text),
+  note: (time) => parts.noteQueryTime(tenantId, time),
 });
 
 export function register(door: Door): void {
@@ -72,10 +73,12 @@ export function register(door: Door): void {
     handler: async ({ parts, caller, now, input, request, mediaType }) => {
       try {
         const { query, cursor, explain = false } = input.json;
-        await requireGrammar(parts, caller.tenant_id, query);
-        const asked = { tenant_id: caller.tenant_id, now, query, cursor, explain };
         const { body, etag } = await answerQuestion(askPartsOf(parts, caller.tenant_id), {
-          ...asked,
+          tenant_id: caller.tenant_id,
+          now,
+          query,
+          cursor,
+          explain,
           if_none_match: request.headers.get("if-none-match"),
           representation: representations[mediaType],
         });
