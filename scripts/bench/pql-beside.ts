@@ -37,12 +37,12 @@ export async function compareWays(bench: Bench, world: World, http: Http): Promi
         const slots = await preparedQuestion({ ...asked, sealed_to: tenant.sealed_to });
         const raw = await preparedQuestion({ ...asked, sealed_to: null });
         const hand = byHand(question, tenant.tenant_id, plan);
-        const connection = await Connections.open(stack, 1, slots);
+        const connection = await Connections.open(stack, 1);
         try {
           const ways = {
-            slots: () => connection.ask(slots, slots.question),
-            raw: () => connection.ask(slots, raw.question),
-            by_hand: () => connection.ask(slots, hand),
+            slots: () => connection.ask(slots),
+            raw: () => connection.ask(raw),
+            by_hand: () => connection.ask({ ...slots, questions: [hand] }),
             duckdb: () => duckdb.runAndReadAll(duckdbText(question, files, plan)),
           };
           parts[`${question}_${name}`] = await timeWays(ways, signal);
@@ -233,15 +233,16 @@ export async function measureScans(
     ) as { readonly price: { readonly rows: number } };
     const asked = { tenant_id: tenant.tenant_id, now: Date.now(), query, sealed_to: tenant.sealed_to };
     const prepared = await preparedQuestion(asked);
-    const connection = await Connections.open(stack, 1, prepared);
+    const connection = await Connections.open(stack, 1);
     try {
-      const { text, params } = prepared.question;
-      const [row] = await connection.ask(prepared, {
-        text: `explain (analyze, timing off, format json) ${text}`,
-        params,
-      });
-      const [{ Plan: plan }] = row!["QUERY PLAN"] as [{ readonly Plan: PlanNode }];
-      counts.push({ read: rowsRead(plan), promised: explained.price.rows });
+      let read = 0;
+      for (const { text, params } of prepared.questions) {
+        const explaining = { text: `explain (analyze, timing off, format json) ${text}`, params };
+        const [row] = await connection.ask({ ...prepared, questions: [explaining] });
+        const [{ Plan: plan }] = row!["QUERY PLAN"] as [{ readonly Plan: PlanNode }];
+        read += rowsRead(plan);
+      }
+      counts.push({ read, promised: explained.price.rows });
     } finally {
       await connection.close();
     }

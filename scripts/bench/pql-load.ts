@@ -150,11 +150,10 @@ export interface Prepared {
   readonly params: readonly unknown[];
 }
 
-/** A question's statements as Postgres gets them. */
+/** A question's statements as Postgres gets them, where nothing of it is kept: what sets the tenant and the guards, what asks. */
 export interface PreparedQuestion {
-  readonly tenant: Prepared;
-  readonly guards: readonly Prepared[];
-  readonly question: Prepared;
+  readonly settings: Prepared;
+  readonly questions: readonly Prepared[];
 }
 
 export async function preparedQuestion(question: Question): Promise<PreparedQuestion> {
@@ -163,12 +162,12 @@ export async function preparedQuestion(question: Question): Promise<PreparedQues
     const { sql: text, params } = dialect.sqlToQuery(statement);
     return { text, params };
   });
-  return { tenant: prepared[0]!, guards: prepared.slice(1, -1), question: prepared.at(-1)! };
+  return { settings: prepared[0]!, questions: prepared.slice(2) };
 }
 
 /**
  * Connections as maestro_app, each in one transaction that stays open, so that the product's guards hold in it. Statements are
- * prepared and planned once a connection, whatever their values are; the tenant is set before each question.
+ * prepared and planned once a connection, whatever their values are; the tenant and the guards are set before each question.
  */
 export class Connections {
   readonly #names = new Map<string, string>();
@@ -176,7 +175,7 @@ export class Connections {
   readonly #free: pg.Client[] = [];
   readonly #waiting: ((client: pg.Client) => void)[] = [];
 
-  static async open(stack: Stack, count: number, { tenant, guards }: PreparedQuestion): Promise<Connections> {
+  static async open(stack: Stack, count: number): Promise<Connections> {
     const connections = new Connections();
     try {
       for (let at = 0; at < count; at += 1) {
@@ -185,7 +184,6 @@ export class Connections {
         connections.#all.push(client);
         connections.#free.push(client);
         await client.query("begin");
-        for (const { text, params } of [tenant, ...guards]) await client.query(text, [...params]);
         await client.query("set local plan_cache_mode = force_generic_plan");
       }
       return connections;
@@ -195,12 +193,15 @@ export class Connections {
     }
   }
 
-  /** Answers the question's rows. */
-  async ask({ tenant }: Pick<PreparedQuestion, "tenant">, question: Prepared): Promise<Record<string, unknown>[]> {
+  /** Answers the rows of the last statement. */
+  async ask({ settings, questions }: PreparedQuestion): Promise<Record<string, unknown>[]> {
     const client = this.#free.pop() ?? (await new Promise<pg.Client>((resolve) => this.#waiting.push(resolve)));
     try {
-      await client.query(this.#named(tenant));
-      return (await client.query<Record<string, unknown>>(this.#named(question))).rows;
+      await client.query(this.#named(settings));
+      let rows: Record<string, unknown>[] = [];
+      for (const question of questions)
+        rows = (await client.query<Record<string, unknown>>(this.#named(question))).rows;
+      return rows;
     } finally {
       const next = this.#waiting.shift();
       if (next === undefined) this.#free.push(client);

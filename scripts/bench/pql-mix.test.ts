@@ -9,6 +9,7 @@ import {
   placeOf,
   questionNames,
   questions,
+  unkeptText,
   stepsUntil,
   timeAt,
   zipfShares,
@@ -49,6 +50,18 @@ test("a text of its own asks the same", () => {
     expect(new Set(texts).size).toBe(3);
     for (const text of texts)
       expect(planQuery(parsePql(text), text, now)).toEqual(planQuery(parsePql(query), query, now));
+  }
+});
+
+test("a question that nothing is kept of is the same but for a condition that everything meets", () => {
+  for (const name of questionNames) {
+    const { query } = questions[name];
+    const texts = [1, 2].map((number) => unkeptText(query, number));
+    const plans = texts.map((text) => planQuery(parsePql(text), text, now));
+    expect(new Set(plans.map(({ condition }) => JSON.stringify(condition))).size).toBe(2);
+    const without = (plan: (typeof plans)[number]): unknown => ({ ...plan, condition: null });
+    expect(plans.map(without)).toEqual(texts.map(() => without(planQuery(parsePql(query), query, now))));
+    expect(texts[0]).toContain('outcome != "none-1"');
   }
 });
 

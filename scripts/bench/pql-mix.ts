@@ -51,6 +51,15 @@ const textBits = 24;
 export const ownText = (query: string, number: number): string =>
   query + number.toString(2).padStart(textBits, "0").replaceAll("0", " ").replaceAll("1", "\t");
 
+/** The same question with a condition more, which everything meets: nothing that is kept is of use to it. */
+export function unkeptText(query: string, number: number): string {
+  const [find, rest] = query.includes(" WHERE ")
+    ? query.split(" WHERE ")
+    : [query.slice(0, query.indexOf(" BUCKET")), ""];
+  const own = `outcome != "none-${number}"`;
+  return rest === "" ? `${find} WHERE ${own}${query.slice(find!.length)}` : `${find} WHERE ${own} AND ${rest}`;
+}
+
 export const dayMs = 86_400_000;
 /** By how much a day's busiest and quietest minute are over and under the mean. */
 export const dailySwing = 0.4;

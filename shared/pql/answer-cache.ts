@@ -6,6 +6,7 @@
 
 import { sha256Hex, utf8 } from "../contract/bytes.ts";
 import type { PqlAnswer } from "../contract/http-pql.ts";
+import { BoundedCache, type BoundedCacheLimits } from "./bounded-cache.ts";
 import type { MeterHead } from "./meter.ts";
 import { bucketCount, type Plan } from "./plan.ts";
 
@@ -62,60 +63,36 @@ export interface HeldAnswer {
   readonly kept_at: number;
 }
 
-export interface CacheLimits {
-  readonly entries_max: number;
-  /** Of all entries together, as `sizeOf` has it; an answer over a sixteenth is not kept. */
-  readonly bytes_max: number;
+export interface CacheLimits extends BoundedCacheLimits {
   /** Postgres may have been taken back to an older state meanwhile. */
   readonly age_max_ms: number;
 }
 export const cacheLimits: CacheLimits = { entries_max: 1_000, bytes_max: 16 * 1024 * 1024, age_max_ms: 10_000 };
 
-/** Least recently used goes first. Its keys hold the tenant, so that no tenant meets another's answer. */
 export class AnswerCache {
-  readonly #limits: CacheLimits;
-  readonly #entries = new Map<string, HeldAnswer>();
-  #bytes = 0;
+  readonly #ageMaxMs: number;
+  readonly #entries: BoundedCache<HeldAnswer>;
 
   constructor(limits: CacheLimits = cacheLimits) {
-    this.#limits = limits;
+    this.#ageMaxMs = limits.age_max_ms;
+    this.#entries = new BoundedCache(limits);
   }
 
   /** `now`: milliseconds since 1970. */
   get(key: string, now: number): HeldAnswer | null {
     const held = this.#entries.get(key);
-    if (held === undefined) return null;
-    this.#forget(key);
-    if (Math.abs(now - held.kept_at) >= this.#limits.age_max_ms) return null;
-    this.#keep(key, held);
-    return held;
+    if (held === null || Math.abs(now - held.kept_at) < this.#ageMaxMs) return held;
+    this.#entries.forget(key);
+    return null;
   }
 
   put(key: string, held: HeldAnswer): void {
-    this.#forget(key);
-    if (sizeOf(key, held.answer) > this.#limits.bytes_max / 16) return;
-    this.#keep(key, held);
-    for (const oldest of this.#entries.keys()) {
-      if (this.#entries.size <= this.#limits.entries_max && this.#bytes <= this.#limits.bytes_max) break;
-      this.#forget(oldest);
-    }
-  }
-
-  #keep(key: string, held: HeldAnswer): void {
-    this.#entries.set(key, held);
-    this.#bytes += sizeOf(key, held.answer);
-  }
-
-  #forget(key: string): void {
-    const held = this.#entries.get(key);
-    if (held === undefined) return;
-    this.#entries.delete(key);
-    this.#bytes -= sizeOf(key, held.answer);
+    this.#entries.put(key, held, sizeOf(held.answer));
   }
 }
 
 /** About what it takes in memory: 8 bytes a count, 200 a bucket and a group with its name. */
-function sizeOf(key: string, { groups, buckets }: GroupsAnswer): number {
+function sizeOf({ groups, buckets }: GroupsAnswer): number {
   const names = groups.reduce((sum, { name }) => sum + 200 + 2 * (name?.length ?? 0), 0);
-  return 1_000 + 2 * key.length + names + (buckets?.length ?? 0) * (200 + 8 * groups.length);
+  return 1_000 + names + (buckets?.length ?? 0) * (200 + 8 * groups.length);
 }

@@ -15,6 +15,7 @@ import { parsePql } from "./parse.ts";
 import type { Plan } from "./plan.ts";
 import { outlineOf, type Priced } from "./price.ts";
 import { outcomeOf, type Outcome, type QueryTime } from "./query-times.ts";
+import type { SealedCache } from "./sealed-cache.ts";
 import { askLimits, type AskLimits } from "./store.ts";
 
 export interface AskParts {
@@ -27,8 +28,9 @@ export interface AskParts {
   readonly requireGrammar: (query: Query, text: string) => Promise<void>;
   /** Takes how long it took, whatever became of it; does not throw. */
   readonly note: (time: QueryTime) => void;
-  /** The isolate's. */
+  /** The isolate's, both. */
   readonly cache: AnswerCache;
+  readonly sealed: SealedCache;
 }
 
 export interface AskedQuestion extends Omit<Question, "sealed_to"> {
@@ -89,7 +91,7 @@ const pricedOf = (plan: Plan, cursor: Cursor | null): Priced => ({
 });
 
 async function answerPlanned(
-  { database, meter, cache }: AskParts,
+  { database, meter, cache, sealed }: AskParts,
   question: AskedQuestion,
   planned: Planned,
   ask: AskLimits,
@@ -111,7 +113,7 @@ async function answerPlanned(
     if (tagged === head.indexed_seq) return { body: null, etag, outcome: "cached" };
     if (held !== null) return { body: { ...withEnd(held.answer, plan.to), price }, etag, outcome: "cached" };
   }
-  const answer = await readAnswer(database, { ...question, sealed_to: head.sealed_to }, planned, ask);
+  const answer = await readAnswer(database, { ...question, sealed_to: head.sealed_to }, planned, sealed, ask);
   const named = key !== null && answer.kind === "groups" && isNamedBy(answer, plan, head);
   if (named) cache.put(key, { answer, indexed_seq: head.indexed_seq, kept_at: now });
   return { body: { ...answer, price }, etag: named ? etag : null, outcome: "ok" };

@@ -8,6 +8,7 @@ import type { Query } from "./ast.ts";
 import { groupsAnswer, parseCursor, rowsAnswer, type Cursor } from "./answer.ts";
 import { parsePql } from "./parse.ts";
 import { planQuery, type Plan } from "./plan.ts";
+import { SealedCache } from "./sealed-cache.ts";
 import { askLimits, readGroups, readRows, type AskLimits } from "./store.ts";
 
 export interface Question {
@@ -48,8 +49,13 @@ export async function planQuestion(question: Question, query: Query): Promise<Pl
 /**
  * As `planQuestion`, and Problem `too_many_rows` for an answer beyond the limits. `database` connects as maestro_app.
  */
-export async function askPql(database: Database, question: Question, ask: AskLimits = askLimits): Promise<PqlAnswer> {
-  return await readAnswer(database, question, await planQuestion(question, parsePql(question.query)), ask);
+export async function askPql(
+  database: Database,
+  question: Question,
+  ask: AskLimits = askLimits,
+  kept: SealedCache = new SealedCache(),
+): Promise<PqlAnswer> {
+  return await readAnswer(database, question, await planQuestion(question, parsePql(question.query)), kept, ask);
 }
 
 /** One round trip. Throws Problem `too_many_rows` for an answer beyond the limits. */
@@ -57,6 +63,7 @@ export async function readAnswer(
   database: Database,
   question: Question,
   { plan, cursor, digest }: Planned,
+  kept: SealedCache,
   ask: AskLimits = askLimits,
 ): Promise<PqlAnswer> {
   if (plan.template === "rows") {
@@ -64,7 +71,14 @@ export async function readAnswer(
     const completeTo = cursor === null ? complete_to : earlier(cursor.complete_to, complete_to);
     return rowsAnswer(plan, found, completeTo, ask.page_rows, digest);
   }
-  const { found, complete_to } = await readGroups(database, question.tenant_id, plan, question.sealed_to ?? null, ask);
+  const { found, complete_to } = await readGroups(
+    database,
+    question.tenant_id,
+    plan,
+    question.sealed_to ?? null,
+    kept,
+    ask,
+  );
   return groupsAnswer(plan, found, complete_to);
 }
 

@@ -7,7 +7,9 @@ import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.
 import type { Group } from "./answer.ts";
 import { limits } from "./limits.ts";
 import type { Plan } from "./plan.ts";
-import { statementOf, type Bounds, type RowPosition } from "./templates.ts";
+import { sealedKey, type SealedCache } from "./sealed-cache.ts";
+import { combined, sealedCounts, type OpenCell, type SealedRow } from "./sealed-counts.ts";
+import { isBySlots, sealedStatementOf, statementOf, templates, type Bounds, type RowPosition } from "./templates.ts";
 
 /** The most rows of one `writeEventRows`: what one segment holds. */
 export const eventRowsMax = 10_000;
@@ -103,6 +105,8 @@ export async function rowsOfExecution(database: Database, tenantId: string, exec
   return (rows ?? []).map((row) => Number(row["seq"]));
 }
 
+type GroupsPlan = Exclude<Plan, { template: "rows" }>;
+
 /** What a question may cost. Tests make it small. */
 export interface AskLimits {
   readonly page_rows: number;
@@ -130,93 +134,109 @@ export async function readRows(
   before: RowPosition | null,
   ask: AskLimits = askLimits,
 ): Promise<Found<Row[]>> {
-  return await runPlan(database, tenantId, plan, { ...ask, before, sealed_to: null });
+  const bounds = { ...boundsOf(tenantId, null, ask), before };
+  const { results, complete_to } = await runPlan(database, tenantId, ask, [templates.rows(plan, bounds)]);
+  return { found: results[0] ?? [], complete_to };
 }
 
 /**
  * The groups of a series, `rank` from 1 or null for what is left over; each with its filled slots. `sealedTo`: up to where rows
- * of counts are read instead of events, as far as the caller knows, or null; the answer is the same.
+ * of counts are read instead of events, as far as the caller knows, or null; the answer is the same. `kept`: counts of sealed
+ * hours that were read before, and those that are read now.
  */
 export async function readGroups(
   database: Database,
   tenantId: string,
-  plan: Exclude<Plan, { template: "rows" }>,
+  plan: GroupsPlan,
   sealedTo: number | null,
+  kept: SealedCache,
   ask: AskLimits = askLimits,
-): Promise<Found<Group[]>> {
-  const { found: rows, complete_to } = await runPlan(database, tenantId, plan, {
-    ...ask,
-    before: null,
-    sealed_to: sealedTo,
-  });
-  const groups = rows.map((row): Group => ({
-    rank: row["rank"] === null ? null : Number(row["rank"]),
-    name: row["name"] as string | null,
-    cells: cellsOf(JSON.parse(String(row["cells"])) as StoredCell[]),
-  }));
-  // Templates that read events alone count what they have read.
-  const read = rows[0]?.["raw_rows"] ?? groups.reduce((sum, { cells }) => sum + countOf(cells), 0);
-  if (Number(read) > ask.counted_rows_max) {
-    throw new Problem("too_many_rows", `The query would count over ${ask.counted_rows_max} rows.`, {
-      rows_max: ask.counted_rows_max,
-    });
+): Promise<Found<readonly Group[]>> {
+  const bounds = boundsOf(tenantId, sealedTo, ask);
+  if (!isBySlots(plan, sealedTo)) {
+    const { results, complete_to } = await runPlan(database, tenantId, ask, [statementOf(plan, bounds)]);
+    const groups = (results[0] ?? []).map((row) => eventsGroup(row));
+    requireCountable(sumOf(groups.flatMap(({ cells }) => cells.map(([, count]) => count))), ask);
+    return { found: groups, complete_to };
   }
-  return { found: withOther(groups), complete_to };
-}
-
-/** A slot's count, or the counts of it and of those after it; slots below 0 are before the range. */
-type StoredCell = readonly [slot: number, counts: number | readonly number[]];
-type Cell = Group["cells"][number];
-
-const cellsOf = (stored: readonly StoredCell[]): Cell[] =>
-  stored.flatMap(([slot, counts]) =>
-    typeof counts === "number"
-      ? [[slot, counts] as const]
-      : counts.map((count, at) => [slot + at, count] as const).filter(([number, count]) => number >= 0 && count > 0),
+  const key = sealedKey(tenantId, plan, sealedTo);
+  const held = kept.get(key);
+  const openSql = templates.open_cells(plan, bounds);
+  const ran = await runPlan(
+    database,
+    tenantId,
+    ask,
+    held === null ? [openSql, sealedStatementOf(plan, bounds)] : [openSql],
   );
-
-const countOf = (cells: readonly Cell[]): number => cells.reduce((sum, [, count]) => sum + count, 0);
-
-/** Rank 0 is everything: less the groups, it is what is left over. */
-function withOther(groups: readonly Group[]): Group[] {
-  const everything = groups.find(({ rank }) => rank === 0);
-  if (everything === undefined) return [...groups];
-  const left = new Map<number, number>();
-  const add = (cells: readonly Cell[], sign: 1 | -1): void => {
-    for (const [slot, count] of cells) left.set(slot, (left.get(slot) ?? 0) + sign * count);
-  };
-  const leaders = groups.filter((group) => group !== everything);
-  add(everything.cells, 1);
-  for (const { cells } of leaders) add(cells, -1);
-  return [...leaders, { rank: null, name: null, cells: [...left].filter(([, count]) => count !== 0) }];
+  // Sealed hours stay sealed, unless Postgres was set back to an earlier state: then what was asked for was not all there.
+  if (ran.sealed_to === null || ran.sealed_to < sealedTo!)
+    return await readGroups(database, tenantId, plan, ran.sealed_to, kept, ask);
+  const open = JSON.parse(String(ran.results[0]?.[0]?.["cells"])) as readonly OpenCell[];
+  requireCountable(sumOf(open.map(([, , count]) => count)), ask);
+  let sealed = held ?? sealedCounts(plan, sealedTo, (ran.results[1] ?? []).map(sealedRow));
+  let together = combined(plan, sealed, open);
+  if (together.state === "missing" && plan.template !== "buckets") {
+    const { results } = await runPlan(database, tenantId, ask, [
+      templates.sealed_names(plan, { ...bounds, names: together.names }),
+    ]);
+    sealed = sealedCounts(plan, sealedTo, (results[0] ?? []).map(sealedRow), sealed);
+    together = combined(plan, sealed, open);
+  }
+  if (together.state === "missing") throw new Error("names that were asked for are still missing");
+  kept.put(key, sealed);
+  return { found: together.groups, complete_to: ran.complete_to };
 }
 
-/** One round trip: the tenant, the guards, how far the rows go, the question. */
+const eventsGroup = (row: Row): Group => ({
+  rank: row["rank"] === null ? null : Number(row["rank"]),
+  name: row["name"] as string | null,
+  cells: JSON.parse(String(row["cells"])) as Group["cells"],
+});
+
+const numberOf = (value: unknown): number | null => (typeof value === "string" ? Number(value) : null);
+
+const sealedRow = (row: Row): SealedRow => ({
+  rank: row["rank"] === null ? null : Number(row["rank"]),
+  name: row["name"] as string | null,
+  cells: JSON.parse(String(row["cells"])) as SealedRow["cells"],
+  names: numberOf(row["names"]),
+  sum: numberOf(row["sum"]),
+});
+
+const sumOf = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+
+/** Templates count one event more than may be counted. */
+function requireCountable(read: number, { counted_rows_max: rowsMax }: AskLimits): void {
+  if (read <= rowsMax) return;
+  throw new Problem("too_many_rows", `The query would count over ${rowsMax} rows.`, { rows_max: rowsMax });
+}
+
+const boundsOf = (tenantId: string, sealedTo: number | null, ask: AskLimits): Bounds => ({
+  ...ask,
+  tenant: sql`${tenantId}::uuid`,
+  before: null,
+  sealed_to: sealedTo,
+});
+
+/** One round trip: the tenant, the guards, how far the rows go, the question's statements. */
 async function runPlan(
   database: Database,
   tenantId: string,
-  plan: Plan,
-  { sealed_to: sealedTo, ...limits }: Omit<Bounds, "tenant"> & AskLimits,
-): Promise<Found<Row[]>> {
-  const bounds: Bounds = { ...limits, tenant: sql`${tenantId}::uuid`, sealed_to: sealedTo };
+  { statement_timeout_ms: timeoutMs }: AskLimits,
+  statements: readonly SQL[],
+): Promise<{ readonly results: readonly Row[][] } & Readonly<Record<"complete_to" | "sealed_to", number | null>>> {
   try {
-    // Each statement has a snapshot of its own, the question's the later one: it sees all that `reached` speaks of.
-    const [, reached, rows] = await asTenant(database, tenantId, [
-      guards(limits.statement_timeout_ms),
-      reachedSql(bounds.tenant),
-      statementOf(plan, bounds),
-    ]);
-    const { complete_to: completeTo, sealed_to: reallyTo } = timesOf(reached?.[0]);
-    // Sealed hours stay sealed, unless Postgres was set back to an earlier state: then what was asked for was not all there.
-    if (sealedTo !== null && (reallyTo === null || reallyTo < sealedTo)) {
-      return await runPlan(database, tenantId, plan, { ...limits, sealed_to: reallyTo });
-    }
-    return { found: rows ?? [], complete_to: completeTo };
+    // Each statement has a snapshot of its own, the question's the later ones: they see all that `reached` speaks of.
+    const [reached, ...results] = await asTenant(
+      database,
+      tenantId,
+      [reachedSql(sql`${tenantId}::uuid`), ...statements],
+      guards(timeoutMs),
+    );
+    return { results, ...timesOf(reached?.[0]) };
   } catch (error) {
     if (!isCanceled(error)) throw error;
-    throw new Problem("too_many_rows", `The query took longer than ${limits.statement_timeout_ms} ms.`, {
-      time_max_ms: limits.statement_timeout_ms,
-    });
+    throw new Problem("too_many_rows", `The query took longer than ${timeoutMs} ms.`, { time_max_ms: timeoutMs });
   }
 }
 
@@ -228,8 +248,7 @@ const reachedSql = (tenant: SQL): SQL => sql`
       as sealed_to`;
 
 function timesOf(reached: Row | undefined): Readonly<Record<"complete_to" | "sealed_to", number | null>> {
-  const time = (value: unknown): number | null => (typeof value === "string" ? Number(value) : null);
-  return { complete_to: time(reached?.["complete_to"]), sealed_to: time(reached?.["sealed_to"]) };
+  return { complete_to: numberOf(reached?.["complete_to"]), sealed_to: numberOf(reached?.["sealed_to"]) };
 }
 
 /** SQLSTATE 57014: the statement ran into its timeout. Drivers wrap it in causes. */
@@ -243,9 +262,9 @@ function isCanceled(error: unknown): boolean {
 }
 
 /**
- * For this transaction: a bound on time and on memory; no compiling, which costs more than a short query; and no
+ * For this transaction, with the tenant: a bound on time and on memory; no compiling, which costs more than a short query; and no
  * sequential scan of everyone's rows where an index gives the tenant's own, however the statistics look.
  */
-export const guards = (timeoutMs: number): SQL => sql`select
+export const guards = (timeoutMs: number): SQL => sql`,
   set_config('statement_timeout', ${String(timeoutMs)}, true), set_config('work_mem', '16MB', true),
   set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true)`;

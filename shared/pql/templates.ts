@@ -6,9 +6,10 @@ import { sql, type SQL } from "drizzle-orm";
 import { conditionSql, groupSql, time } from "./condition-sql.ts";
 import type { Plan, TemplateName } from "./plan.ts";
 import { fitsSlots, scanParts } from "./scan-parts.ts";
-import { everyCount, leadersCounts, totalsByName } from "./slot-sql.ts";
+import { everyCell, leadersCells, totalsByName } from "./slot-sql.ts";
 
 type PlanOf<Name extends TemplateName> = Extract<Plan, { readonly template: Name }>;
+type GroupsPlan = PlanOf<"buckets" | "top" | "top_buckets">;
 
 /** Where a page of rows begins: strictly before this row, newest first. */
 export interface RowPosition {
@@ -25,6 +26,8 @@ export interface Bounds {
   readonly counted_rows_max: number;
   /** Where rows of counts may be read up to, a UTC hour; null: there are none. See `scanParts`. */
   readonly sealed_to: number | null;
+  /** Whose totals and series are asked for. */
+  readonly names?: readonly (string | null)[];
 }
 
 /** The plans of each template: those that ask for rows of counts have templates of their own. */
@@ -33,9 +36,11 @@ interface TemplatePlans {
   readonly buckets: PlanOf<"buckets">;
   readonly top: PlanOf<"top">;
   readonly top_buckets: PlanOf<"top_buckets">;
-  readonly buckets_by_slots: PlanOf<"buckets">;
-  readonly top_by_slots: PlanOf<"top">;
-  readonly top_buckets_by_slots: PlanOf<"top_buckets">;
+  readonly sealed_buckets: PlanOf<"buckets">;
+  readonly sealed_top: PlanOf<"top">;
+  readonly sealed_top_buckets: PlanOf<"top_buckets">;
+  readonly sealed_names: PlanOf<"top" | "top_buckets">;
+  readonly open_cells: GroupsPlan;
 }
 export type Template = keyof TemplatePlans;
 
@@ -96,63 +101,69 @@ export const templates: {
     select rank::int as rank, name, json_agg(json_build_array(slot, n))::text as cells
     from kept group by rank, name`,
 
-  // The same three from rows of counts, and from the events of what is not sealed. A cell is [slot, counts of it and of those
-  // after it]; `raw_rows` is how many events were read.
-  buckets_by_slots: (plan, bounds) => sql`
-    with raw as materialized (${rawCounts(plan, bounds, slotSql(plan), sql`null::text`)}),
-      every as (${everyCount(plan, bounds.tenant, bounds.sealed_to)}
-        union all select slot, array[n] from raw)
-    select null::int as rank, null::text as name, json_agg(json_build_array(first, counts))::text as cells, ${rawRowsSql}
-    from every having count(*) > 0`,
+  // The same three from rows of counts. What is sealed and what is not are two statements, since the first one's answer is kept:
+  // rows as `SealedRow` has them, of totals the largest names alone. sealed-counts.ts puts the two together.
+  sealed_buckets: (plan, bounds) => sql`
+    select 0 as rank, null::text as name, json_agg(cell)::text as cells, null::text as names, null::text as sum
+    from (${everyCell(plan, bounds.tenant, bounds.sealed_to)}) as every
+    having count(*) > 0`,
 
-  top_by_slots: (plan, bounds) => sql`
-    with raw as materialized (${rawCounts(plan, bounds, sql`0`, groupSql(plan.field))}),
-      totals as (${totalsByName(plan, bounds.tenant, bounds.sealed_to)}),
-      ranked as (select name, total, ${rankSql} as rank from totals),
-      kept as (
-        select case when rank <= ${plan.top} then rank end as rank, case when rank <= ${plan.top} then name end as name,
-          total
-        from ranked
-      )
-    select rank::int as rank, name, json_build_array(json_build_array(0, array[sum(total)]))::text as cells, ${rawRowsSql}
-    from kept group by rank, name`,
+  sealed_top: (plan, bounds) => sql`with ${listedSql(plan, bounds)} ${totalsRow}`,
 
-  // Two phases in one snapshot: the totals, from the coarsest rows, choose the leaders; only their series are read. What is left
-  // over is all (rank 0) less the leaders, so that no other name's series is read at all.
-  top_buckets_by_slots: (plan, bounds) => sql`
-    with raw as materialized (${rawCounts(plan, bounds, slotSql(plan), groupSql(plan.field))}),
-      totals as (${totalsByName(plan, bounds.tenant, bounds.sealed_to)}),
-      leaders as materialized (
-        select name, rank from (select name, ${rankSql} as rank from totals) as ranked where rank <= ${plan.top}
+  // Two phases in one snapshot: the totals, from the coarsest rows, choose the leaders, and some more; only their series are read.
+  sealed_top_buckets: (plan, bounds) => sql`
+    with ${listedSql(plan, bounds)},
+      leaders as materialized (select name, rank::int as rank from listed where rank <= ${plan.top + leadersMore}::int),
+      cells as (${leadersCells(plan, bounds.tenant, bounds.sealed_to)}
+        union all select 0, null, cell from (${everyCell(plan, bounds.tenant, bounds.sealed_to)}) as every)
+    ${totalsRow}
+    union all select rank, name, json_agg(cell)::text, null, null from cells group by rank, name`,
+
+  // Of some names, whatever their rank is.
+  sealed_names: (plan, bounds) => sql`
+    with leaders as materialized (
+        select name, rank::int as rank from unnest(${sql.param(bounds.names ?? [])}::text[]) with ordinality as asked (name, rank)
       ),
-      series as (${leadersCounts(plan, bounds.tenant, bounds.sealed_to)}
-        union all select name, slot, array[n] from raw),
-      every as (${everyCount(plan, bounds.tenant, bounds.sealed_to)}
-        union all select slot, array[sum(n)::bigint] from raw group by slot)
-    select leaders.rank::int as rank, leaders.name, json_agg(json_build_array(series.first, series.counts))::text as cells,
-      ${rawRowsSql}
-    from leaders join series
-      on (leaders.name is null) = (series.name is null) and coalesce(leaders.name, '') = coalesce(series.name, '')
-    group by leaders.rank, leaders.name
-    union all
-    select 0, null, json_agg(json_build_array(first, counts))::text, ${rawRowsSql} from every having count(*) > 0`,
+      totals as materialized (${totalsByName(plan, bounds.tenant, bounds.sealed_to)})
+    select null::int as rank, null::text as name,
+      json_agg(json_build_array(leaders.name, coalesce(totals.total, 0)))::text as cells, null::text as names, null::text as sum
+    from leaders left join totals on totals.name is not distinct from leaders.name
+    ${
+      plan.template === "top"
+        ? sql``
+        : sql`union all select rank, name, json_agg(cell)::text, null, null
+          from (${leadersCells(plan, bounds.tenant, bounds.sealed_to)}) as cells group by rank, name`
+    }`,
+
+  // What is not sealed, as \`OpenCell\`s.
+  open_cells: (plan, bounds) => {
+    const bucket = "bucket_ms" in plan ? slotSql(plan) : sql`0`;
+    const name = "field" in plan ? groupSql(plan.field) : sql`null::text`;
+    return sql`select coalesce(json_agg(json_build_array(slot, name, n)), '[]')::text as cells
+      from (${openCounts(plan, bounds, bucket, name)}) as counted`;
+  },
 };
 
-/** Which template answers a plan, where rows of counts may be read up to `sealedTo`. */
-export function templateOf(plan: Plan, sealedTo: number | null): Template {
-  if (plan.template === "rows" || sealedTo === null || !fitsSlots(plan)) return plan.template;
+/** True where a question reads rows of counts, which may be read up to `sealedTo`. */
+export function isBySlots(plan: Plan, sealedTo: number | null): boolean {
+  if (plan.template === "rows" || sealedTo === null || !fitsSlots(plan)) return false;
   const { totals, series } = scanParts(plan, sealedTo);
-  const isRaw = [...totals, ...series].every(({ level }) => level === "raw");
-  return isRaw ? plan.template : `${plan.template}_by_slots`;
+  return [...totals, ...series].some(({ level }) => level !== "raw");
 }
 
-/** The SQL of any plan. */
+/** The SQL of a plan that reads events alone. */
 export function statementOf(plan: Plan, bounds: Bounds): SQL {
-  const isRaw = templateOf(plan, bounds.sealed_to) === plan.template;
   if (plan.template === "rows") return templates.rows(plan, bounds);
-  if (plan.template === "buckets") return templates[isRaw ? "buckets" : "buckets_by_slots"](plan, bounds);
-  if (plan.template === "top") return templates[isRaw ? "top" : "top_by_slots"](plan, bounds);
-  return templates[isRaw ? "top_buckets" : "top_buckets_by_slots"](plan, bounds);
+  if (plan.template === "buckets") return templates.buckets(plan, bounds);
+  if (plan.template === "top") return templates.top(plan, bounds);
+  return templates.top_buckets(plan, bounds);
+}
+
+/** The SQL of a plan's sealed hours. */
+export function sealedStatementOf(plan: GroupsPlan, bounds: Bounds): SQL {
+  if (plan.template === "buckets") return templates.sealed_buckets(plan, bounds);
+  if (plan.template === "top") return templates.sealed_top(plan, bounds);
+  return templates.sealed_top_buckets(plan, bounds);
 }
 
 /** Largest first; ties by name in the order of code points, and the missing name last. */
@@ -169,7 +180,7 @@ const eventsOf = (plan: Plan, bounds: Bounds, slot: SQL, name: SQL): SQL => sql`
     and e.logged_at >= ${time(plan.from)} and e.logged_at < ${time(plan.to)} and ${conditionSql(plan.condition)}`;
 
 /** The events of what is not sealed, counted; together one more than may be counted. */
-function rawCounts(plan: Exclude<Plan, { template: "rows" }>, bounds: Bounds, slot: SQL, name: SQL): SQL {
+function openCounts(plan: GroupsPlan, bounds: Bounds, slot: SQL, name: SQL): SQL {
   const parts = scanParts(plan, bounds.sealed_to).totals.filter(({ level }) => level === "raw");
   const scans = parts.map((part) => eventsOf({ ...plan, from: part.from, to: part.to }, bounds, slot, name));
   return sql`select slot, name, count(*) as n from (
@@ -178,13 +189,27 @@ function rawCounts(plan: Exclude<Plan, { template: "rows" }>, bounds: Bounds, sl
     ) as matched (slot, name) group by slot, name`;
 }
 
-const rawRowsSql = sql`(select coalesce(sum(n), 0) from raw)::text as raw_rows`;
+/** So many names' totals are kept, the largest. */
+const namesListedMax = 1_000;
+/** So many series more than were asked for: whoever comes in by the events since is often among them. */
+const leadersMore = 10;
+
+const listedSql = (plan: PlanOf<"top" | "top_buckets">, bounds: Bounds): SQL => sql`
+    totals as materialized (${totalsByName(plan, bounds.tenant, bounds.sealed_to)}),
+      listed as materialized (
+        select name, total, rank from (select name, total, ${rankSql} as rank from totals) as ranked
+        where rank <= ${namesListedMax}::int
+      )`;
+const totalsRow = sql`
+    select null::int as rank, null::text as name,
+      (select coalesce(json_agg(json_build_array(name, total) order by rank), '[]') from listed)::text as cells,
+      count(*)::text as names, coalesce(sum(total), 0)::text as sum
+    from totals`;
 
 /** The number of a row's bucket, from 0. Buckets are UTC and half-open: an instant on the edge begins the next one. */
 function slotSql(plan: PlanOf<"buckets" | "top_buckets">): SQL {
-  const step = plan.bucket_ms / 1000;
-  const bucket = sql`date_bin(make_interval(secs => ${step}::int), e.logged_at, timestamptz '1970-01-01 00:00:00Z')`;
-  return sql`((extract(epoch from ${bucket})::bigint - ${plan.from / 1000}::bigint) / ${step}::int)::int`;
+  // A double has the microseconds of a century to spare, and is three times as fast as numeric.
+  return sql`floor((date_part('epoch', e.logged_at) - ${plan.from / 1000}::bigint) / ${plan.bucket_ms / 1000}::int)::int`;
 }
 
 const positionSql = (before: RowPosition | null): SQL =>

@@ -9,12 +9,19 @@ export type Database = NeonHttpDatabase;
 export type Row = Record<string, unknown>;
 
 /**
- * Runs `statements` in one transaction with `app.tenant` set to `tenantId`, and answers each one's rows.
+ * Runs `statements` in one transaction with `app.tenant` set to `tenantId`, and answers each one's rows. `guards`: what else is
+ * set first, as more of the same SELECT's columns.
  * Throws what the driver throws: see `isUnavailable` and `isUniqueViolation`. Where the connection broke, the commit
  * is unknown: reload before answering.
  */
-export async function asTenant(database: Database, tenantId: string, statements: readonly SQL[]): Promise<Row[][]> {
-  const [, ...rows] = await inBatch(database, [sql`select set_config('app.tenant', ${tenantId}, true)`, ...statements]);
+export async function asTenant(
+  database: Database,
+  tenantId: string,
+  statements: readonly SQL[],
+  guards: SQL = sql``,
+): Promise<Row[][]> {
+  const settings = sql`select set_config('app.tenant', ${tenantId}, true)${guards}`;
+  const [, ...rows] = await inBatch(database, [settings, ...statements]);
   return rows;
 }
 

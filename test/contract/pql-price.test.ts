@@ -4,6 +4,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import type { EventType } from "../../shared/contract/events.ts";
+import { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import { limits } from "../../shared/pql/limits.ts";
 import { hourMs } from "../../shared/pql/scan-parts.ts";
@@ -120,6 +121,7 @@ describe("in this process, where what is read can be counted", () => {
       meter: () => meter,
       noteQueryTime: () => undefined,
       answers: new AnswerCache(),
+      sealedCounts: new SealedCache(),
       // The flag's own way is in pql-formats.test.ts.
       pqlGrammar: { get: () => true },
     });

@@ -29,7 +29,9 @@ export default {
   async fetch(request, env, context) {
     const { pathname } = new URL(request.url);
     if (pathname === "/bench/bare" && request.method === "PUT") {
-      prepared = await Promise.all(bareQuestions.parse(await request.json()).map(statementsOf));
+      prepared = await Promise.all(
+        bareQuestions.parse(await request.json()).map((question) => statementsOf(question, true)),
+      );
       return Response.json({ prepared: prepared.length });
     }
     const number = /^\/bench\/bare\/(\d+)$/.exec(pathname)?.[1];

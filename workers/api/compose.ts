@@ -25,6 +25,7 @@ import { postgresOutbox } from "../../shared/outbox/store.ts";
 import { compiledPolicy } from "../../shared/policy/compiled.ts";
 import { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import { meterLimits, type MeterPort } from "../../shared/pql/meter.ts";
+import { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import { kidOf } from "../../shared/signing/keys.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
@@ -91,6 +92,7 @@ function makeParts(env: Env): Parts {
     entitlements: (tenantId) => env.ENTITLEMENTS.getByName(tenantId) as unknown as EntitlementsPort,
     meter: (tenantId) => meterAt(env, tenantId),
     answers: new AnswerCache(),
+    sealedCounts: new SealedCache(),
     noteQueryTime: (tenantId, time) => times.note(tenantId, time),
     pqlGrammar: new GrammarMemory(),
     audit: env.AUDIT as unknown as Parts["audit"],

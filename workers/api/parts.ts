@@ -9,6 +9,7 @@ import type { Policy } from "../../shared/policy/decide.ts";
 import type { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import type { MeterPort } from "../../shared/pql/meter.ts";
 import type { QueryTime } from "../../shared/pql/query-times.ts";
+import type { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
@@ -31,6 +32,8 @@ export interface Parts {
   readonly meter: (tenantId: string) => MeterPort;
   /** Counts that this isolate gave last. */
   readonly answers: AnswerCache;
+  /** Counts of sealed hours that this isolate has read. */
+  readonly sealedCounts: SealedCache;
   /** Goes into the tenant's histogram within a second or two, without waiting for it. */
   readonly noteQueryTime: (tenantId: string, time: QueryTime) => void;
   /** Which tenants have PQL 1.2, as this isolate read it last. */

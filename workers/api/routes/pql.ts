@@ -28,6 +28,7 @@ const askPartsOf = (parts: Parts, tenantId: string): AskParts => ({
   database: parts.database,
   clock: parts.clock,
   cache: parts.answers,
+  sealed: parts.sealedCounts,
   meter: parts.meter(tenantId),
   requireGrammar: (query, text) => requireGrammar(parts, tenantId, query, text),
   note: (time) => parts.noteQueryTime(tenantId, time),
