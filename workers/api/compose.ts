@@ -94,6 +94,7 @@ function makeParts(env: Env): Parts {
     answers: new AnswerCache(),
     sealedCounts: new SealedCache(),
     noteQueryTime: (tenantId, time) => times.note(tenantId, time),
+    tellQueryTimes: (tenantId) => times.tell(tenantId),
     pqlGrammar: new GrammarMemory(),
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],

@@ -34,8 +34,10 @@ export interface Parts {
   readonly answers: AnswerCache;
   /** Counts of sealed hours that this isolate has read. */
   readonly sealedCounts: SealedCache;
-  /** Goes into the tenant's histogram within a second or two, without waiting for it. */
+  /** Goes into the tenant's histogram within ten seconds or so, without waiting for it. */
   readonly noteQueryTime: (tenantId: string, time: QueryTime) => void;
+  /** The histogram has what this isolate noted of the tenant when it resolves. Throws Problem `meter_unavailable`. */
+  readonly tellQueryTimes: (tenantId: string) => Promise<void>;
   /** Which tenants have PQL 1.2, as this isolate read it last. */
   readonly pqlGrammar: GrammarMemory;
   readonly audit: AuditServiceApi & DisclosureServiceApi;
