@@ -23,6 +23,7 @@ import type { DrainPort } from "../../shared/outbox/drain.ts";
 import { shardOf } from "../../shared/outbox/outbox.ts";
 import { postgresOutbox } from "../../shared/outbox/store.ts";
 import { compiledPolicy } from "../../shared/policy/compiled.ts";
+import { rememberedByRole } from "../../shared/policy/remembered.ts";
 import { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import { meterLimits, type MeterPort } from "../../shared/pql/meter.ts";
 import { SealedCache } from "../../shared/pql/sealed-cache.ts";
@@ -61,7 +62,7 @@ const log: Log = (level, message, fields = {}) => {
   console[level](JSON.stringify({ level, message, time: new Date(clock()).toISOString(), ...fields }));
 };
 
-const policy = compiledPolicy(await loadPolicy(policyModule), policyBuild.source_sha256);
+const policy = rememberedByRole(compiledPolicy(await loadPolicy(policyModule), policyBuild.source_sha256));
 
 const perIsolate = new WeakMap<object, Parts>();
 

@@ -1,0 +1,99 @@
+// Decisions by role, remembered: the ones that the policy gives, whoever asks, and none of another input.
+
+import { readdir, readFile } from "node:fs/promises";
+import { expect, test } from "vitest";
+import { loadCommittedPolicy } from "../../test/support/policy.ts";
+import { roleNames } from "../contract/names.ts";
+import type { Caller } from "../tenancy/caller.ts";
+import { actions, decisionInput } from "./actions.ts";
+import { decide, type Policy } from "./decide.ts";
+import { rememberedByRole } from "./remembered.ts";
+
+const policy = await loadCommittedPolicy();
+
+const callers = (tenant: string, principal: string): Caller[] =>
+  roleNames.flatMap((role) =>
+    (["person", "service"] as const).map((kind): Caller => ({
+      tenant_id: tenant,
+      tenant,
+      principal_id: principal,
+      kind,
+      role,
+      credential: "key",
+    })),
+  );
+
+function counted(): { readonly remembered: Policy; readonly asked: () => number } {
+  let asked = 0;
+  const evaluate = (input: unknown): unknown => {
+    asked += 1;
+    return policy.evaluate(input);
+  };
+  return { remembered: rememberedByRole({ sha256: policy.sha256, evaluate }), asked: () => asked };
+}
+
+test("each action, role and kind is decided as afresh, whoever asked first; the policy is asked once for each", () => {
+  const { remembered, asked } = counted();
+  expect(remembered.sha256).toBe(policy.sha256);
+  const people = [callers("tenant-1", "pri_1"), callers("tenant-2", "pri_2"), callers("", "admin")];
+  for (const caller of people.flat()) {
+    for (const action of actions) {
+      const input = decisionInput(action, caller);
+      expect(decide(remembered, input), `${action} as ${caller.role}`).toEqual(decide(policy, input));
+    }
+  }
+  expect(asked()).toBe(actions.length * roleNames.length * 2);
+});
+
+test("of the caller the Rego reads role and kind, beside that the ids are texts", async () => {
+  const folder = new URL("../../policy/rego/", import.meta.url);
+  const names = (await readdir(folder)).filter((name) => !name.endsWith("_test.rego"));
+  const texts = await Promise.all(names.map((name) => readFile(new URL(name, folder), "utf8")));
+  const lines = texts
+    .flatMap((text) => text.split("\n"))
+    .filter((line) => /\b(?:caller|tenant_id|principal_id)\b/.test(line));
+  const shape = [
+    'object.keys(input.caller) == {"tenant_id", "principal_id", "role", "kind"}',
+    "every value in input.caller { is_string(value) }",
+    'object.keys(input) == {"action", "caller"}',
+    'object.keys(input) == {"action", "caller", "facts"}',
+  ];
+  const reading = lines.map((line) => line.trim()).filter((line) => !line.startsWith("#") && !shape.includes(line));
+  expect(reading.length).toBeGreaterThan(0);
+  for (const line of reading)
+    expect(line.replaceAll(/\binput\.caller\.(?:role|kind)\b/g, "")).not.toMatch(/\bcaller\b|_id\b/);
+});
+
+test("an input with facts, or that is not to the letter, is asked about each time", () => {
+  const { remembered, asked } = counted();
+  const [caller] = callers("t", "p");
+  const input = decisionInput("pql.query", caller!);
+  const others = [
+    { ...input, facts: {} },
+    { ...input, caller: { ...input.caller, tenant_id: 1 } },
+    { ...input, caller: { role: caller!.role, kind: caller!.kind } },
+    { ...input, caller: { ...input.caller, tenant: "t" } },
+    { ...input, more: 1 },
+    { action: "pql.query", caller: null },
+    null,
+  ];
+  remembered.evaluate(input);
+  for (const other of others) expect(remembered.evaluate(other)).toEqual([]);
+  for (const other of others) expect(remembered.evaluate(other)).toEqual([]);
+  expect(asked()).toBe(1 + 2 * others.length);
+});
+
+test("what failed is not remembered", () => {
+  let isBroken = true;
+  const remembered = rememberedByRole({
+    sha256: policy.sha256,
+    evaluate(input) {
+      if (isBroken) throw new Error("injected");
+      return policy.evaluate(input);
+    },
+  });
+  const input = decisionInput("pql.query", callers("t", "p")[0]!);
+  expect(decide(remembered, input).rule).toBe("policy_error");
+  isBroken = false;
+  expect(decide(remembered, input)).toEqual(decide(policy, input));
+});

@@ -1,0 +1,37 @@
+// A policy that remembers what it decided by role alone, which is what the door asks first on every request. Made by
+// workers/api/compose.ts around the compiled policy. Its memory never goes stale: the policy is part of the build, and of the
+// caller the Rego reads role and kind, never the ids (remembered.test.ts holds both against it).
+
+import type { Policy } from "./decide.ts";
+
+/** Actions × roles × kinds are about 500. Beyond it nothing more is remembered, and the policy is asked. */
+const rememberedMax = 2_000;
+
+export function rememberedByRole(policy: Policy): Policy {
+  const results = new Map<string, unknown>();
+  return {
+    sha256: policy.sha256,
+    evaluate(input) {
+      const key = keyOf(input);
+      if (key === null) return policy.evaluate(input);
+      const known = results.get(key);
+      if (known !== undefined) return known;
+      const result = policy.evaluate(input);
+      if (results.size < rememberedMax) results.set(key, result);
+      return result;
+    },
+  };
+}
+
+/** What a decision without facts depends on. Null: the input has facts, or is not to the letter, and the policy looks at it. */
+function keyOf(input: unknown): string | null {
+  const { action, caller, ...facts } = membersOf(input);
+  const { tenant_id, principal_id, role, kind, ...others } = membersOf(caller);
+  const texts = [action, role, kind, tenant_id, principal_id];
+  if (!texts.every((text) => typeof text === "string")) return null;
+  if (Object.keys(facts).length > 0 || Object.keys(others).length > 0) return null;
+  return JSON.stringify([action, role, kind]);
+}
+
+const membersOf = (value: unknown): Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
