@@ -38,6 +38,13 @@ describe("a body", () => {
     expect(await readBody(post([utf8("12"), utf8("345")]), 5)).toEqual(utf8("12345"));
   });
 
+  test("that is asked for twice is the same twice", async () => {
+    const body = new RequestBody(post([utf8("12"), utf8("345")]));
+    expect([await body.bytes(5), await body.bytes(5)]).toEqual([utf8("12345"), utf8("12345")]);
+    const over = new RequestBody(post([utf8("123456")]));
+    for (let count = 0; count < 2; count += 1) await expect(over.bytes(5)).rejects.toThrow("more than 5 bytes");
+  });
+
   test.each([undefined, "1", "0", "5"])(
     "beyond the bound is refused while it streams, with Content-Length %s",
     async (length) => {

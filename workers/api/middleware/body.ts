@@ -41,6 +41,7 @@ export class RequestBody {
   readonly #request: Request;
   #reader: ReadableStreamDefaultReader<Uint8Array> | null = null;
   #seen = 0;
+  #whole: Promise<Uint8Array<ArrayBuffer>> | null = null;
 
   constructor(request: Request) {
     this.#request = request;
@@ -61,8 +62,12 @@ export class RequestBody {
     );
   }
 
-  /** All of it, or `too_large`: at most `bytesMax` and one chunk are ever held. */
+  /** All of it, or `too_large`: at most `bytesMax` and one chunk are ever held. Read once, however often it is asked for. */
   async bytes(bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+    return await (this.#whole ??= this.#read(bytesMax));
+  }
+
+  async #read(bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
     const reader = this.#open(bytesMax);
     const chunks: Uint8Array[] = [];
     for (;;) {
