@@ -14,6 +14,7 @@ import type { Admission, MeterPort } from "./meter.ts";
 import { parsePql } from "./parse.ts";
 import type { Plan } from "./plan.ts";
 import { outlineOf, type Priced } from "./price.ts";
+import { ProvisoFailed } from "./proviso.ts";
 import { outcomeOf, type Outcome, type QueryTime } from "./query-times.ts";
 import type { SealedCache } from "./sealed-cache.ts";
 import { askLimits, type AskLimits } from "./store.ts";
@@ -26,7 +27,7 @@ export interface AskParts {
   readonly clock: Clock;
   /** Throws PqlError where the tenant may not ask the query, of which `text` is the text; Problem where that cannot be told. */
   readonly requireGrammar: (query: Query, text: string) => Promise<void>;
-  /** Takes how long it took, whatever became of it; does not throw. */
+  /** Takes how long it took, whatever became of it, unless its proviso failed; does not throw. */
   readonly note: (time: QueryTime) => void;
   /** The isolate's, both. */
   readonly cache: AnswerCache;
@@ -54,7 +55,8 @@ interface Answered extends Reply {
 
 /**
  * Throws PqlError for a query that cannot be run; Problem `pql_too_expensive`, `pql_rate_limited` or `meter_unavailable`
- * before anything is read; Problem `too_many_rows` for an answer beyond the limits.
+ * before anything is read; Problem `too_many_rows` for an answer beyond the limits; ProvisoFailed where something was read and the
+ * question's proviso did not hold. A proviso is asked only where something is read: what is told otherwise is its giver's to hold back.
  */
 export async function answerQuestion(
   parts: AskParts,
@@ -75,7 +77,7 @@ export async function answerQuestion(
     note(outcome);
     return { body, etag };
   } catch (error) {
-    note(outcomeOf(error));
+    if (!(error instanceof ProvisoFailed)) note(outcomeOf(error));
     throw error;
   }
 }

@@ -8,6 +8,7 @@ import type { Query } from "./ast.ts";
 import { groupsAnswer, parseCursor, rowsAnswer, type Cursor } from "./answer.ts";
 import { parsePql } from "./parse.ts";
 import { planQuery, type Plan } from "./plan.ts";
+import type { Proviso } from "./proviso.ts";
 import { SealedCache } from "./sealed-cache.ts";
 import { askLimits, readGroups, readRows, type AskLimits } from "./store.ts";
 
@@ -22,6 +23,8 @@ export interface Question {
    * told; null or absent: nowhere. The answer is the same, and costs less.
    */
   readonly sealed_to?: number | null;
+  /** What has to hold where it is read; null or absent: nothing. */
+  readonly proviso?: Proviso | null;
 }
 
 /** A question that can be run, and how its pages join. */
@@ -58,7 +61,10 @@ export async function askPql(
   return await readAnswer(database, question, await planQuestion(question, parsePql(question.query)), kept, ask);
 }
 
-/** One round trip. Throws Problem `too_many_rows` for an answer beyond the limits. */
+/**
+ * One round trip, seldom two. Throws Problem `too_many_rows` for an answer beyond the limits, ProvisoFailed where the proviso does
+ * not hold.
+ */
 export async function readAnswer(
   database: Database,
   question: Question,
@@ -66,19 +72,14 @@ export async function readAnswer(
   kept: SealedCache,
   ask: AskLimits = askLimits,
 ): Promise<PqlAnswer> {
+  const { tenant_id, sealed_to: sealedTo = null, proviso = null } = question;
+  const reading = { database, tenant_id, ask, proviso };
   if (plan.template === "rows") {
-    const { found, complete_to } = await readRows(database, question.tenant_id, plan, cursor?.before ?? null, ask);
+    const { found, complete_to } = await readRows(reading, plan, cursor?.before ?? null);
     const completeTo = cursor === null ? complete_to : earlier(cursor.complete_to, complete_to);
     return rowsAnswer(plan, found, completeTo, ask.page_rows, digest);
   }
-  const { found, complete_to } = await readGroups(
-    database,
-    question.tenant_id,
-    plan,
-    question.sealed_to ?? null,
-    kept,
-    ask,
-  );
+  const { found, complete_to } = await readGroups(reading, plan, sealedTo, kept);
   return groupsAnswer(plan, found, complete_to);
 }
 

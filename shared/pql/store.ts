@@ -7,6 +7,7 @@ import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.
 import type { Group } from "./answer.ts";
 import { limits } from "./limits.ts";
 import type { Plan } from "./plan.ts";
+import { ProvisoFailed, type Proviso } from "./proviso.ts";
 import { sealedKey, type SealedCache } from "./sealed-cache.ts";
 import { combined, sealedCounts, type OpenCell, type SealedRow } from "./sealed-counts.ts";
 import { isBySlots, sealedStatementOf, statementOf, templates, type Bounds, type RowPosition } from "./templates.ts";
@@ -126,16 +127,24 @@ export interface Found<T> {
   readonly complete_to: number | null;
 }
 
-/** Newest first, one more than a page when there are more. `database` connects as maestro_app, in all of these. */
+/** Who reads, and under what. */
+interface Reading {
+  /** Connects as maestro_app. */
+  readonly database: Database;
+  readonly tenant_id: string;
+  readonly ask: AskLimits;
+  /** Where it does not hold, all that reads throws ProvisoFailed. */
+  readonly proviso: Proviso | null;
+}
+
+/** Newest first, one more than a page when there are more. */
 export async function readRows(
-  database: Database,
-  tenantId: string,
+  reading: Reading,
   plan: Extract<Plan, { template: "rows" }>,
   before: RowPosition | null,
-  ask: AskLimits = askLimits,
 ): Promise<Found<Row[]>> {
-  const bounds = { ...boundsOf(tenantId, null, ask), before };
-  const { results, complete_to } = await runPlan(database, tenantId, ask, [templates.rows(plan, bounds)]);
+  const bounds = { ...boundsOf(reading, null), before };
+  const { results, complete_to } = await runPlan(reading, [templates.rows(plan, bounds)]);
   return { found: results[0] ?? [], complete_to };
 }
 
@@ -145,40 +154,30 @@ export async function readRows(
  * hours that were read before, and those that are read now.
  */
 export async function readGroups(
-  database: Database,
-  tenantId: string,
+  reading: Reading,
   plan: GroupsPlan,
   sealedTo: number | null,
   kept: SealedCache,
-  ask: AskLimits = askLimits,
 ): Promise<Found<readonly Group[]>> {
-  const bounds = boundsOf(tenantId, sealedTo, ask);
+  const bounds = boundsOf(reading, sealedTo);
   if (!isBySlots(plan, sealedTo)) {
-    const { results, complete_to } = await runPlan(database, tenantId, ask, [statementOf(plan, bounds)]);
+    const { results, complete_to } = await runPlan(reading, [statementOf(plan, bounds)]);
     const groups = (results[0] ?? []).map((row) => eventsGroup(row));
-    requireCountable(sumOf(groups.flatMap(({ cells }) => cells.map(([, count]) => count))), ask);
+    requireCountable(sumOf(groups.flatMap(({ cells }) => cells.map(([, count]) => count))), reading.ask);
     return { found: groups, complete_to };
   }
-  const key = sealedKey(tenantId, plan, sealedTo);
+  const key = sealedKey(reading.tenant_id, plan, sealedTo);
   const held = kept.get(key);
   const openSql = templates.open_cells(plan, bounds);
-  const ran = await runPlan(
-    database,
-    tenantId,
-    ask,
-    held === null ? [openSql, sealedStatementOf(plan, bounds)] : [openSql],
-  );
+  const ran = await runPlan(reading, held === null ? [openSql, sealedStatementOf(plan, bounds)] : [openSql]);
   // Sealed hours stay sealed, unless Postgres was set back to an earlier state: then what was asked for was not all there.
-  if (ran.sealed_to === null || ran.sealed_to < sealedTo!)
-    return await readGroups(database, tenantId, plan, ran.sealed_to, kept, ask);
+  if (ran.sealed_to === null || ran.sealed_to < sealedTo!) return await readGroups(reading, plan, ran.sealed_to, kept);
   const open = JSON.parse(String(ran.results[0]?.[0]?.["cells"])) as readonly OpenCell[];
-  requireCountable(sumOf(open.map(([, , count]) => count)), ask);
+  requireCountable(sumOf(open.map(([, , count]) => count)), reading.ask);
   let sealed = held ?? sealedCounts(plan, sealedTo, (ran.results[1] ?? []).map(sealedRow));
   let together = combined(plan, sealed, open);
   if (together.state === "missing" && plan.template !== "buckets") {
-    const { results } = await runPlan(database, tenantId, ask, [
-      templates.sealed_names(plan, { ...bounds, names: together.names }),
-    ]);
+    const { results } = await runPlan(reading, [templates.sealed_names(plan, { ...bounds, names: together.names })]);
     sealed = sealedCounts(plan, sealedTo, (results[0] ?? []).map(sealedRow), sealed);
     together = combined(plan, sealed, open);
   }
@@ -211,18 +210,16 @@ function requireCountable(read: number, { counted_rows_max: rowsMax }: AskLimits
   throw new Problem("too_many_rows", `The query would count over ${rowsMax} rows.`, { rows_max: rowsMax });
 }
 
-const boundsOf = (tenantId: string, sealedTo: number | null, ask: AskLimits): Bounds => ({
+const boundsOf = ({ tenant_id: tenantId, ask }: Reading, sealedTo: number | null): Bounds => ({
   ...ask,
   tenant: sql`${tenantId}::uuid`,
   before: null,
   sealed_to: sealedTo,
 });
 
-/** One round trip: the tenant, the guards, how far the rows go, the question's statements. */
+/** One round trip: the tenant, the guards, how far the rows go and the proviso, the question's statements. Throws ProvisoFailed. */
 async function runPlan(
-  database: Database,
-  tenantId: string,
-  { statement_timeout_ms: timeoutMs }: AskLimits,
+  { database, tenant_id: tenantId, ask: { statement_timeout_ms: timeoutMs }, proviso }: Reading,
   statements: readonly SQL[],
 ): Promise<{ readonly results: readonly Row[][] } & Readonly<Record<"complete_to" | "sealed_to", number | null>>> {
   try {
@@ -230,9 +227,10 @@ async function runPlan(
     const [reached, ...results] = await asTenant(
       database,
       tenantId,
-      [reachedSql(sql`${tenantId}::uuid`), ...statements],
+      [reachedSql(sql`${tenantId}::uuid`, proviso), ...statements],
       guards(timeoutMs),
     );
+    requireHeld(proviso, reached?.[0]);
     return { results, ...timesOf(reached?.[0]) };
   } catch (error) {
     if (!isCanceled(error)) throw error;
@@ -240,12 +238,20 @@ async function runPlan(
   }
 }
 
-const reachedSql = (tenant: SQL): SQL => sql`
+const reachedSql = (tenant: SQL, proviso: Proviso | null): SQL => sql`
   select
     (select floor(extract(epoch from i.indexed_to) * 1000)::bigint::text from audit_index i where i.tenant_id = ${tenant})
       as complete_to,
     (select (extract(epoch from s.sealed_to) * 1000)::bigint::text from audit_sealed s where s.tenant_id = ${tenant})
-      as sealed_to`;
+      as sealed_to
+    ${proviso === null ? sql`` : sql`, ${proviso.condition} as holds`}`;
+
+function requireHeld(proviso: Proviso | null, reached: Row | undefined): void {
+  if (proviso === null) return;
+  const holds = reached?.["holds"] === true;
+  proviso.told(holds);
+  if (!holds) throw new ProvisoFailed();
+}
 
 function timesOf(reached: Row | undefined): Readonly<Record<"complete_to" | "sealed_to", number | null>> {
   return { complete_to: numberOf(reached?.["complete_to"]), sealed_to: numberOf(reached?.["sealed_to"]) };

@@ -7,6 +7,8 @@ import type { NeonHttpDatabase } from "drizzle-orm/neon-http";
 
 export type Database = NeonHttpDatabase;
 export type Row = Record<string, unknown>;
+/** Made by one room's store, to be read in a statement of another's, in the tenant's transaction as maestro_app. */
+export type Condition = SQL;
 
 /**
  * Runs `statements` in one transaction with `app.tenant` set to `tenantId`, and answers each one's rows. `guards`: what else is

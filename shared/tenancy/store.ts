@@ -3,7 +3,8 @@
 
 import { sql, type SQL } from "drizzle-orm";
 import type { ApiKey, Principal } from "../contract/http-tenancy.ts";
-import { asTenant, inBatch, type Database, type Row } from "./database.ts";
+import type { Caller } from "./caller.ts";
+import { asTenant, inBatch, type Condition, type Database, type Row } from "./database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "./idempotency.ts";
 
 export interface Holder {
@@ -48,6 +49,19 @@ export async function keyHolder(
     ? null
     : { ...holder(row), revoked: row["revoked"] === true, expired: row["expired"] === true };
 }
+
+/**
+ * True where the key is still usable at `now`, and its holder is still this caller in every respect: what `keyHolder` reads, read
+ * once more. Row security shows it the tenant's own keys only.
+ */
+export const keyStillHeld = (secretSha256: string, caller: Caller, now: number): Condition => sql`exists (
+  select from api_keys k
+  join principals p on p.tenant_id = k.tenant_id and p.id = k.principal_id
+  join tenants t on t.id = k.tenant_id
+  where k.secret_sha256 = ${secretSha256} and k.tenant_id = ${caller.tenant_id}::uuid
+    and k.principal_id = ${caller.principal_id} and k.revoked_at is null
+    and coalesce(k.expires_at > ${iso(now)}::timestamptz, true)
+    and p.disabled_at is null and p.role = ${caller.role} and p.kind = ${caller.kind} and t.slug = ${caller.tenant})`;
 
 /** The principal that an issuer's subject is tied to, or null. */
 export async function tokenHolder(database: Database, issuer: string, subject: string): Promise<Holder | null> {

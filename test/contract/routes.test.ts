@@ -78,6 +78,11 @@ test("every POST that changes something needs an Idempotency-Key; PUT and DELETE
   }
 });
 
+test("a credential is checked with the answer by questions to the log alone, and by nothing that changes anything", () => {
+  const checked = app.entries.filter(({ credential }) => credential === "checked_with_the_answer");
+  expect(checked.map((entry) => [name(entry), entry.idempotency])).toEqual([["POST /api/pql", "none"]]);
+});
+
 describe.each(decidedRoutes.map((entry) => [name(entry), entry] as const))("%s", (_, { route, action }) => {
   const call = (headers: Record<string, string>): Promise<Response> =>
     api.fetch(examplePath(route.path), { method: route.method.toUpperCase(), headers });

@@ -7,6 +7,7 @@ import { drizzle } from "drizzle-orm/neon-http";
 import { createRemoteJWKSet } from "jose";
 import type { Log } from "../../shared/contract/ports.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
+import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import { loadCommittedPolicy } from "./policy.ts";
 import type { StackHandle } from "./stack.ts";
@@ -19,6 +20,7 @@ export interface ApiApp {
     readonly route: { readonly method: string; readonly path: string };
     readonly action: string | null;
     readonly idempotency: "required" | "optional" | "none";
+    readonly credential: "looked_up_first" | "checked_with_the_answer";
   }[];
 }
 
@@ -63,6 +65,7 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
     log,
     database,
     authDatabase: databaseAs(stack, "auth"),
+    callers: new CallerMemory(),
     policy: {
       sha256: policy.sha256,
       evaluate(input: unknown) {

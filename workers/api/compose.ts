@@ -29,6 +29,7 @@ import { meterLimits, type MeterPort } from "../../shared/pql/meter.ts";
 import { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import { kidOf } from "../../shared/signing/keys.ts";
+import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
 import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
@@ -86,6 +87,7 @@ function makeParts(env: Env): Parts {
     log,
     database: databaseAt(env, env.DATABASE_URL_APP),
     authDatabase: databaseAt(env, env.DATABASE_URL_AUTH),
+    callers: new CallerMemory(),
     policy,
     issuer: issuerOf(env),
     // The stubs have the methods of the objects' classes; RPC's own types do not carry unions of results over.

@@ -6,9 +6,9 @@ import type { RouteConfig, z } from "@hono/zod-openapi";
 import type { StatusCode } from "hono/utils/http-status";
 import type { ProblemCode } from "../../shared/contract/problems.ts";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
-import { decisionInput, type Action, type FactsOf } from "../../shared/policy/actions.ts";
+import { decisionInput, type Action, type ActionFacts, type FactsOf } from "../../shared/policy/actions.ts";
 import { decide, type Decision } from "../../shared/policy/decide.ts";
-import { authenticate } from "../../shared/tenancy/authenticate.ts";
+import { authenticate, rememberedCaller } from "../../shared/tenancy/authenticate.ts";
 import type { Caller } from "../../shared/tenancy/caller.ts";
 import { answerOnce, type IdempotencyClaim } from "../../shared/tenancy/idempotency.ts";
 import { acceptableOrThrow, mediaTypesOf } from "./middleware/accept.ts";
@@ -18,6 +18,7 @@ import { denied } from "./middleware/deny.ts";
 import { idempotencyKey, type IdempotencyRule } from "./middleware/idempotency.ts";
 import { parseBody, parseParams, parseQuery, schemasOf } from "./middleware/input.ts";
 import type { Parts } from "./parts.ts";
+import { answerProvisionally, type CredentialCheck } from "./provisional.ts";
 
 type PartOf<R, K extends "params" | "query"> = R extends { request: { [P in K]: infer S extends z.ZodType } }
   ? z.output<S>
@@ -70,6 +71,8 @@ export interface OpenCall<R = RouteConfig> {
 export interface Call<R = RouteConfig, A extends Action = Action> extends OpenCall<R> {
   readonly caller: Caller;
   readonly action: A;
+  /** Null: the caller is certain, as on every route that does not have its credential checked with the answer. */
+  readonly check: CredentialCheck | null;
   /** Put `rememberAnswer(claim, …)` into the batch of the change; null where no key was sent. */
   readonly claim: IdempotencyClaim | null;
   /** The body of a `stream` route; it fails with `too_large` beyond the route's bound. Null on every other route. */
@@ -80,10 +83,19 @@ export interface Call<R = RouteConfig, A extends Action = Action> extends OpenCa
   decide(facts: FactsOf<A>): Decision;
 }
 
+/** When a route's credential is looked up. */
+export type CredentialRule = "looked_up_first" | "checked_with_the_answer";
+
 export interface RouteSpec<R extends RouteConfig, A extends Action> {
   readonly route: R;
   readonly action: A;
   readonly idempotency: IdempotencyRule;
+  /**
+   * Absent: looked up before anything else. `checked_with_the_answer`: a key that this isolate remembers is let on, and `call.check`
+   * is to be put into what the handler reads; what the handler comes to is held back until the key was found to stand. Only for
+   * a route that changes nothing (its idempotency is "none", it tells the log nothing) and decides by role alone; the handler may run twice.
+   */
+  readonly credential?: A extends keyof ActionFacts ? never : "checked_with_the_answer";
   /** What it may answer beside the problems that every route of its kind has. */
   readonly problems?: readonly ProblemCode[];
   /** The body is not JSON, but bytes that the handler streams, at most so many. */
@@ -120,6 +132,7 @@ export interface Entry {
   readonly route: RouteConfig;
   readonly action: Action | null;
   readonly idempotency: IdempotencyRule;
+  readonly credential: CredentialRule;
   readonly problems: readonly ProblemCode[];
   readonly bodyBytesMax: number;
   readonly answer: (c: AppContext) => Promise<Response>;
@@ -129,10 +142,10 @@ export class RouteTable implements Door {
   readonly entries: Entry[] = [];
 
   route<R extends RouteConfig, A extends Action>(spec: RouteSpec<R, A>): void {
-    const { route, action, idempotency, problems = [] } = spec;
+    const { route, action, idempotency, credential = "looked_up_first", problems = [] } = spec;
     const answer = (c: AppContext): Promise<Response> => answerDecided(c, spec);
     const bodyBytesMax = spec.stream?.bytesMax ?? jsonBytesMax;
-    this.entries.push({ route, action, idempotency, problems, bodyBytesMax, answer });
+    this.entries.push({ route, action, idempotency, credential, problems, bodyBytesMax, answer });
   }
 
   open<R extends RouteConfig>(spec: OpenSpec<R>): void {
@@ -147,25 +160,50 @@ export class RouteTable implements Door {
       const { now, request_id } = c.var.visit;
       return toResponse(await spec.handler({ now, request_id, parts: c.env.parts, input, request: c.req.raw }));
     };
-    this.entries.push({ route, action: null, idempotency: "none", problems, bodyBytesMax: jsonBytesMax, answer });
+    const rules = { idempotency: "none", credential: "looked_up_first" } as const;
+    this.entries.push({ route, action: null, ...rules, problems, bodyBytesMax: jsonBytesMax, answer });
   }
 }
 
-/** Who is it → may this role do it → is the request well made → was it answered before → the handler. */
+/** Who is it → what `answerTo` has. */
 async function answerDecided<R extends RouteConfig, A extends Action>(
   c: AppContext,
   spec: RouteSpec<R, A>,
 ): Promise<Response> {
   const { parts } = c.env;
   const { visit } = c.var;
-  const request = c.req.raw;
-  const caller = await authenticate(
-    { database: parts.authDatabase, issuer: parts.issuer, now: visit.now },
-    request.headers.get("authorization"),
-  );
-  visit.tenant_id = caller.tenant_id;
-  visit.principal_id = caller.principal_id;
+  const authorization = c.req.raw.headers.get("authorization");
+  const { authDatabase: database, issuer, callers } = parts;
+  const { now } = visit;
+  const lookUp = (): Promise<Caller> => authenticate({ database, issuer, callers, now }, authorization);
+  const certain = (caller: Caller): void => {
+    visit.tenant_id = caller.tenant_id;
+    visit.principal_id = caller.principal_id;
+  };
+  if (spec.credential === "checked_with_the_answer") {
+    const remembered = await rememberedCaller({ callers, now }, authorization);
+    // A deny is told to the log, so it is decided about a caller who is certain.
+    if (remembered !== null && decide(parts.policy, decisionInput(spec.action, remembered.caller)).allow) {
+      const attempt = (caller: Caller, check: CredentialCheck | null): Promise<Response> =>
+        answerTo(c, spec, caller, check);
+      return await answerProvisionally({ remembered, attempt, authenticate: lookUp, certain });
+    }
+  }
+  const caller = await lookUp();
+  certain(caller);
+  return await answerTo(c, spec, caller, null);
+}
 
+/** May this role do it → is the request well made → was it answered before → the handler. */
+async function answerTo<R extends RouteConfig, A extends Action>(
+  c: AppContext,
+  spec: RouteSpec<R, A>,
+  caller: Caller,
+  check: CredentialCheck | null,
+): Promise<Response> {
+  const { parts } = c.env;
+  const { visit } = c.var;
+  const request = c.req.raw;
   const { action } = spec;
   const base = { now: visit.now, request_id: visit.request_id, parts, caller, action, request };
   const decision = decide(parts.policy, decisionInput(action, caller));
@@ -204,6 +242,7 @@ async function answerDecided<R extends RouteConfig, A extends Action>(
         };
   const call: Call<R, A> = {
     ...base,
+    check,
     claim,
     stream,
     mediaType: mediaType as MediaTypeOf<R>,

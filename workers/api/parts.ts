@@ -11,6 +11,7 @@ import type { MeterPort } from "../../shared/pql/meter.ts";
 import type { QueryTime } from "../../shared/pql/query-times.ts";
 import type { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
+import type { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { SignerServiceApi } from "../../shared/signing/service.ts";
@@ -24,6 +25,8 @@ export interface Parts {
   readonly database: Database;
   /** As maestro_auth: authentication only. */
   readonly authDatabase: Database;
+  /** Who held which API key when this isolate looked it up last. */
+  readonly callers: CallerMemory;
   readonly policy: Policy;
   /** Whose tokens are taken, and where its keys are. */
   readonly issuer: TokenIssuer;

@@ -198,8 +198,9 @@ async function answerTo(
   };
   let answer = await reached(call, parts.audit.disclosureDownload({ ...wanted, principal_id: null }));
   if (answer.state === "who") {
-    const { authDatabase: database, issuer } = parts;
-    const { principal_id } = await authenticate({ database, issuer, now }, request.headers.get("authorization"));
+    const { authDatabase: database, issuer, callers } = parts;
+    const who = { database, issuer, callers, now };
+    const { principal_id } = await authenticate(who, request.headers.get("authorization"));
     answer = await reached(call, parts.audit.disclosureDownload({ ...wanted, principal_id }));
   }
   if (answer.state === "who") throw new Error("a caller who is known was asked again who they are");

@@ -70,8 +70,9 @@ export function register(door: Door): void {
     }),
     action: "pql.query",
     idempotency: "none",
+    credential: "checked_with_the_answer",
     problems: ["pql_invalid", "pql_too_expensive", "pql_rate_limited", "too_many_rows", "meter_unavailable"],
-    handler: async ({ parts, caller, now, input, request, mediaType }) => {
+    handler: async ({ parts, caller, check, now, input, request, mediaType }) => {
       try {
         const { query, cursor, explain = false } = input.json;
         const { body, etag } = await answerQuestion(askPartsOf(parts, caller.tenant_id), {
@@ -82,6 +83,7 @@ export function register(door: Door): void {
           explain,
           if_none_match: request.headers.get("if-none-match"),
           representation: representations[mediaType],
+          proviso: check,
         });
         const headers = etag === null ? {} : { etag, ...cacheHeaders };
         if (body === null) return { status: 304, body, headers };
