@@ -24,7 +24,7 @@ const planAt = (now: number, text = query): Exclude<Plan, { template: "rows" }> 
   return plan;
 };
 const counted = (plan: Exclude<Plan, { template: "rows" }>, completeTo: number | null = start - 1) =>
-  groupsAnswer(plan, [{ rank: 1, name: "tools/a", cells: [[0, 3], [12, 1]] }], completeTo); // prettier-ignore
+  groupsAnswer(plan, [{ rank: 1, name: "tools/a", counts: [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] }], completeTo);
 
 describe("a question's key", () => {
   test("is the same all along a bucket, and another in the next one, for another query and another tenant", () => {

@@ -12,9 +12,9 @@ function plan<Name extends Plan["template"]>(text: string, template: Name): Extr
 
 test("gaps are zeros, totals add up both ways, and the last bucket alone is partial", () => {
   const groups = [
-    { rank: 2, name: null, cells: [[1, 4]] },
-    { rank: null, name: null, cells: [[0, 1], [2, 2]] }, // prettier-ignore
-    { rank: 1, name: "tools/a", cells: [[0, 3], [2, 7]] }, // prettier-ignore
+    { rank: 2, name: null, counts: [0, 4] },
+    { rank: null, name: null, counts: [1, 0, 2] },
+    { rank: 1, name: "tools/a", counts: [3, 0, 7] },
   ] as const;
   const seriesPlan = plan("FIND events BUCKET BY 1h TOP 2 BY package SINCE 2h", "top_buckets");
   const answer = groupsAnswer(seriesPlan, groups, now - 2);
@@ -36,6 +36,19 @@ test("gaps are zeros, totals add up both ways, and the last bucket alone is part
       { start: "2026-04-13T16:00:00.000Z", partial: true, counts: [7, 0], other: 2 },
     ],
   });
+});
+
+test("each bucket begins when it does, whatever the day and the bucket", () => {
+  for (const [bucket, since] of [
+    ["1m", "26h"],
+    ["5m", "3d"],
+    ["1h", "40d"],
+    ["1d", "400d"],
+  ] as const) {
+    const seriesPlan = plan(`FIND events BUCKET BY ${bucket} SINCE ${since}`, "buckets");
+    const starts = groupsAnswer(seriesPlan, [], null).buckets!.map(({ start }) => start);
+    expect(starts).toEqual(starts.map((_, at) => new Date(seriesPlan.from + at * seriesPlan.bucket_ms).toISOString()));
+  }
 });
 
 test("nothing found is an answer too: every bucket, all zero", () => {

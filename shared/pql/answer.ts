@@ -3,13 +3,15 @@
 import { base64, base64Bytes, utf8, utf8Text } from "../contract/bytes.ts";
 import type { PqlAnswer } from "../contract/http-pql.ts";
 import { bucketCount, type Plan } from "./plan.ts";
+import { dayMs } from "./scan-parts.ts";
 import type { RowPosition } from "./templates.ts";
 
 /** A counted group; `rank` null is everything that no group of the answer has. */
 export interface Group {
   readonly rank: number | null;
   readonly name: string | null;
-  readonly cells: readonly (readonly [slot: number, count: number])[];
+  /** By bucket, from the first one on; 0 behind its end. One number where nothing is asked by bucket. */
+  readonly counts: readonly number[];
 }
 
 type GroupsAnswer = Extract<PqlAnswer, { kind: "groups" }>;
@@ -17,6 +19,18 @@ type RowsAnswer = Extract<PqlAnswer, { kind: "rows" }>;
 
 const isoTime = (ms: number): string => new Date(ms).toISOString();
 const isoTimeOrNull = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
+
+/** As `isoTime`, of a whole minute: an answer has hundreds of them, and a day has them all in common. */
+function isoMinute(ms: number): string {
+  const day = ms - (ms % dayMs);
+  if (day !== dayText.day) dayText = { day, text: isoTime(day).slice(0, 11) };
+  const minute = (ms - day) / 60_000;
+  return `${dayText.text}${twoDigits[Math.floor(minute / 60)]}:${twoDigits[minute % 60]}:00.000Z`;
+}
+const twoDigits = Array.from({ length: 60 }, (_, number) => String(number).padStart(2, "0"));
+/** Of the day that was asked for last. */
+let dayText = { day: 0, text: "1970-01-01T" };
+
 const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
 
 /** Every bucket of the range is there, and every count is in exactly one group or in `other`. */
@@ -27,10 +41,10 @@ export function groupsAnswer(
 ): GroupsAnswer {
   const bucketMs = plan.template === "top" ? null : plan.bucket_ms;
   const slots = bucketMs === null ? 1 : bucketCount(plan.from, plan.to, bucketMs);
-  const series = (group: Group | undefined): number[] => {
-    const counts = Array.from({ length: slots }, () => 0);
-    for (const [slot, count] of group?.cells ?? []) counts[slot] = (counts[slot] ?? 0) + count;
-    return counts;
+  const series = (group: Group | undefined): readonly number[] => {
+    const counts = group?.counts ?? [];
+    if (counts.length >= slots) return counts;
+    return [...counts, ...Array.from({ length: slots - counts.length }, () => 0)];
   };
   const named = groups.filter(({ rank }) => rank !== null).sort((left, right) => left.rank! - right.rank!);
   const ranked = named.map((group) => ({ name: group.name, counts: series(group) }));
@@ -49,7 +63,7 @@ export function groupsAnswer(
       bucketMs === null
         ? null
         : other.map((left, slot) => ({
-            start: isoTime(plan.from + slot * bucketMs),
+            start: isoMinute(plan.from + slot * bucketMs),
             partial: plan.from + (slot + 1) * bucketMs > plan.to,
             counts: ranked.map(({ counts }) => counts[slot]!),
             other: left,

@@ -78,11 +78,7 @@ function bucketCounts(
   const { from, bucket_ms: bucketMs } = plan;
   const { series } = scanParts(plan, sealedTo);
   const sums: number[] = [];
-  const add = (ms: number, count: number): void => {
-    const bucket = Math.floor((ms - from) / bucketMs);
-    while (sums.length <= bucket) sums.push(0);
-    sums[bucket]! += count;
-  };
+  const add = (ms: number, count: number): void => addAt(sums, Math.floor((ms - from) / bucketMs), count);
   for (const [begin, counts] of cells) {
     const beginMs = begin * 1_000;
     if (typeof counts === "number") {
@@ -109,7 +105,7 @@ export type Combined =
 export function combined(plan: GroupsPlan, sealed: SealedCounts, open: readonly OpenCell[]): Combined {
   const other = [...sealed.every];
   for (const [bucket, , count] of open) addAt(other, bucket, count);
-  if (plan.template === "buckets") return { state: "groups", groups: [groupOf(null, null, other)] };
+  if (plan.template === "buckets") return { state: "groups", groups: [{ rank: null, name: null, counts: other }] };
 
   const chosen = leadersOf(plan.top, sealed, open);
   const unknown = "bucket_ms" in plan ? chosen.leaders.filter((name) => lacksSeries(sealed, name)) : [];
@@ -121,9 +117,10 @@ export function combined(plan: GroupsPlan, sealed: SealedCounts, open: readonly 
     const own = series.get(name);
     if (own !== undefined) addAt(own, bucket, count);
   }
-  for (const own of series.values()) for (const [bucket, count] of own.entries()) addAt(other, bucket, -count);
-  const leaders = [...series].map(([name, counts], at) => groupOf(at + 1, name, counts));
-  return { state: "groups", groups: [...leaders, groupOf(null, null, other)] };
+  for (const own of series.values())
+    for (let bucket = 0; bucket < own.length; bucket += 1) other[bucket]! -= own[bucket]!;
+  const leaders = [...series].map(([name, counts], at) => ({ rank: at + 1, name, counts }));
+  return { state: "groups", groups: [...leaders, { rank: null, name: null, counts: other }] };
 }
 
 const lacksSeries = ({ totals, series }: SealedCounts, name: Name): boolean =>
@@ -166,13 +163,8 @@ export function byCodePoint(left: Name, right: Name): number {
 
 const isLowSurrogate = (text: string, at: number): boolean => (text.charCodeAt(at) & 0xfc00) === 0xdc00;
 
-function addAt(counts: number[], at: number, count: number): void {
+/** Behind the end as well. */
+export function addAt(counts: number[], at: number, count: number): void {
   while (counts.length <= at) counts.push(0);
   counts[at]! += count;
 }
-
-const groupOf = (rank: number | null, name: Name, counts: readonly number[]): Group => ({
-  rank,
-  name,
-  cells: [...counts.entries()].filter(([, count]) => count !== 0),
-});

@@ -9,7 +9,7 @@ import { limits } from "./limits.ts";
 import type { Plan } from "./plan.ts";
 import { ProvisoFailed, type Proviso } from "./proviso.ts";
 import { sealedKey, type SealedCache } from "./sealed-cache.ts";
-import { combined, sealedCounts, type OpenCell, type SealedRow } from "./sealed-counts.ts";
+import { addAt, combined, sealedCounts, type OpenCell, type SealedRow } from "./sealed-counts.ts";
 import { isBySlots, sealedStatementOf, statementOf, templates, type Bounds, type RowPosition } from "./templates.ts";
 
 /** The most rows of one `writeEventRows`: what one segment holds. */
@@ -163,7 +163,7 @@ export async function readGroups(
   if (!isBySlots(plan, sealedTo)) {
     const { results, complete_to } = await runPlan(reading, [statementOf(plan, bounds)]);
     const groups = (results[0] ?? []).map((row) => eventsGroup(row));
-    requireCountable(sumOf(groups.flatMap(({ cells }) => cells.map(([, count]) => count))), reading.ask);
+    requireCountable(sumOf(groups.map(({ counts }) => sumOf(counts))), reading.ask);
     return { found: groups, complete_to };
   }
   const key = sealedKey(reading.tenant_id, plan, sealedTo);
@@ -186,11 +186,12 @@ export async function readGroups(
   return { found: together.groups, complete_to: ran.complete_to };
 }
 
-const eventsGroup = (row: Row): Group => ({
-  rank: row["rank"] === null ? null : Number(row["rank"]),
-  name: row["name"] as string | null,
-  cells: JSON.parse(String(row["cells"])) as Group["cells"],
-});
+function eventsGroup(row: Row): Group {
+  const counts: number[] = [];
+  for (const [bucket, count] of JSON.parse(String(row["cells"])) as readonly (readonly [number, number])[])
+    addAt(counts, bucket, count);
+  return { rank: row["rank"] === null ? null : Number(row["rank"]), name: row["name"] as string | null, counts };
+}
 
 const numberOf = (value: unknown): number | null => (typeof value === "string" ? Number(value) : null);
 
