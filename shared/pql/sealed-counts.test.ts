@@ -60,10 +60,10 @@ function rowsOf(plan: GroupsPlan, sealed: readonly OpenCell[], listed: number, s
   const ranked = counted(everyone, sealed).filter(({ rank }) => rank !== null);
   const total = ({ counts }: Group): number => counts.reduce((sum, count) => sum + count, 0);
   const secondsOf = (bucket: number): number => plan.from / 1000 + bucket * 3_600;
-  const cellsOf = ({ counts }: Group): SealedRow["cells"] =>
-    [...counts.entries()]
-      .filter(([, count]) => count > 0)
-      .map(([bucket, count]) => [secondsOf(bucket), count] as const);
+  const cellsOf = ({ counts }: Group): SealedRow["cells"] => {
+    const filled = [...counts.entries()].filter(([, count]) => count > 0);
+    return [filled.map(([bucket]) => secondsOf(bucket)), filled.map(([, count]) => count)];
+  };
   const [every] = counted({ ...plan, template: "buckets", bucket_ms: 3_600_000 }, sealed);
   const totals: SealedRow = {
     rank: null,

@@ -24,18 +24,18 @@ export interface SealedCounts {
 export type OpenCell = readonly [bucket: number, name: Name, count: number];
 
 /**
- * What rows of counts say from `begin` on, in seconds since 1970: one number of a bucket, of a whole hour or of a whole day, or the
- * slots of an hour or a day, which may be partly outside of what is asked for.
+ * Of rows of counts, when each begins, in seconds since 1970, and what each says: one number of a bucket, of a whole hour or of a
+ * whole day, or the slots of an hour or a day, which may be partly outside of what is asked for.
  */
-export type SlotCell = readonly [begin: number, counts: number | readonly number[]];
+export type SlotCells = readonly [begins: readonly number[], counts: readonly (number | readonly number[])[]];
 
 /** A row of the answer of a `sealed_…` template. */
 export interface SealedRow {
-  /** 0: everything; null: totals. */
+  /** 0: everything; 1: one name, which may have several rows; null: totals. */
   readonly rank: number | null;
   readonly name: Name;
   /** Of rank null: the largest totals, largest first. */
-  readonly cells: readonly SlotCell[] | readonly (readonly [name: Name, total: number])[];
+  readonly cells: SlotCells | readonly (readonly [name: Name, total: number])[];
   /** Of rank null: how many names there are, and the total of all of them. Null: only some were asked for. */
   readonly names: number | null;
   readonly sum: number | null;
@@ -51,7 +51,8 @@ export function sealedCounts(
   known: SealedCounts = nothingSealed,
 ): SealedCounts {
   const totals = new Map(known.totals);
-  const series = new Map(known.series);
+  const read = new Map<Name, number[]>();
+  const all: number[] = [];
   let { every, unlisted_max: unlistedMax } = known;
   for (const { rank, name, cells, names, sum } of rows) {
     if (rank === null) {
@@ -61,26 +62,27 @@ export function sealedCounts(
       if (sum !== null && plan.template === "top") every = [sum];
     } else {
       if (!("bucket_ms" in plan)) throw new Error("a question without buckets has no cells");
-      const counts = bucketCounts(plan, sealedTo, cells as readonly SlotCell[]);
-      if (rank === 0) every = counts;
-      else series.set(name, counts);
+      const counts = rank === 0 ? all : (read.get(name) ?? []);
+      addCells(counts, plan, sealedTo, cells as SlotCells);
+      if (rank === 0) every = all;
+      else read.set(name, counts);
     }
   }
-  return { every, totals, unlisted_max: unlistedMax, series };
+  return { every, totals, unlisted_max: unlistedMax, series: new Map([...known.series, ...read]) };
 }
 
 /** Slots that the question's parts do not have are read by another part, or are outside of its range. */
-function bucketCounts(
+function addCells(
+  sums: number[],
   plan: Extract<Plan, { template: "buckets" | "top_buckets" }>,
   sealedTo: number | null,
-  cells: readonly SlotCell[],
-): number[] {
+  [begins, rows]: SlotCells,
+): void {
   const { from, bucket_ms: bucketMs } = plan;
   const { series } = scanParts(plan, sealedTo);
-  const sums: number[] = [];
   const add = (ms: number, count: number): void => addAt(sums, Math.floor((ms - from) / bucketMs), count);
-  for (const [begin, counts] of cells) {
-    const beginMs = begin * 1_000;
+  for (const [row, counts] of rows.entries()) {
+    const beginMs = begins[row]! * 1_000;
     if (typeof counts === "number") {
       add(beginMs, counts);
       continue;
@@ -94,7 +96,6 @@ function bucketCounts(
       for (let at = first; at < last; at += 1) if (counts[at] !== 0) add(beginMs + at * stepMs, counts[at]!);
     }
   }
-  return sums;
 }
 
 /** Groups of an answer, or the names of which more must be known to tell which are the largest, or what their series are. */

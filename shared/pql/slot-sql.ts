@@ -1,5 +1,5 @@
 // What the templates read from rows of counts (audit_hours, audit_days): totals by name, the leaders' rows, everyone's rows. A row
-// goes out as it is, [its begin, its slots]: sealed-counts.ts has how the worker adds them up. A small statement's cost is mostly
+// goes out as it is, its begin and its slots: sealed-counts.ts has how the worker adds them up. A small statement's cost is mostly
 // that of parsing and planning its scans, so that there are few of them. Used by templates.ts.
 
 import { sql, type SQL } from "drizzle-orm";
@@ -44,16 +44,28 @@ const cutRows = ({ level, ranges }: Scan): readonly (Range & { readonly row: num
     ];
   });
 
-/** Of one row of counts, what it counts in the ranges. */
-function totalSql(scan: Scan): SQL {
+/**
+ * Whole rows, and each row that a range cuts: two kinds of scans, since the totals of whole rows are in the index, and slots are not.
+ */
+function totalScans(scan: Scan): readonly { readonly scan: Scan; readonly total: SQL }[] {
   const { level } = scan;
+  const cuts = cutRows(scan);
+  const isCut = (row: number): boolean => cuts.some((cut) => cut.row === row);
+  const whole = scan.ranges
+    .map(({ from, to }) => {
+      const [first, last] = [floorTo(from, rowMs[level]), floorTo(to, rowMs[level])];
+      return { from: isCut(first) ? first + rowMs[level] : first, to: last };
+    })
+    .filter(({ from, to }) => from < to);
   const slot = (ms: number, row: number): number => (ms - row) / slotMsOf[level];
-  // Slots are counted from 1 in Postgres.
-  const cuts = cutRows(scan).map(
-    ({ row, from, to }) => sql`when ${times[level]} = ${time(row)}
-      then (select sum(n) from unnest(e.slots[${slot(from, row) + 1}::int:${slot(to, row)}::int]) as cut (n))`,
-  );
-  return cuts.length === 0 ? sql`e.total` : sql`case ${sql.join(cuts, sql` `)} else e.total end`;
+  return [
+    ...(whole.length === 0 ? [] : [{ scan: { level, ranges: whole }, total: sql`e.total` }]),
+    ...cuts.map(({ row, from, to }) => ({
+      scan: { level, ranges: [{ from: row, to: row + rowMs[level] }] },
+      // Slots are counted from 1 in Postgres.
+      total: sql`(select sum(n) from unnest(e.slots[${slot(from, row) + 1}::int:${slot(to, row)}::int]) as cut (n))`,
+    })),
+  ];
 }
 
 const asksPackage = (plan: Plan): boolean => fieldsOf(plan.condition).some(({ name }) => name === "package");
@@ -80,46 +92,51 @@ function rangesSql(level: Scan["level"], ranges: readonly Range[]): SQL {
 /** (name, total), of names that occur. */
 export function totalsByName(plan: PlanOf<"top" | "top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
   const isSum = !asksPackage(plan) && plan.field.name !== "package";
-  const scans = scansOf(scanParts(plan, sealedTo).totals).map(
-    (scan) => sql`select ${groupSql(plan.field)}, ${totalSql(scan)} from ${tables[scan.level]} e
-      where ${rowsSql(plan, tenant, scan, isSum)}`,
-  );
+  const scans = scansOf(scanParts(plan, sealedTo).totals)
+    .flatMap(totalScans)
+    .map(
+      ({ scan, total }) => sql`select ${groupSql(plan.field)}, ${total} from ${tables[scan.level]} e
+        where ${rowsSql(plan, tenant, scan, isSum)}`,
+    );
   return sql`select name, sum(n) as total from (${sql.join(scans, sql` union all `)}) as counts (name, n)
     group by name having sum(n) > 0`;
 }
 
-/** (rank, name, cell) of those in `leaders`. */
+/** (name, cells) of those in `leaders`, a row a scan. */
 export function leadersCells(plan: PlanOf<"top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
   const name = groupSql(plan.field);
   const isPackage = plan.field.name === "package";
   const isSum = !asksPackage(plan) && !isPackage;
+  const named = sql`array(select name from leaders where name is not null)`;
+  const unnamed = sql`(select bool_or(name is null) from leaders)`;
   // The index finds names, and a missing name, but not either of them at once.
   const ways = isPackage
-    ? [
-        sql`leaders.name = e.package and e.package = any(array(select name from leaders where name is not null))`,
-        sql`leaders.name is null and e.package is null and (select bool_or(name is null) from leaders)`,
-      ]
-    : [sql`leaders.name is not distinct from ${name}`];
+    ? [sql`e.package = any(${named})`, sql`e.package is null and ${unnamed}`]
+    : [sql`(${name} = any(${named}) or (${name} is null and ${unnamed}))`];
   const isAdded = isManyRows(plan) || (asksPackage(plan) && !isPackage);
   const scans = scansOf(scanParts(plan, sealedTo).series).flatMap((scan) =>
     ways.map((way) => {
-      const from = sql`from leaders join ${tables[scan.level]} e on ${way} where ${rowsSql(plan, tenant, scan, isSum)}`;
+      const from = sql`from ${tables[scan.level]} e where ${rowsSql(plan, tenant, scan, isSum)} and ${way}`;
       return isAdded
-        ? sql`select leaders.rank, leaders.name, ${addedSql(plan, scan)} ${from} group by leaders.rank, leaders.name, ${times[scan.level]}`
-        : sql`select leaders.rank, leaders.name, ${cellSql(plan, scan)} ${from}`;
+        ? sql`select name, ${cellsOfAdded} from (
+            select ${name} as name, ${beginSql(scan)} as begin, ${addedSql(plan, scan)} as counts ${from} group by 1, 2
+          ) as added group by name`
+        : sql`select ${name} as name, ${cellsSql(plan, scan)} ${from} group by 1`;
     }),
   );
   return sql.join(scans, sql` union all `);
 }
 
-/** (cell), whatever the name. */
-export function everyCell(plan: PlanOf<"buckets" | "top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
+/** (cells), whatever the name, a row a scan. */
+export function everyCells(plan: PlanOf<"buckets" | "top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
   const isAdded = isManyRows(plan) || asksPackage(plan);
   const scans = scansOf(scanParts(plan, sealedTo).series).map((scan) => {
     const from = sql`from ${tables[scan.level]} e where ${rowsSql(plan, tenant, scan, !asksPackage(plan))}`;
     return isAdded
-      ? sql`select ${addedSql(plan, scan)} ${from} group by ${times[scan.level]}`
-      : sql`select ${cellSql(plan, scan)} ${from}`;
+      ? sql`select ${cellsOfAdded} from (
+          select ${beginSql(scan)} as begin, ${addedSql(plan, scan)} as counts ${from} group by 1
+        ) as added having count(*) > 0`
+      : sql`select ${cellsSql(plan, scan)} ${from} having count(*) > 0`;
   });
   return sql.join(scans, sql` union all `);
 }
@@ -137,11 +154,13 @@ const needsSlots = (plan: PlanOf<"buckets" | "top_buckets">, scan: Scan): boolea
 
 const beginSql = ({ level }: Scan): SQL => sql`date_part('epoch', ${times[level]})::bigint`;
 
-const cellSql = (plan: PlanOf<"buckets" | "top_buckets">, scan: Scan): SQL =>
-  sql`json_build_array(${beginSql(scan)}, ${needsSlots(plan, scan) ? sql`e.slots` : sql`e.total`}) as cell`;
+/** As `SlotCells` of sealed-counts.ts: whole arrays become JSON in half the time that an array a row takes. */
+const cellsSql = (plan: PlanOf<"buckets" | "top_buckets">, scan: Scan): SQL =>
+  sql`json_build_array(array_agg(${beginSql(scan)}), array_agg(${needsSlots(plan, scan) ? sql`e.slots` : sql`e.total`})) as cells`;
+
+const cellsOfAdded = sql`json_build_array(array_agg(begin), array_agg(counts)) as cells`;
 
 function addedSql(plan: PlanOf<"buckets" | "top_buckets">, scan: Scan): SQL {
   const slots = Array.from({ length: slotCount[scan.level] }, (_, at) => sql.raw(`sum(e.slots[${at + 1}])`));
-  const counts = needsSlots(plan, scan) ? sql`array[${sql.join(slots, sql`, `)}]` : sql`sum(e.total)`;
-  return sql`json_build_array(${beginSql(scan)}, ${counts}) as cell`;
+  return needsSlots(plan, scan) ? sql`array[${sql.join(slots, sql`, `)}]` : sql`sum(e.total)`;
 }

@@ -6,7 +6,7 @@ import { sql, type SQL } from "drizzle-orm";
 import { conditionSql, groupSql, time } from "./condition-sql.ts";
 import type { Plan, TemplateName } from "./plan.ts";
 import { fitsSlots, scanParts } from "./scan-parts.ts";
-import { everyCell, leadersCells, totalsByName } from "./slot-sql.ts";
+import { everyCells, leadersCells, totalsByName } from "./slot-sql.ts";
 
 type PlanOf<Name extends TemplateName> = Extract<Plan, { readonly template: Name }>;
 type GroupsPlan = PlanOf<"buckets" | "top" | "top_buckets">;
@@ -104,25 +104,23 @@ export const templates: {
   // The same three from rows of counts. What is sealed and what is not are two statements, since the first one's answer is kept:
   // rows as `SealedRow` has them, of totals the largest names alone. sealed-counts.ts puts the two together.
   sealed_buckets: (plan, bounds) => sql`
-    select 0 as rank, null::text as name, json_agg(cell)::text as cells, null::text as names, null::text as sum
-    from (${everyCell(plan, bounds.tenant, bounds.sealed_to)}) as every
-    having count(*) > 0`,
+    select 0 as rank, null::text as name, cells::text as cells, null::text as names, null::text as sum
+    from (${everyCells(plan, bounds.tenant, bounds.sealed_to)}) as every`,
 
   sealed_top: (plan, bounds) => sql`with ${listedSql(plan, bounds)} ${totalsRow}`,
 
   // Two phases in one snapshot: the totals, from the coarsest rows, choose the leaders, and some more; only their series are read.
   sealed_top_buckets: (plan, bounds) => sql`
     with ${listedSql(plan, bounds)},
-      leaders as materialized (select name, rank::int as rank from listed where rank <= ${plan.top + leadersMore}::int),
-      cells as (${leadersCells(plan, bounds.tenant, bounds.sealed_to)}
-        union all select 0, null, cell from (${everyCell(plan, bounds.tenant, bounds.sealed_to)}) as every)
+      leaders as materialized (select name from listed where rank <= ${plan.top + leadersMore}::int)
     ${totalsRow}
-    union all select rank, name, json_agg(cell)::text, null, null from cells group by rank, name`,
+    union all select 1, name, cells::text, null, null from (${leadersCells(plan, bounds.tenant, bounds.sealed_to)}) as led
+    union all select 0, null, cells::text, null, null from (${everyCells(plan, bounds.tenant, bounds.sealed_to)}) as every`,
 
   // Of some names, whatever their rank is.
   sealed_names: (plan, bounds) => sql`
     with leaders as materialized (
-        select name, rank::int as rank from unnest(${sql.param(bounds.names ?? [])}::text[]) with ordinality as asked (name, rank)
+        select name from unnest(${sql.param(bounds.names ?? [])}::text[]) as asked (name)
       ),
       totals as materialized (${totalsByName(plan, bounds.tenant, bounds.sealed_to)})
     select null::int as rank, null::text as name,
@@ -131,8 +129,8 @@ export const templates: {
     ${
       plan.template === "top"
         ? sql``
-        : sql`union all select rank, name, json_agg(cell)::text, null, null
-          from (${leadersCells(plan, bounds.tenant, bounds.sealed_to)}) as cells group by rank, name`
+        : sql`union all select 1, name, cells::text, null, null
+          from (${leadersCells(plan, bounds.tenant, bounds.sealed_to)}) as led`
     }`,
 
   // What is not sealed, as \`OpenCell\`s.
@@ -192,7 +190,7 @@ function openCounts(plan: GroupsPlan, bounds: Bounds, slot: SQL, name: SQL): SQL
 /** So many names' totals are kept, the largest. */
 const namesListedMax = 1_000;
 /** So many series more than were asked for: whoever comes in by the events since is often among them. */
-const leadersMore = 10;
+const leadersMore = 4;
 
 const listedSql = (plan: PlanOf<"top" | "top_buckets">, bounds: Bounds): SQL => sql`
     totals as materialized (${totalsByName(plan, bounds.tenant, bounds.sealed_to)}),
