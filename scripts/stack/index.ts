@@ -8,6 +8,7 @@ import type { Miniflare } from "miniflare";
 import { base64 } from "../../shared/contract/bytes.ts";
 import type { Role } from "../../shared/contract/names.ts";
 import { importSigner } from "../../shared/signing/keys.ts";
+import { startBunnyStorage, type BunnyStorage } from "./bunny-storage.ts";
 import { withClient } from "./connection.ts";
 import { audience, startIssuer, type TokenRequest } from "./issuer.ts";
 import { startKeeper } from "./keeper.ts";
@@ -63,6 +64,8 @@ export interface Stack {
   readonly neonEndpoint: string;
   readonly databaseUrls: Readonly<Record<"owner" | DatabaseRole, string>>;
   readonly postgres: { stop(): Promise<void>; start(): Promise<void>; pid(): number | null };
+  /** Provider B's store. */
+  readonly bunnyStorage: BunnyStorage & { readonly accessKey: string };
   readonly miniflare: Miniflare;
   readonly logPaths: { readonly workers: string; readonly postgres: string };
   seedTenant(slug: string, options?: SeedOptions): Promise<SeededTenant>;
@@ -120,6 +123,14 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     undo.push(() => proxy.stop());
     const issuer = await startIssuer({ folder, port: ports.issuer, secret: secrets.issuer_secret });
     undo.push(() => issuer.stop());
+    const bunnyStorage = await startBunnyStorage({
+      folder: join(folder, "bunny-storage"),
+      port: 0,
+      accessKey: secrets.bunny_keys.access_key,
+      readOnlyKey: secrets.bunny_keys.read_only_key,
+      durable: options.ephemeral !== true,
+    });
+    undo.push(() => bunnyStorage.stop());
 
     log("starting the workers");
     const prepared = await preparing;
@@ -160,6 +171,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       neonEndpoint: proxy.endpoint,
       databaseUrls,
       postgres: { stop: () => postgres.stop(), start: () => postgres.start(), pid: () => postgres.pid() },
+      bunnyStorage: { ...bunnyStorage, accessKey: secrets.bunny_keys.access_key },
       miniflare: workers.miniflare,
       logPaths: { workers: workers.logPath, postgres: join(folder, "logs", "postgres.log") },
       async seedTenant(slug, options) {

@@ -17,6 +17,8 @@ export interface Secrets {
   readonly issuer_secret: string;
   /** Private JWKs as JSON text with the member `not_before`, named as the workers' secrets are. */
   readonly worker_keys: Readonly<Record<"CHECKPOINT_KEY" | "STATEMENT_KEY" | "LINK_KEY" | "RELEASE_KEY", string>>;
+  /** Provider B's storage zone: who writes has the first, the provider itself only reads. */
+  readonly bunny_keys: Readonly<Record<"access_key" | "read_only_key", string>>;
   /** The audit keys before these, as they are published; absent where there were none. */
   readonly retired_keys?: readonly PublishedKey[];
 }
@@ -62,11 +64,10 @@ export async function privateKey(algorithm: "ES256" | "Ed25519"): Promise<string
 
 const password = (): string => randomBytes(24).toString("hex");
 
-/** The stack's secrets: made once, kept in `secrets.json`. */
+/** The stack's secrets: made once, kept in `secrets.json`. What a file from before does not have yet is made and added. */
 export async function loadSecrets(folder: string): Promise<Secrets> {
   const path = join(folder, "secrets.json");
-  const kept = readJson(path) as Secrets | null;
-  if (kept !== null) return kept;
+  const kept = readJson(path) as Partial<Secrets> | null;
   const made: Secrets = {
     owner_password: password(),
     role_passwords: { app: password(), auth: password(), drain: password(), audit: password() },
@@ -77,7 +78,9 @@ export async function loadSecrets(folder: string): Promise<Secrets> {
       LINK_KEY: await privateKey("ES256"),
       RELEASE_KEY: await privateKey("ES256"),
     },
+    bunny_keys: { access_key: password(), read_only_key: password() },
   };
-  writePrivateJson(path, made);
-  return made;
+  const all = { ...made, ...kept };
+  if (kept === null || Object.keys(all).length > Object.keys(kept).length) writePrivateJson(path, all);
+  return all;
 }
