@@ -8,7 +8,7 @@ import { scan } from "./walls/imports.ts";
 
 /** The rooms of shared/, and what each may import beside itself. */
 const ground = ["shared/contract", "shared/tenancy", "shared/outbox", "shared/signing", "shared/policy"] as const;
-const capabilities = ["shared/market", "shared/audit", "shared/pql", "shared/privacy"] as const;
+const capabilities = ["shared/market", "shared/audit", "shared/pql", "shared/privacy", "shared/edge"] as const;
 const joints = ["shared/executions", "shared/disclosure"] as const;
 
 export const mayImport: Readonly<Record<string, readonly string[]>> = {
@@ -25,6 +25,8 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   "workers/api": [...ground, ...capabilities, ...joints, "durable-objects", "policy"],
   "workers/audit": [...ground, ...capabilities, ...joints, "durable-objects"],
   "workers/signer": [...ground, ...capabilities, ...joints, "durable-objects"],
+  // It has no database and no objects: what it serves stands in a provider's store.
+  "workers/edge": ["shared/contract", "shared/tenancy", "shared/edge"],
   // Pure parts alone: the catalogue that PQL is completed from and the writers of its answers, the log's verifier. What has a
   // store or SQL may not come along (storesBehindCli).
   cli: ["shared/contract", "shared/audit", "shared/disclosure", "shared/pql", "shared/signing"],

@@ -19,6 +19,8 @@ Starts PostgreSQL, the workers and a local issuer, seeds the tenant \`demo\`, an
   --proxy-port N     the Neon proxy's port          MAESTRO_PROXY_PORT     8788
   --issuer-port N    the local issuer's port        MAESTRO_ISSUER_PORT    8789
   --postgres-port N  PostgreSQL's port              MAESTRO_POSTGRES_PORT  8790
+  --edge-a-port N    provider A's edge's port       MAESTRO_EDGE_A_PORT    8791
+  --edge-b-port N    provider B's edge's port       MAESTRO_EDGE_B_PORT    8792
   --state DIR        where the data is kept         MAESTRO_STATE          .maestro
   --reset            remove the data and begin anew
   --rotate-audit-keys  sign log, receipts, packs and links with new keys from now on; what the old ones signed still verifies
@@ -38,7 +40,7 @@ interface Settings {
   readonly reset: boolean;
   readonly rotateAuditKeys: boolean;
   readonly witnesses: string | null;
-  readonly ports: { readonly api: number; readonly proxy: number; readonly issuer: number; readonly postgres: number };
+  readonly ports: Readonly<Record<"api" | "proxy" | "issuer" | "postgres" | "edgeA" | "edgeB", number>>;
 }
 
 function readSettings(args: string[]): Settings | null {
@@ -49,6 +51,8 @@ function readSettings(args: string[]): Settings | null {
       "proxy-port": { type: "string" },
       "issuer-port": { type: "string" },
       "postgres-port": { type: "string" },
+      "edge-a-port": { type: "string" },
+      "edge-b-port": { type: "string" },
       state: { type: "string" },
       reset: { type: "boolean", default: false },
       "rotate-audit-keys": { type: "boolean", default: false },
@@ -57,8 +61,9 @@ function readSettings(args: string[]): Settings | null {
     },
   });
   if (values.help) return null;
-  const port = (flag: "port" | "proxy-port" | "issuer-port" | "postgres-port", otherwise: number): number => {
-    const variable = `MAESTRO_${flag.replace("-", "_").toUpperCase()}`;
+  type PortFlag = "port" | "proxy-port" | "issuer-port" | "postgres-port" | "edge-a-port" | "edge-b-port";
+  const port = (flag: PortFlag, otherwise: number): number => {
+    const variable = `MAESTRO_${flag.replaceAll("-", "_").toUpperCase()}`;
     const text = values[flag] ?? process.env[variable] ?? String(otherwise);
     if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535)
       throw new TypeError(`--${flag} is a port, 0 to 65535, not ${text}`);
@@ -75,6 +80,8 @@ function readSettings(args: string[]): Settings | null {
       proxy: port("proxy-port", 8788),
       issuer: port("issuer-port", 8789),
       postgres: port("postgres-port", 8790),
+      edgeA: port("edge-a-port", 8791),
+      edgeB: port("edge-b-port", 8792),
     },
   };
 }
@@ -110,6 +117,7 @@ Maestro Conductor ${version} is up after ${seconds} s.
   API        ${stack.apiUrl}
   reference  ${stack.apiUrl}/docs
   issuer     ${stack.issuerUrl}
+  edge       ${stack.edge.a} (provider A), ${stack.edge.b} (provider B)
   database   127.0.0.1:${new URL(stack.databaseUrls.owner).port}
   logs       ${shown(stack.logPaths.workers)}
 

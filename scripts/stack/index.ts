@@ -10,6 +10,7 @@ import type { Role } from "../../shared/contract/names.ts";
 import { importSigner } from "../../shared/signing/keys.ts";
 import { startBunnyStorage, type BunnyStorage } from "./bunny-storage.ts";
 import { withClient } from "./connection.ts";
+import { startEdgeB } from "./edge-b.ts";
 import { audience, startIssuer, type TokenRequest } from "./issuer.ts";
 import { startKeeper } from "./keeper.ts";
 import { migrate, readMigrations, setRolePasswords } from "./migrate.ts";
@@ -17,7 +18,7 @@ import { startNeonProxy } from "./neon-proxy.ts";
 import { freePort, loopback, requireFree } from "./ports.ts";
 import { removePlace } from "./postgres-place.ts";
 import { openPostgres, ownerRole } from "./postgres.ts";
-import { prepareWorkers } from "./prepare-workers.ts";
+import { prepareDenoScript, prepareWorkers } from "./prepare-workers.ts";
 import { seedTenant, type SeededTenant, type SeedOptions } from "./seed.ts";
 import { watchSignalListeners } from "./signals.ts";
 import {
@@ -37,6 +38,8 @@ export interface StackPorts {
   readonly postgres?: number;
   readonly proxy?: number;
   readonly issuer?: number;
+  readonly edgeA?: number;
+  readonly edgeB?: number;
 }
 
 export interface StackOptions {
@@ -49,7 +52,7 @@ export interface StackOptions {
   /** No fsync, and the folder goes with the stack. */
   readonly ephemeral?: boolean;
   /** A child ended without being asked to: the stack is of no use any more. */
-  readonly onDeath?: (who: "PostgreSQL" | "workerd", how: string) => void;
+  readonly onDeath?: (who: "PostgreSQL" | "workerd" | "Deno", how: string) => void;
   /** Who cosigns the anchor log; nobody, where absent. */
   readonly witnesses?: readonly { readonly url: string; readonly vkey: string }[];
   /** Other workers than the product's, by their wrangler.toml: for tests of the stack itself. */
@@ -64,10 +67,12 @@ export interface Stack {
   readonly neonEndpoint: string;
   readonly databaseUrls: Readonly<Record<"owner" | DatabaseRole, string>>;
   readonly postgres: { stop(): Promise<void>; start(): Promise<void>; pid(): number | null };
+  /** Both providers' edges by their names, and the operator's key for their metrics. */
+  readonly edge: { readonly a: string; readonly b: string; readonly metricsKey: string };
   /** Provider B's store. */
   readonly bunnyStorage: BunnyStorage & { readonly accessKey: string };
   readonly miniflare: Miniflare;
-  readonly logPaths: { readonly workers: string; readonly postgres: string };
+  readonly logPaths: { readonly workers: string; readonly postgres: string; readonly edgeB: string };
   seedTenant(slug: string, options?: SeedOptions): Promise<SeededTenant>;
   issueToken(request: TokenRequest): Promise<string>;
   /** The issuer signs with a new key from now on; the old one stays published. */
@@ -80,7 +85,7 @@ export interface Stack {
 export async function startStack(options: StackOptions): Promise<Stack> {
   const folder = resolve(options.folder);
   const log = options.log ?? (() => {});
-  const ports = { api: 0, postgres: 0, proxy: 0, issuer: 0, ...options.ports };
+  const ports = { api: 0, postgres: 0, proxy: 0, issuer: 0, edgeA: 0, edgeB: 0, ...options.ports };
   const configs = options.workerConfigs ?? workerConfigs.map((path) => join(projectFolder, path));
   const undo: (() => Promise<void> | void)[] = [];
   const stop = async (): Promise<void> => {
@@ -93,6 +98,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     await requireFree(ports.proxy, "the Neon proxy", "--proxy-port");
     await requireFree(ports.issuer, "the local issuer", "--issuer-port");
     await requireFree(ports.postgres, "PostgreSQL", "--postgres-port");
+    await requireFree(ports.edgeA, "provider A's edge", "--edge-a-port");
+    await requireFree(ports.edgeB, "provider B's edge", "--edge-b-port");
     prepareStateFolder(folder);
     if (options.ephemeral) undo.push(() => removeState(folder));
     const secrets = await loadSecrets(folder);
@@ -113,6 +120,11 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     });
     const preparing = prepareWorkers(configs, join(folder, "workers-cache.json"));
     preparing.catch(() => {}); // Awaited below; a failure before that must not end the process.
+    const preparingB = prepareDenoScript(
+      join(projectFolder, "workers/edge/bunny.ts"),
+      join(folder, "edge-b-cache.json"),
+    );
+    preparingB.catch(() => {}); // As above.
     const postgres = await opening;
     undo.push(() => postgres.stop());
     const databaseUrls = urlsOf(secrets, postgres.port);
@@ -137,9 +149,11 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     // The links that the workers write name the API's port, so it is chosen before they start.
     const apiPort = ports.api === 0 ? await freePort() : ports.api;
     const apiUrl = `http://${loopback}:${apiPort}`;
+    const edgeAPort = ports.edgeA === 0 ? await freePort() : ports.edgeA;
     const workers = await startWorkers(prepared, {
       folder,
       port: apiPort,
+      ports: { "maestro-edge": edgeAPort },
       variables: await workerVariables(
         databaseUrls,
         proxy.endpoint,
@@ -153,6 +167,22 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     });
     undo.push(() => workers.stop());
     dropForeignListeners();
+    const edgeB = await startEdgeB({
+      folder,
+      port: ports.edgeB === 0 ? await freePort() : ports.edgeB,
+      script: await preparingB,
+      settings: {
+        BUNNY_STORAGE_URL: bunnyStorage.url,
+        BUNNY_STORAGE_ZONE: bunnyStorage.zone,
+        BUNNY_STORAGE_READ_ONLY_KEY: secrets.bunny_keys.read_only_key,
+        API_ORIGIN: apiUrl,
+        EDGE_LINK_KEY: secrets.edge_keys.link,
+        EDGE_METRICS_KEY: secrets.edge_keys.metrics,
+      },
+      keeper,
+      onDeath: (how) => onDeath("Deno", how),
+    });
+    undo.push(() => edgeB.stop());
 
     const local = {
       token_url: `${issuer.url}/token`,
@@ -171,9 +201,10 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       neonEndpoint: proxy.endpoint,
       databaseUrls,
       postgres: { stop: () => postgres.stop(), start: () => postgres.start(), pid: () => postgres.pid() },
+      edge: { a: `http://${loopback}:${edgeAPort}`, b: edgeB.url, metricsKey: secrets.edge_keys.metrics },
       bunnyStorage: { ...bunnyStorage, accessKey: secrets.bunny_keys.access_key },
       miniflare: workers.miniflare,
-      logPaths: { workers: workers.logPath, postgres: join(folder, "logs", "postgres.log") },
+      logPaths: { workers: workers.logPath, postgres: join(folder, "logs", "postgres.log"), edgeB: edgeB.logPath },
       async seedTenant(slug, options) {
         const tenant = await withClient(databaseUrls.owner, (client) =>
           seedTenant(client, folder, slug, issuer.url, options),
@@ -271,5 +302,6 @@ async function workerVariables(
       RETIRED_KEYS: JSON.stringify(secrets.retired_keys ?? []),
     },
     "maestro-signer": { RELEASE_KEY },
+    "maestro-edge": { EDGE_LINK_KEY: secrets.edge_keys.link, EDGE_METRICS_KEY: secrets.edge_keys.metrics },
   };
 }

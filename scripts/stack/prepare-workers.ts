@@ -1,11 +1,11 @@
-// Makes of each wrangler.toml and its entry file what Miniflare runs: options and a bundle, cached between starts. Called
-// by startStack, while PostgreSQL starts.
+// Makes of each wrangler.toml and its entry file what Miniflare runs, options and a bundle, and of provider B's entry what Deno
+// runs: cached between starts. Called by startStack, while PostgreSQL starts.
 
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Plugin } from "esbuild";
+import type { BuildOptions, Plugin } from "esbuild";
 import type { V4WorkerOptions } from "miniflare";
 import { StackFailure } from "./failure.ts";
 import { writePrivateJson } from "./state.ts";
@@ -72,6 +72,23 @@ function readCache(path: string): Cache | null {
   }
 }
 
+/**
+ * One file for Deno out of `entry`, as Bunny Edge Scripting takes it: nothing is imported at run time but `node:` modules. Kept
+ * at `cachePath` as the workers are.
+ */
+export async function prepareDenoScript(entry: string, cachePath: string): Promise<string> {
+  const key = cacheKey([entry]);
+  const kept = readCache(cachePath);
+  if (kept !== null && kept.key === key && Object.entries(kept.inputs).every(([path, mark]) => markOf(path) === mark)) {
+    return kept.workers[0]?.script ?? "";
+  }
+  const made = await bundle(entry, denoRules);
+  const inputs = Object.fromEntries(made.inputs.map((path) => [path, markOf(path)]));
+  const worker = { ...made, name: "deno", crons: [], root: dirname(entry), options: { name: "deno", modules: [] } };
+  writePrivateJson(cachePath, { key, inputs, workers: [worker] } satisfies Cache);
+  return made.script;
+}
+
 async function makeWorkers(configs: readonly string[]): Promise<PreparedWorker[]> {
   // No look-ups, no banner: they stall without a network. Read by wrangler when it is loaded.
   process.env["WRANGLER_SEND_METRICS"] = "false";
@@ -94,13 +111,29 @@ async function makeWorkers(configs: readonly string[]): Promise<PreparedWorker[]
         crons: config.triggers.crons ?? [],
         options: { ...bindings, name: config.name, modulesRoot: "/", modules: [] },
         root: dirname(main),
-        ...(await bundle(main)),
+        ...(await bundle(main, workerRules)),
       };
     }),
   );
 }
 
-async function bundle(entry: string): Promise<Pick<PreparedWorker, "script" | "wasm" | "inputs">> {
+type BundleRules = Pick<BuildOptions, "conditions" | "external" | "define"> & { readonly sourcemap: "inline" | false };
+
+/** As wrangler bundles: https://developers.cloudflare.com/workers/wrangler/bundling/#conditional-exports */
+const workerRules: BundleRules = {
+  conditions: ["workerd", "worker", "browser"],
+  external: ["cloudflare:*", "node:*"],
+  define: { "process.env.NODE_ENV": '"production"', "navigator.userAgent": '"Cloudflare-Workers"' },
+  sourcemap: "inline",
+};
+
+const denoRules: BundleRules = {
+  conditions: ["deno", "import"],
+  external: ["node:*"],
+  sourcemap: false,
+};
+
+async function bundle(entry: string, rules: BundleRules): Promise<Pick<PreparedWorker, "script" | "wasm" | "inputs">> {
   const esbuild = await import("esbuild");
   const wasm = new Map<string, string>();
   const compiledWasm: Plugin = {
@@ -124,12 +157,8 @@ async function bundle(entry: string): Promise<Pick<PreparedWorker, "script" | "w
       format: "esm",
       target: "es2024",
       platform: "neutral",
-      // As wrangler bundles: https://developers.cloudflare.com/workers/wrangler/bundling/#conditional-exports
-      conditions: ["workerd", "worker", "browser"],
       mainFields: ["browser", "module", "main"],
-      external: ["cloudflare:*", "node:*"],
-      define: { "process.env.NODE_ENV": '"production"', "navigator.userAgent": '"Cloudflare-Workers"' },
-      sourcemap: "inline",
+      ...rules,
       sourcesContent: false,
       outfile: "index.js",
       keepNames: false,

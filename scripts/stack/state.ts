@@ -19,6 +19,8 @@ export interface Secrets {
   readonly worker_keys: Readonly<Record<"CHECKPOINT_KEY" | "STATEMENT_KEY" | "LINK_KEY" | "RELEASE_KEY", string>>;
   /** Provider B's storage zone: who writes has the first, the provider itself only reads. */
   readonly bunny_keys: Readonly<Record<"access_key" | "read_only_key", string>>;
+  /** What the edge and the API worker share, and the operator's key for the edge's metrics. */
+  readonly edge_keys: Readonly<Record<"link" | "metrics", string>>;
   /** The audit keys before these, as they are published; absent where there were none. */
   readonly retired_keys?: readonly PublishedKey[];
 }
@@ -79,6 +81,7 @@ export async function loadSecrets(folder: string): Promise<Secrets> {
       RELEASE_KEY: await privateKey("ES256"),
     },
     bunny_keys: { access_key: password(), read_only_key: password() },
+    edge_keys: { link: password(), metrics: password() },
   };
   const all = { ...made, ...kept };
   if (kept === null || Object.keys(all).length > Object.keys(kept).length) writePrivateJson(path, all);

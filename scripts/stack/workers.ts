@@ -15,11 +15,18 @@ import type { PreparedWorker } from "./prepare-workers.ts";
 
 export const projectFolder = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 /** The first one answers on the port. */
-export const workerConfigs = ["wrangler.toml", "workers/audit/wrangler.toml", "workers/signer/wrangler.toml"];
+export const workerConfigs = [
+  "wrangler.toml",
+  "workers/audit/wrangler.toml",
+  "workers/signer/wrangler.toml",
+  "workers/edge/wrangler.toml",
+];
 
 export interface WorkersOptions {
   readonly folder: string;
   readonly port: number;
+  /** Ports of workers that answer beside the first one, by worker name. */
+  readonly ports: Readonly<Record<string, number>>;
   /** Vars and secrets by worker name; they go over what the configuration says. */
   readonly variables: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly keeper: Keeper;
@@ -89,6 +96,9 @@ export async function startWorkers(prepared: readonly PreparedWorker[], options:
       ...worker.options,
       modules: await modulesOf(worker),
       outboundService: loopbackOnly,
+      ...(options.ports[worker.name] === undefined
+        ? {}
+        : { unsafeDirectSockets: [{ host: loopback, port: options.ports[worker.name]! }] }),
       bindings: { ...worker.options.bindings, ...options.variables[worker.name] },
     })),
   );

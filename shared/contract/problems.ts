@@ -176,6 +176,23 @@ export const problems = {
     "Try again after `Retry-After` seconds; nothing was read.",
   ],
   audit_unavailable: [503, "The audit log cannot be reached", "Try again after `Retry-After` seconds."],
+  store_unavailable: [
+    503,
+    "This provider's store cannot be reached",
+    "Ask the other provider, or try again after `Retry-After` seconds.",
+  ],
+  store_corrupt: [
+    502,
+    "This provider's store holds other bytes than their name says",
+    "Ask the other provider; nothing of it was served.",
+  ],
+  metadata_expired: [
+    503,
+    "Nobody vouches for this provider's metadata any more",
+    "Ask the other provider, or publish again: the timestamp was not signed anew in time.",
+  ],
+  api_unreachable: [502, "The API cannot be reached from here", "Try again, or ask the API by its own name."],
+  forwarding_loop: [508, "The request came back to the edge", "Point the edge at the API's own name."],
 } as const satisfies Record<string, readonly [status: number, title: string, action: string]>;
 
 export type ProblemCode = keyof typeof problems;

@@ -41,7 +41,7 @@ function start(...args: string[]): Start {
   return started;
 }
 
-const anyPorts = ["--port", "0", "--proxy-port", "0", "--issuer-port", "0", "--postgres-port", "0"];
+const anyPorts = ["", "proxy-", "issuer-", "postgres-", "edge-a-", "edge-b-"].flatMap((part) => [`--${part}port`, "0"]);
 
 async function untilUp(started: Start): Promise<{ apiUrl: string; key: string }> {
   for (let waited = 0; waited < upMsMax; waited += 50) {
@@ -151,11 +151,14 @@ test("a killed PostgreSQL stops everything with one sentence, and the next start
   expect(await whoami((await running()).up)).toEqual(tenant);
 });
 
-test("a killed workerd stops everything with one sentence", async () => {
+test.each([
+  ["workerd", "workerd has ended (SIGKILL)"],
+  ["@deno", "Deno has ended (SIGKILL)"],
+])("a killed %s stops everything with one sentence", async (word, sentence) => {
   const { started } = await running();
-  process.kill(findProcess(started, "workerd"), "SIGKILL");
+  process.kill(findProcess(started, word), "SIGKILL");
   await expectEnd(started, 1);
-  expect(started.output()).toContain("workerd has ended (SIGKILL)");
+  expect(started.output()).toContain(sentence);
 });
 
 // Half a minute of starts; npm test has four for all. The other tests are what a person meets each day.

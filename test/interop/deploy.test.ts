@@ -15,6 +15,7 @@ test.each([
   ["workers/signer/wrangler.toml", []],
   ["workers/audit/wrangler.toml", ["--env", "production"]],
   ["wrangler.toml", ["--env", "production"]],
+  ["workers/edge/wrangler.toml", []],
 ])("wrangler would deploy %s", { timeout: 120_000 }, async (config, flags) => {
   const folder = mkdtempSync(join(tmpdir(), "maestro-deploy-"));
   try {

@@ -41,6 +41,15 @@ const controls = {
     const [worker, binding] = bucket === "artifacts" ? ["maestro-api", "ARTIFACTS"] : ["maestro-audit", "AUDIT_BUCKET"];
     await (await stack.miniflare.getR2Bucket(binding, worker)).delete(String(key));
   },
+  async putEdgeA(stack: Stack, key: unknown, base64: unknown) {
+    const bucket = await stack.miniflare.getR2Bucket("EDGE_A", "maestro-edge");
+    await bucket.put(String(key), Buffer.from(String(base64), "base64"));
+  },
+  async deleteEdgeA(stack: Stack, key: unknown) {
+    await (await stack.miniflare.getR2Bucket("EDGE_A", "maestro-edge")).delete(String(key));
+  },
+  stopBunnyStorage: (stack: Stack) => stack.bunnyStorage.stop(),
+  startBunnyStorage: (stack: Stack) => stack.bunnyStorage.start(),
 } as const;
 export type ControlName = keyof typeof controls;
 
@@ -63,6 +72,12 @@ export default async function bringUpStack(project: TestProject): Promise<() => 
     controlUrl: `http://127.0.0.1:${port}/${secret}`,
     folder: stack.folder,
     apiUrl: stack.apiUrl,
+    edge: stack.edge,
+    bunnyStorage: {
+      url: stack.bunnyStorage.url,
+      zone: stack.bunnyStorage.zone,
+      accessKey: stack.bunnyStorage.accessKey,
+    },
     issuerUrl: stack.issuerUrl,
     audience: stack.audience,
     neonEndpoint: stack.neonEndpoint,

@@ -11,8 +11,9 @@ import type { ControlName } from "./global-setup.ts";
 /** What travels from the global setup to the test files. */
 export interface StackFacts extends Pick<
   Stack,
-  "folder" | "apiUrl" | "issuerUrl" | "audience" | "neonEndpoint" | "databaseUrls" | "logPaths"
+  "folder" | "apiUrl" | "edge" | "issuerUrl" | "audience" | "neonEndpoint" | "databaseUrls" | "logPaths"
 > {
+  readonly bunnyStorage: Pick<Stack["bunnyStorage"], "url" | "zone" | "accessKey">;
   readonly controlUrl: string;
 }
 
@@ -24,7 +25,13 @@ declare module "vitest" {
 
 export type BucketName = "artifacts" | "audit";
 
-export interface StackHandle extends Omit<StackFacts, "controlUrl"> {
+/** A provider's store behind its back: what is written and taken away here, the edge finds so. */
+export interface EdgeStoreHandle {
+  put(key: string, bytes: Uint8Array): Promise<void>;
+  delete(key: string): Promise<void>;
+}
+
+export interface StackHandle extends Omit<StackFacts, "controlUrl" | "bunnyStorage"> {
   /** The stack is shared by all files, which run one after the other: start what you stop, in a `finally`. */
   readonly postgres: { stop(): Promise<void>; start(): Promise<void> };
   /** Seeds a tenant, or answers the same one again. Give each test file slugs of its own. */
@@ -34,6 +41,9 @@ export interface StackHandle extends Omit<StackFacts, "controlUrl"> {
   rotateIssuerKey(): Promise<string>;
   /** The tenant's PqlMeter object. */
   meter(tenantId: string): MeterPort & { report(report: CountReport): Promise<void> };
+  readonly edgeStores: Readonly<Record<"a" | "b", EdgeStoreHandle>>;
+  /** Provider B's store as a whole: start what you stop, in a `finally`. */
+  readonly bunnyStorage: StackFacts["bunnyStorage"] & { stop(): Promise<void>; start(): Promise<void> };
   /** Runs every worker's scheduled handlers once. */
   runScheduled(): Promise<void>;
   /** Keys in the bucket with this prefix, in byte order, the first 1,000. */
@@ -63,6 +73,21 @@ export function useStack(): StackHandle {
       observe: (times) => control("callMeter", tenantId, "observe", times),
       timesText: () => control("callMeter", tenantId, "timesText"),
     }),
+    edgeStores: {
+      a: {
+        put: (key, bytes) => control("putEdgeA", key, Buffer.from(bytes).toString("base64")),
+        delete: (key) => control("deleteEdgeA", key),
+      },
+      b: {
+        put: (key, bytes) => callBunny(facts.bunnyStorage, "PUT", key, bytes),
+        delete: (key) => callBunny(facts.bunnyStorage, "DELETE", key),
+      },
+    },
+    bunnyStorage: {
+      ...facts.bunnyStorage,
+      stop: () => control("stopBunnyStorage"),
+      start: () => control("startBunnyStorage"),
+    },
     runScheduled: () => control("runScheduled"),
     listObjects: (bucket, prefix) => control("listObjects", bucket, prefix),
     deleteObject: (bucket, key) => control("deleteObject", bucket, key),
@@ -71,4 +96,19 @@ export function useStack(): StackHandle {
       return text === null ? null : new Uint8Array(Buffer.from(text, "base64"));
     },
   };
+}
+
+async function callBunny(
+  { url, zone, accessKey }: StackFacts["bunnyStorage"],
+  method: "PUT" | "DELETE",
+  key: string,
+  bytes?: Uint8Array,
+): Promise<void> {
+  const response = await fetch(`${url}/${zone}/${key}`, {
+    method,
+    headers: { AccessKey: accessKey },
+    ...(bytes === undefined ? {} : { body: new Uint8Array(bytes) }),
+  });
+  await response.body?.cancel();
+  if (!response.ok) throw new Error(`${method} answered ${response.status}`);
 }

@@ -1,0 +1,270 @@
+// The edge's own cache in front of a provider's store: bounded in bytes, entries and reads under way; a cold burst reads the store
+// once; bytes under another digest than their name says are never kept. Made twice by app.ts, for objects and for fetchers.
+
+import { base64, hex, sha256, type Bytes } from "../../shared/contract/bytes.ts";
+import type { Clock } from "../../shared/contract/ports.ts";
+
+export interface StoredObject {
+  /** In bytes, as the store says it before it sends them. */
+  readonly size: number;
+  readonly body: ReadableStream<Uint8Array>;
+}
+
+/** A provider's own store, as the edge reads it. */
+export interface EdgeStore {
+  /** Null where nothing is there. Throws where the store does not answer, or refuses; stops when `signal` says so. */
+  get(key: string, signal: AbortSignal): Promise<StoredObject | null>;
+}
+
+export interface CacheLimits {
+  /** Of everything that is kept or being read. */
+  readonly bytesMax: number;
+  readonly entriesMax: number;
+  /** Keys that are remembered as missing. */
+  readonly missingMax: number;
+  readonly objectBytesMax: number;
+  /** Reads of the store at one time. */
+  readonly readsMax: number;
+  readonly readMsMax: number;
+  /** How long a request waits for a read that another one began, before it reads itself. */
+  readonly sharedReadMsMax: number;
+}
+
+/** How a key is kept. */
+export interface CacheRule {
+  /** Lower-case hex SHA-256 that the bytes must have; null where the key is not their digest. */
+  readonly digest: string | null;
+  /** Counted from before the read began; Infinity for what is never rewritten. */
+  readonly freshMs: number;
+  /** How long it is remembered that nothing is there; 0: not at all. */
+  readonly missingMs: number;
+}
+
+export interface Entry {
+  readonly bytes: Bytes;
+  /** The strong tag, with its quotes: the digest in hex. */
+  readonly etag: string;
+  /** RFC 9530. */
+  readonly reprDigest: string;
+  /** Ms since 1970, from before the read began. */
+  readonly readAt: number;
+}
+
+/** How an answer came: from what is kept, from a read of the store, from a read that another request began. */
+export type Source = "hit" | "miss" | "collapsed";
+
+export type ReadOutcome =
+  | { readonly state: "found"; readonly entry: Entry; readonly source: Source }
+  | { readonly state: "missing"; readonly source: Source }
+  /** The store did not answer, or too much is being read at once. */
+  | { readonly state: "unavailable"; readonly why: "failed" | "late" | "busy"; readonly source: Source }
+  /** The store's bytes have another digest, or are too many. */
+  | { readonly state: "corrupt"; readonly source: Source };
+
+export interface CacheParts {
+  readonly store: EdgeStore;
+  readonly clock: Clock;
+  /** Has a read go on when the request that began it is gone: others may wait for it. */
+  readonly keepAlive: (work: Promise<unknown>) => void;
+  /** Told of each read of the store. */
+  readonly onRead: (outcome: "found" | "missing" | "failed" | "late" | "corrupt", error: unknown) => void;
+}
+
+type Loaded =
+  | { readonly state: "found"; readonly entry: Entry }
+  | { readonly state: "missing" | "corrupt" }
+  | { readonly state: "unavailable"; readonly why: "failed" | "late" | "busy" };
+
+interface Flight {
+  readonly startedAt: number;
+  readonly outcome: Promise<Loaded>;
+}
+
+class CorruptObject extends Error {
+  override readonly name = "CorruptObject";
+}
+class NoRoom extends Error {
+  override readonly name = "NoRoom";
+}
+
+export class EdgeCache {
+  readonly #parts: CacheParts;
+  readonly #limits: CacheLimits;
+  /** The oldest use first. */
+  readonly #entries = new Map<string, Entry>();
+  readonly #missing = new Map<string, number>();
+  readonly #flights = new Map<string, Flight>();
+  /** Bytes that each read under way holds; a read whose request the platform dropped is let go by its age. */
+  readonly #reading = new Map<object, { readonly startedAt: number; bytes: number }>();
+  #kept = 0;
+
+  constructor(parts: CacheParts, limits: CacheLimits) {
+    this.#parts = parts;
+    this.#limits = limits;
+  }
+
+  get bytes(): number {
+    return this.#kept;
+  }
+
+  get entries(): number {
+    return this.#entries.size;
+  }
+
+  /** One key of the store, kept by `rule`. Give a key the same rule each time. */
+  async read(key: string, rule: CacheRule): Promise<ReadOutcome> {
+    const now = this.#parts.clock();
+    const entry = this.#entries.get(key);
+    if (entry !== undefined && now - entry.readAt < rule.freshMs) {
+      this.#entries.delete(key);
+      this.#entries.set(key, entry);
+      return { state: "found", entry, source: "hit" };
+    }
+    if ((this.#missing.get(key) ?? 0) > now) return { state: "missing", source: "hit" };
+    const flight = this.#flights.get(key);
+    if (flight !== undefined && now - flight.startedAt < this.#limits.sharedReadMsMax) {
+      const loaded = await within(flight.outcome, this.#limits.sharedReadMsMax);
+      if (loaded !== null) return { ...loaded, source: "collapsed" };
+    }
+    return { ...(await this.#begin(key, rule, now)), source: "miss" };
+  }
+
+  #begin(key: string, rule: CacheRule, now: number): Promise<Loaded> {
+    const outcome = this.#load(key, rule, now);
+    const flight: Flight = { startedAt: now, outcome };
+    this.#flights.set(key, flight);
+    const landed = outcome.then(() => {
+      if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    });
+    this.#parts.keepAlive(landed);
+    return outcome;
+  }
+
+  async #load(key: string, rule: CacheRule, now: number): Promise<Loaded> {
+    this.#dropLost(now);
+    if (this.#reading.size >= this.#limits.readsMax) return { state: "unavailable", why: "busy" };
+    const reading = { startedAt: now, bytes: 0 };
+    this.#reading.set(reading, reading);
+    const stop = new AbortController();
+    try {
+      const entry = await within(this.#readStore(key, rule, now, reading, stop.signal), this.#limits.readMsMax);
+      if (entry === null) {
+        this.#parts.onRead("late", null);
+        return { state: "unavailable", why: "late" };
+      }
+      if (entry === "missing") {
+        this.#drop(key);
+        if (rule.missingMs > 0) this.#rememberMissing(key, now + rule.missingMs);
+        this.#parts.onRead("missing", null);
+        return { state: "missing" };
+      }
+      this.#reading.delete(reading);
+      this.#keep(key, entry);
+      this.#parts.onRead("found", null);
+      return { state: "found", entry };
+    } catch (error) {
+      if (error instanceof NoRoom) return { state: "unavailable", why: "busy" };
+      const isCorrupt = error instanceof CorruptObject;
+      this.#parts.onRead(isCorrupt ? "corrupt" : "failed", error);
+      return isCorrupt ? { state: "corrupt" } : { state: "unavailable", why: "failed" };
+    } finally {
+      this.#reading.delete(reading);
+      stop.abort();
+    }
+  }
+
+  async #readStore(
+    key: string,
+    rule: CacheRule,
+    now: number,
+    reading: { bytes: number },
+    signal: AbortSignal,
+  ): Promise<Entry | "missing"> {
+    const object = await this.#parts.store.get(key, signal);
+    if (object === null) return "missing";
+    const reader = object.body.getReader();
+    try {
+      if (object.size > this.#limits.objectBytesMax) throw new CorruptObject("the object is too large");
+      this.#makeRoom(object.size);
+      reading.bytes = object.size;
+      const bytes = new Uint8Array(object.size);
+      let at = 0;
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        if (signal.aborted) throw new Error("nobody waits for this read any more");
+        if (at + value.length > bytes.length) throw new CorruptObject("the object is longer than the store said");
+        bytes.set(value, at);
+        at += value.length;
+      }
+      if (at < bytes.length) throw new Error("the store's answer was cut short");
+      const digest = await sha256(bytes);
+      const name = hex(digest);
+      if (rule.digest !== null && name !== rule.digest) throw new CorruptObject("the bytes have another digest");
+      return { bytes, etag: `"${name}"`, reprDigest: `sha-256=:${base64(digest)}:`, readAt: now };
+    } catch (error) {
+      await reader.cancel().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Puts out the oldest until so many bytes have room. Throws where what is being read fills all of it. */
+  #makeRoom(bytes: number): void {
+    let reading = 0;
+    for (const one of this.#reading.values()) reading += one.bytes;
+    for (const key of this.#entries.keys()) {
+      if (this.#kept + reading + bytes <= this.#limits.bytesMax) break;
+      this.#drop(key);
+    }
+    if (this.#kept + reading + bytes > this.#limits.bytesMax) throw new NoRoom("too much is being read");
+  }
+
+  #keep(key: string, entry: Entry): void {
+    // A slow read that began before the one that is kept.
+    if ((this.#entries.get(key)?.readAt ?? 0) > entry.readAt) return;
+    this.#drop(key);
+    this.#missing.delete(key);
+    for (const oldest of this.#entries.keys()) {
+      if (this.#entries.size < this.#limits.entriesMax) break;
+      this.#drop(oldest);
+    }
+    this.#entries.set(key, entry);
+    this.#kept += entry.bytes.length;
+  }
+
+  #drop(key: string): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    this.#entries.delete(key);
+    this.#kept -= entry.bytes.length;
+  }
+
+  #rememberMissing(key: string, until: number): void {
+    this.#missing.delete(key);
+    this.#missing.set(key, until);
+    for (const oldest of this.#missing.keys()) {
+      if (this.#missing.size <= this.#limits.missingMax) break;
+      this.#missing.delete(oldest);
+    }
+  }
+
+  #dropLost(now: number): void {
+    if (this.#reading.size < this.#limits.readsMax) return;
+    for (const [id, { startedAt }] of this.#reading) {
+      if (now - startedAt > this.#limits.readMsMax * 2) this.#reading.delete(id);
+    }
+  }
+}
+
+/** What `work` comes to, or null where it takes longer. */
+async function within<T>(work: Promise<T>, ms: number): Promise<T | null> {
+  let timer: ReturnType<typeof setTimeout> | null = null;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    if (timer !== null) clearTimeout(timer);
+  }
+}
