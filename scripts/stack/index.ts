@@ -288,6 +288,7 @@ async function workerVariables(
       OIDC_AUDIENCE: audience,
       OIDC_JWKS_URL: `${issuerUrl}/jwks.json`,
       PUBLIC_URL: apiUrl,
+      EDGE_LINK_KEY: secrets.edge_keys.link,
       RELEASE_KEYS: JSON.stringify([base64((await importSigner(RELEASE_KEY, "P-256")).spki)]),
     },
     "maestro-audit": {

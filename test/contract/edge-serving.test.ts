@@ -443,6 +443,23 @@ describe.each(["a", "b"] as const)("provider %s", (provider) => {
       expect([large.status, ((await large.json()) as { code: string }).code]).toEqual([413, "too_large"]);
     });
 
+    test("the API knows by the link's secret which edge forwarded, and believes nobody without it", async () => {
+      const requestId = async (init: RequestInit, url = edgeUrl): Promise<string> => {
+        const response = await fetch(`${url}/api/whoami`, init);
+        await response.body?.cancel();
+        return response.headers.get("maestro-request-id") ?? "";
+      };
+      const forged = { headers: { "maestro-edge-provider": "forged", "maestro-edge-link": "guess" } };
+      const ids = [await requestId({}), await requestId(forged), await requestId(forged, stack.apiUrl)];
+      const edgeOf = (id: string): unknown => {
+        const line = readFileSync(stack.logPaths.workers, "utf8")
+          .split("\n")
+          .find((text) => text.includes(id));
+        return line === undefined ? "not logged yet" : (JSON.parse(line) as { edge: unknown }).edge;
+      };
+      await expect.poll(() => ids.map(edgeOf), { timeout: 5_000 }).toEqual([provider, provider, null]);
+    });
+
     test("a request that was at the edge before is refused", async () => {
       for (const loop of ["maestro-edge", "other-cdn, maestro-edge; v=1"]) {
         const response = await fetch(`${edgeUrl}/api/whoami`, { headers: { "cdn-loop": loop } });

@@ -33,6 +33,7 @@ test("a request is one line with its id, tenant, principal, route pattern, statu
   expect(line).toEqual({
     level: "info",
     message: "request",
+    edge: null,
     time: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/) as string,
     request_id: response.headers.get("maestro-request-id"),
     tenant_id: tenant.tenant_id,

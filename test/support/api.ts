@@ -82,6 +82,7 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
     entitlements: outOfReach,
     nudgeDrain: () => {},
     shards: 2,
+    edgeLinkKey: "",
     publicUrl: stack.apiUrl,
     ...parts,
   };

@@ -6,6 +6,7 @@ import { Problem } from "../../shared/contract/problems.ts";
 import { RouteTable, type Door, type Entry } from "./door.ts";
 import { RequestBody } from "./middleware/body.ts";
 import type { AppContext, AppEnv } from "./middleware/context.ts";
+import { forwardedBy } from "./middleware/edge-link.ts";
 import { secureHeaders } from "./middleware/headers.ts";
 import { notFound, problemResponse, toProblem } from "./middleware/problem.ts";
 import { logVisit, openVisit } from "./middleware/visit.ts";
@@ -67,7 +68,7 @@ export function createApp(more: readonly ((door: Door) => void)[] = []): App {
 
   const app = new OpenAPIHono<AppEnv>();
   app.use(async (c, next) => {
-    const visit = openVisit(c.env.parts);
+    const visit = openVisit(c.env.parts, forwardedBy(c.req.raw.headers, c.env.parts.edgeLinkKey));
     const body = new RequestBody(c.req.raw);
     c.set("visit", visit);
     c.set("body", body);

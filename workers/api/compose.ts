@@ -112,6 +112,7 @@ function makeParts(env: Env): Parts {
       waitUntil(nudged.catch((error: unknown) => log("warn", "gate not nudged", errorFacts(error))));
     },
     shards,
+    edgeLinkKey: env.EDGE_LINK_KEY ?? "",
     publicUrl: env.PUBLIC_URL,
   };
 }

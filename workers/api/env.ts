@@ -15,6 +15,8 @@ export interface Env {
   /** How many audit queues there are, as decimal digits. */
   readonly AUDIT_SHARDS: string;
   readonly PUBLIC_URL: string;
+  /** Shared with the edge, which proves by it that it forwarded a request. A secret; absent where there is no edge. */
+  readonly EDGE_LINK_KEY?: string;
   /** The marketplace's release keys, public halves: a JSON array of SPKI DER in base64, retired ones included. */
   readonly RELEASE_KEYS: string;
 

@@ -57,6 +57,8 @@ export interface Parts {
   nudgeGate(tenantId: string): void;
   /** How many audit queues there are. */
   readonly shards: number;
+  /** What the edge proves itself with as it forwards a request; "" where there is no edge. */
+  readonly edgeLinkKey: string;
   /** Origin of this API as callers see it, without a trailing slash. */
   readonly publicUrl: string;
 }

@@ -26,7 +26,7 @@ export interface CacheLimits {
   /** Reads of the store at one time. */
   readonly readsMax: number;
   readonly readMsMax: number;
-  /** How long a request waits for a read that another one began, before it reads itself. */
+  /** How old a read may be that a further request waits for, instead of reading itself. */
   readonly sharedReadMsMax: number;
 }
 
@@ -69,6 +69,9 @@ export interface CacheParts {
   /** Told of each read of the store. */
   readonly onRead: (outcome: "found" | "missing" | "failed" | "late" | "corrupt", error: unknown) => void;
 }
+
+/** How many reads of others a request waits for, one after the other, before it gives up. */
+const joinsMax = 2;
 
 type Loaded =
   | { readonly state: "found"; readonly entry: Entry }
@@ -121,12 +124,17 @@ export class EdgeCache {
       return { state: "found", entry, source: "hit" };
     }
     if ((this.#missing.get(key) ?? 0) > now) return { state: "missing", source: "hit" };
-    const flight = this.#flights.get(key);
-    if (flight !== undefined && now - flight.startedAt < this.#limits.sharedReadMsMax) {
-      const loaded = await within(flight.outcome, this.#limits.sharedReadMsMax);
+    for (let joined = 0; joined < joinsMax; joined += 1) {
+      const at = this.#parts.clock();
+      const flight = this.#flights.get(key);
+      // One that takes too long is left to itself: whoever comes first begins another, and the others join that one.
+      if (flight === undefined || at - flight.startedAt >= this.#limits.sharedReadMsMax) {
+        return { ...(await this.#begin(key, rule, at)), source: "miss" };
+      }
+      const loaded = await within(flight.outcome, this.#limits.sharedReadMsMax - (at - flight.startedAt));
       if (loaded !== null) return { ...loaded, source: "collapsed" };
     }
-    return { ...(await this.#begin(key, rule, now)), source: "miss" };
+    return { state: "unavailable", why: "late", source: "collapsed" };
   }
 
   #begin(key: string, rule: CacheRule, now: number): Promise<Loaded> {

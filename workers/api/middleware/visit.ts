@@ -10,6 +10,8 @@ export interface Visit {
   readonly now: number;
   tenant_id: string | null;
   principal_id: string | null;
+  /** The provider whose edge forwarded it, where that is proven. */
+  readonly edge: string | null;
   /** The route's pattern, never the path: a path may hold a secret (a disclosure token). */
   route: string | null;
   code: ProblemCode | null;
@@ -17,13 +19,14 @@ export interface Visit {
 }
 
 /** The request id is ours alone: whatever the caller sent as one is not read. */
-export const openVisit = (parts: { readonly clock: Clock; readonly random: Random }): Visit => {
+export const openVisit = (parts: { readonly clock: Clock; readonly random: Random }, edge: string | null): Visit => {
   const now = parts.clock();
   return {
     request_id: newId("request", now, parts.random(10)),
     now,
     tenant_id: null,
     principal_id: null,
+    edge,
     route: null,
     code: null,
     replayed: false,
@@ -41,6 +44,7 @@ export function logVisit(
     request_id: visit.request_id,
     tenant_id: visit.tenant_id,
     principal_id: visit.principal_id,
+    edge: visit.edge,
     method,
     route: visit.route,
     status,
