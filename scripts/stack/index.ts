@@ -2,11 +2,12 @@
 // Called by `npm start`, the demo and the contract tests.
 
 import { randomBytes } from "node:crypto";
-import { rmSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Miniflare } from "miniflare";
 import { base64 } from "../../shared/contract/bytes.ts";
 import type { Role } from "../../shared/contract/names.ts";
+import { writeProviders } from "../../shared/edge/providers.ts";
 import { importSigner } from "../../shared/signing/keys.ts";
 import { startBunnyStorage, type BunnyStorage } from "./bunny-storage.ts";
 import { withClient } from "./connection.ts";
@@ -192,6 +193,13 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       api_url: apiUrl,
     };
     writePrivateJson(join(folder, "local-issuer.json"), { ...local, subjects: {} });
+    writeFileSync(
+      join(folder, "edge.multicdn.json"),
+      writeProviders([
+        { name: "a", baseUrl: `http://${loopback}:${edgeAPort}` },
+        { name: "b", baseUrl: edgeB.url },
+      ]),
+    );
     let subjectsOf: string | null = null;
     return {
       folder,
