@@ -101,6 +101,8 @@ export class Meter {
   readonly #limits: MeterLimits;
   #bucket: { readonly rows: number; readonly at: number } | null = null;
   #prunedAt = 0;
+  /** As it was read last; null: it has been written since. */
+  #knownHead: MeterHead | null = null;
   /** Sums that were read, by what they are of: most questions are of the same hours and days. Least recently used goes first. */
   readonly #sums = new Map<string, KnownSum>();
 
@@ -119,6 +121,7 @@ export class Meter {
     const isKept = (at: number): boolean => at >= now - keptMs && at <= now + dayMs;
     const hours = report.hours.filter(({ hour }) => isKept(hour));
     const days = report.days.filter(({ day }) => isKept(day));
+    this.#knownHead = null;
     this.#sql.transaction(() => {
       this.#sql.exec(
         `insert into head values (1, ?, ?, ?) on conflict (only) do update set
@@ -176,10 +179,12 @@ export class Meter {
   }
 
   #head(): MeterHead {
+    if (this.#knownHead !== null) return this.#knownHead;
     const [head] = this.#sql.exec<{ indexed_seq: number; indexed_to: number; sealed_to: number | null }>(
       "select indexed_seq, indexed_to, sealed_to from head",
     );
-    return head ?? { indexed_seq: 0, indexed_to: null, sealed_to: null };
+    this.#knownHead = head ?? { indexed_seq: 0, indexed_to: null, sealed_to: null };
+    return this.#knownHead;
   }
 
   /** A clock that goes back adds nothing, and does not stop what comes after. */

@@ -219,16 +219,14 @@ async function answerTo<R extends RouteConfig, A extends Action>(
   if (schemas.contentTypes.length > 0) checkContentType(request, schemas.contentTypes);
   let json: unknown;
   let stream: ReadableStream<Uint8Array> | null = null;
-  let bodyDigest = "";
+  /** Of the body, or of what stands for it: asked for where two requests are compared. */
+  let compared: Uint8Array<ArrayBuffer>;
   if (spec.stream !== undefined) {
     stream = c.var.body.stream(spec.stream.bytesMax);
-    bodyDigest = await sha256Hex(
-      utf8(JSON.stringify(spec.stream.fingerprintHeaders.map((name) => request.headers.get(name)))),
-    );
+    compared = utf8(JSON.stringify(spec.stream.fingerprintHeaders.map((name) => request.headers.get(name))));
   } else {
-    const bytes = schemas.json === null ? new Uint8Array(0) : await c.var.body.bytes(jsonBytesMax);
-    if (schemas.json !== null) json = parseBody(schemas.json, parseJson(bytes));
-    bodyDigest = await sha256Hex(bytes);
+    compared = schemas.json === null ? new Uint8Array(0) : await c.var.body.bytes(jsonBytesMax);
+    if (schemas.json !== null) json = parseBody(schemas.json, parseJson(compared));
   }
   const claim: IdempotencyClaim | null =
     key === null
@@ -238,7 +236,7 @@ async function answerTo<R extends RouteConfig, A extends Action>(
           principal_id: caller.principal_id,
           route: `${spec.route.method.toUpperCase()} ${filledPath(spec.route.path, params)}`,
           key,
-          body_sha256: bodyDigest,
+          body_sha256: await sha256Hex(compared),
         };
   const call: Call<R, A> = {
     ...base,
