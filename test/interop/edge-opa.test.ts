@@ -1,0 +1,92 @@
+// A stock OPA server against each provider's edge: it pulls a channel with a fetcher's key, answers by it, and follows a new revision.
+
+import { spawn, execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { ephemeralFolder, startStack } from "../../scripts/stack/index.ts";
+import { freePort } from "../../scripts/stack/ports.ts";
+import { mintFetcher, publish, sha256Of, type Bundle } from "../support/edge-fixture.ts";
+import type { EdgeStoreHandle } from "../support/stack.ts";
+import { tool } from "../support/tools.ts";
+
+const opa = tool("opa");
+const tenant = "opa-stranger";
+/** OPA asks each second, an edge's timestamp is a second old at most; the rest is the machine's. */
+const followMsMax = 6_000;
+
+/** A bundle as `opa build` makes it, whose policy answers `version`. */
+function buildBundle(folder: string, version: number): Bundle {
+  const source = join(folder, `source-${version}`);
+  mkdirSync(source);
+  writeFileSync(join(source, "gate.rego"), `package gate\n\nversion := ${version}\n`);
+  const file = join(folder, `bundle-${version}.tar.gz`);
+  execFileSync(opa ?? "opa", ["build", "--bundle", source, "--revision", `r${version}`, "--output", file]);
+  const bytes = new Uint8Array(readFileSync(file));
+  return { bytes, digest: sha256Of(bytes) };
+}
+
+test.skipIf(opa === null)("a stock OPA follows a channel at either provider", { timeout: 120_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "maestro-opa-"));
+  const stack = await startStack({ folder: ephemeralFolder(), ephemeral: true });
+  const bucket = await stack.miniflare.getR2Bucket("EDGE_A", "maestro-edge");
+  const { url, zone, accessKey } = stack.bunnyStorage;
+  const stores: Readonly<Record<"a" | "b", Pick<EdgeStoreHandle, "put">>> = {
+    a: { put: async (key, bytes) => void (await bucket.put(key, Buffer.from(bytes))) },
+    b: {
+      put: async (key, bytes) => {
+        const body = new Uint8Array(bytes);
+        const response = await fetch(`${url}/${zone}/${key}`, {
+          method: "PUT",
+          headers: { AccessKey: accessKey },
+          body,
+        });
+        expect(response.status).toBe(201);
+      },
+    },
+  };
+  const bundles = [buildBundle(folder, 1), buildBundle(folder, 2)] as const;
+  try {
+    for (const provider of ["a", "b"] as const) {
+      const store = { ...stores[provider], delete: async () => {} };
+      await publish(store, tenant, { version: 1, channels: { "gateway/stable": bundles[0] } });
+      const { key } = await mintFetcher(store, tenant);
+      const config = join(folder, `opa-${provider}.json`);
+      const service = { url: `${stack.edge[provider]}/opa/${tenant}`, credentials: { bearer: { token: key } } };
+      const polling = { min_delay_seconds: 1, max_delay_seconds: 1 };
+      const gateway = { service: "edge", resource: "gateway/stable/bundle.tar.gz", polling };
+      writeFileSync(config, JSON.stringify({ services: { edge: service }, bundles: { gateway } }), { mode: 0o600 });
+      const address = `127.0.0.1:${await freePort()}`;
+      const server = spawn(
+        opa ?? "opa",
+        ["run", "--server", "--addr", address, "--config-file", config, "--disable-telemetry"],
+        { stdio: "ignore" },
+      );
+      const ended = new Promise((resolve) => server.once("exit", resolve));
+      const answered = async (): Promise<unknown> => {
+        const response = await fetch(`http://${address}/v1/data/gate/version`).catch(() => null);
+        return response === null ? null : ((await response.json()) as { result?: unknown }).result;
+      };
+      const until = async (version: number, msMax: number): Promise<void> => {
+        const deadline = performance.now() + msMax;
+        while ((await answered()) !== version) {
+          if (performance.now() > deadline) throw new Error(`provider ${provider}: no version ${version} in time`);
+          await sleep(50);
+        }
+      };
+      try {
+        await until(1, 20_000);
+        await publish(store, tenant, { version: 2, channels: { "gateway/stable": bundles[1] } });
+        await until(2, followMsMax);
+      } finally {
+        server.kill("SIGTERM");
+        await ended;
+      }
+    }
+  } finally {
+    await stack.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
