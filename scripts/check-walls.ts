@@ -29,7 +29,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   "workers/edge": ["shared/contract", "shared/tenancy", "shared/edge"],
   // Pure parts alone: the catalogue that PQL is completed from and the writers of its answers, the log's verifier. What has a
   // store or SQL may not come along (storesBehindCli).
-  cli: ["shared/contract", "shared/audit", "shared/disclosure", "shared/pql", "shared/signing"],
+  cli: ["shared/contract", "shared/audit", "shared/disclosure", "shared/edge", "shared/pql", "shared/signing"],
 };
 
 /** Words that shared/ may not contain outside of comments and strings: a clock, chance, the environment. */

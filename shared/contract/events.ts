@@ -6,6 +6,7 @@ import canonicalize from "canonicalize";
 import { z } from "@hono/zod-openapi";
 import { utf8Length } from "./bytes.ts";
 import { idPattern } from "./ids.ts";
+import { policyName, policyOutcomes } from "./http-policies.ts";
 import { channel, packageName, sha256Digest, tenantId, timestamp, version } from "./names.ts";
 
 /** The largest event, as RFC 8785 bytes with `seq` and `logged_at`; checked before the commit. */
@@ -20,6 +21,15 @@ const code = z
   .describe("a machine word, never free text");
 
 const execution = { execution_id: executionId, package: packageName, version, channel };
+
+const policyChange = z.strictObject({
+  policy: policyName,
+  channel,
+  revision: z.int().min(1),
+  bundle_sha256: sha256Digest,
+  targets_version: z.int().min(1).describe("of the signed targets that say so"),
+  outcome: z.enum(policyOutcomes),
+});
 
 export const outcomes = ["succeeded", "failed", "expired"] as const;
 
@@ -276,6 +286,17 @@ export const eventTypes = {
       pack_sha256: sha256Digest,
     }),
   },
+  "mc.policy.published": { urgent: false, attributes: policyChange },
+  "mc.policy.promoted": { urgent: false, attributes: policyChange },
+  "mc.policy.rolled_back": { urgent: false, attributes: policyChange },
+  "mc.policy.root_changed": {
+    urgent: false,
+    attributes: z.strictObject({
+      root_version: z.int().min(1),
+      root_sha256: sha256Digest,
+      outcome: z.enum(["created", "rotated"]),
+    }),
+  },
   "mc.log.head": {
     urgent: false,
     attributes: z.strictObject({
@@ -301,7 +322,7 @@ export type EventType = keyof typeof eventTypes;
 export type EventAttributes<T extends EventType> = z.infer<(typeof eventTypes)[T]["attributes"]>;
 
 /** Who counts events: the store that owns the state. */
-export const eventSources = ["api", "privacy", "audit", "disclosure"] as const;
+export const eventSources = ["api", "privacy", "audit", "disclosure", "edge"] as const;
 
 export interface AuditEvent<T extends EventType = EventType> {
   readonly id: string;

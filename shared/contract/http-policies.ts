@@ -1,0 +1,78 @@
+// Wire shapes of edge policy: what a publisher signs of an OPA bundle, revisions on channels, what each CDN provider has.
+
+import { z } from "@hono/zod-openapi";
+import { channel, sha256Digest, timestamp } from "./names.ts";
+
+/** The largest bundle as it is uploaded: 64 MiB of tar.gz. */
+export const bundleBytesMax = 64 * 1024 * 1024;
+/** What a bundle inflates to at most: 256 MiB of tar. */
+export const tarBytesMax = 256 * 1024 * 1024;
+
+/** `keys` and `root` are paths of the API beside the policies' names. */
+const reservedNames: ReadonlySet<string> = new Set(["keys", "root", "bundles"]);
+
+export const policyName = z
+  .string()
+  .max(64)
+  .regex(
+    /^[a-z0-9]+(?:[.-][a-z0-9]+)*$/,
+    "a policy's name is [a-z0-9] with single dots or dashes inside, up to 64 characters",
+  )
+  .refine((name) => !reservedNames.has(name), "this name is a path of the API: take another")
+  .openapi({ example: "gateway" });
+
+/** What a bundle's `.manifest` says as `revision`: printable, so that it is one text in every spelling of JSON. */
+export const policyVersion = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._+:@/-]{0,127}$/,
+    "a revision is 1 to 128 letters, digits and . _ + : @ / -, and begins with a letter or digit",
+  )
+  .openapi({ example: "2026-04-13.1" });
+
+export const bundleBytes = z.int().min(1).max(bundleBytesMax);
+export const tarBytes = z.int().min(1).max(tarBytesMax);
+
+/** The in-toto predicate that a publisher signs of a bundle; the statement's subjects are its tar.gz and its tar. */
+export const policyPredicateType = "https://maestro-conductor.dev/attestations/policy-bundle/v1";
+export const policyPredicate = z.strictObject({
+  policy: policyName,
+  version: policyVersion,
+  bundle_bytes: bundleBytes,
+  tar_bytes: tarBytes,
+});
+/** Names of the statement's two subjects, in their order. */
+export const policySubjects = ["bundle.tar.gz", "bundle.tar"] as const;
+
+export const policyOutcomes = ["published", "promoted", "rolled_back"] as const;
+
+export const policyRevision = z
+  .strictObject({
+    policy: policyName,
+    channel,
+    revision: z.int().min(1).describe("counts the changes of this policy on this channel, also those that go back"),
+    version: policyVersion.describe("what the bundle's .manifest says as its revision"),
+    bundle_sha256: sha256Digest,
+    bundle_bytes: bundleBytes,
+    tar_sha256: sha256Digest.describe("of the uncompressed tar: what a delta has to lead to"),
+    tar_bytes: tarBytes,
+    statement_sha256: sha256Digest.describe("of the publisher's signed statement, as the edge serves it"),
+    published_at: timestamp,
+    outcome: z.enum(policyOutcomes),
+  })
+  .openapi("PolicyRevision");
+export type PolicyRevision = z.infer<typeof policyRevision>;
+
+export const providerState = z
+  .strictObject({
+    name: z.string().max(64),
+    state: z.enum(["current", "behind"]).describe("`current`: what it serves is the newest that was signed"),
+    root_version: z.int().min(0),
+    targets_version: z.int().min(0),
+    timestamp_version: z.int().min(0).describe("of the timestamp that was read back from it; 0 before the first"),
+    behind_since: timestamp.nullable().describe("since when it does not take what it should; it is tried again"),
+    attempts: z.int().min(0).describe("that failed since then"),
+    reason: z.string().max(64).nullable().describe("a machine word: why the last attempt failed"),
+  })
+  .openapi("PolicyProvider");
+export type ProviderState = z.infer<typeof providerState>;

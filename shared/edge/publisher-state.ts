@@ -1,0 +1,318 @@
+// What a tenant's PolicyPublisher object remembers: roots, signed metadata, revisions, what each provider has, and its
+// outbox, in the SQLite of the object. Called by publisher.ts alone; each method that writes is one transaction.
+
+import { policyRevision, type PolicyRevision } from "../contract/http-policies.ts";
+import type { Channel } from "../contract/names.ts";
+import type { Sql } from "../contract/ports.ts";
+import { objectOutboxSchema } from "../outbox/object-outbox.ts";
+import type { ChangeFacts } from "./change.ts";
+import {
+  rootDocument,
+  snapshotSigned,
+  targetsSigned,
+  timestampSigned,
+  type OnlineRole,
+  type OnlineSigned,
+  type RootDocument,
+  type TargetsSigned,
+} from "./tuf.ts";
+
+/** An intent (Idempotency-Key) names the same answer for this long: the window of idempotency. */
+const intentWindowMs = 24 * 3_600_000;
+/** Of one policy on one channel. */
+const revisionsKept = 1_000;
+const retryFirstMs = 1_000;
+const retryMaxMs = 60_000;
+
+const schema = `
+  ${objectOutboxSchema}
+  create table if not exists repository (
+    only integer primary key check (only = 1), tenant text not null,
+    fetchers_nudged integer not null default 1, fetchers_mirrored integer not null default 0
+  );
+  create table if not exists root (version integer primary key, body text not null);
+  create table if not exists signed (
+    role text primary key, version integer not null, body text not null, decided_ms integer not null
+  );
+  create table if not exists revision (
+    policy text not null, channel text not null, revision integer not null, version text not null,
+    bundle_sha256 text not null, body text not null, primary key (policy, channel, revision)
+  );
+  create index if not exists revision_by_version on revision (policy, version);
+  create table if not exists intent (intent text primary key, body text not null, created_ms integer not null);
+  create table if not exists placed (
+    provider text not null, key text not null, sha256 text not null, primary key (provider, key)
+  );
+  create table if not exists provider (
+    name text primary key, root_version integer not null default 0, targets_version integer not null default 0,
+    timestamp_version integer not null default 0, behind_since_ms integer, attempts integer not null default 0,
+    retry_ms integer, reason text, fetchers_retry_ms integer
+  );
+`;
+
+export interface SignedRow {
+  readonly version: number;
+  /** The document as it lies in the stores. */
+  readonly text: string;
+  readonly expires: string;
+  readonly decided_ms: number;
+}
+
+export interface ProviderRow {
+  readonly root_version: number;
+  readonly targets_version: number;
+  readonly timestamp_version: number;
+  /** Since when it does not take what it should; null while it does. */
+  readonly behind_since_ms: number | null;
+  readonly attempts: number;
+  readonly retry_ms: number | null;
+  readonly reason: string | null;
+  readonly fetchers_retry_ms: number | null;
+}
+
+const shapes = { targets: targetsSigned, snapshot: snapshotSigned, timestamp: timestampSigned } as const;
+
+export class PublisherState implements ChangeFacts {
+  readonly sql: Sql;
+
+  constructor(sql: Sql, providers: readonly string[]) {
+    this.sql = sql;
+    sql.exec(schema);
+    for (const name of providers) sql.exec("insert into provider (name) values (?) on conflict do nothing", name);
+  }
+
+  /** The tenant's slug; null before the first root. */
+  get tenant(): string | null {
+    return this.sql.exec<{ tenant: string }>("select tenant from repository")[0]?.tenant ?? null;
+  }
+
+  get root(): RootDocument | null {
+    const [row] = this.sql.exec<{ body: string }>("select body from root order by version desc limit 1");
+    return row === undefined ? null : rootDocument.parse(JSON.parse(row.body));
+  }
+
+  get rootTexts(): { version: number; body: string }[] {
+    return this.sql.exec("select version, body from root order by version");
+  }
+
+  get targets(): TargetsSigned["targets"] {
+    const row = this.signed("targets");
+    return row === null ? {} : targetsSigned.parse(JSON.parse(row.text).signed).targets;
+  }
+
+  signed(role: OnlineRole): SignedRow | null {
+    const [row] = this.sql.exec<{ version: number; body: string; decided_ms: number }>(
+      "select version, body, decided_ms from signed where role = ?",
+      role,
+    );
+    if (row === undefined) return null;
+    const { expires } = shapes[role].parse(JSON.parse(row.body).signed);
+    return { version: row.version, text: row.body, expires, decided_ms: row.decided_ms };
+  }
+
+  /** Within a transaction: the documents that were signed, each one version on. Throws where another came before. */
+  storeSigned(documents: readonly { readonly signed: OnlineSigned; readonly text: string }[], now: number): void {
+    for (const { signed, text } of documents) {
+      const before = this.sql.exec<{ version: number }>("select version from signed where role = ?", signed._type)[0];
+      if (signed.version !== (before?.version ?? 0) + 1)
+        throw new Error(`two documents were signed as ${signed._type}`);
+      this.sql.exec(
+        `insert into signed values (?, ?, ?, ?) on conflict (role) do update set
+           version = excluded.version, body = excluded.body, decided_ms = excluded.decided_ms`,
+        signed._type,
+        signed.version,
+        text,
+        now,
+      );
+    }
+  }
+
+  /** Within a transaction. */
+  storeRoot(tenant: string, version: number, text: string): void {
+    this.sql.exec("insert into repository (only, tenant) values (1, ?) on conflict (only) do nothing", tenant);
+    this.sql.exec("insert into root values (?, ?)", version, text);
+  }
+
+  /** Within a transaction. */
+  storeRevision(revision: PolicyRevision): void {
+    const { policy, channel, version, bundle_sha256: sha256 } = revision;
+    const body = JSON.stringify(revision);
+    this.sql.exec(
+      "insert into revision values (?, ?, ?, ?, ?, ?)",
+      policy,
+      channel,
+      revision.revision,
+      version,
+      sha256,
+      body,
+    );
+    this.sql.exec(
+      "delete from revision where policy = ? and channel = ? and revision <= ?",
+      policy,
+      channel,
+      revision.revision - revisionsKept,
+    );
+  }
+
+  head(policy: string, channel: Channel): PolicyRevision | null {
+    return this.revisions(policy, channel, 1)[0] ?? null;
+  }
+
+  revision(policy: string, channel: Channel, revision: number): PolicyRevision | null {
+    return this.#one("policy = ? and channel = ? and revision = ?", policy, channel, revision);
+  }
+
+  before(policy: string, channel: Channel, bundleSha256: string): PolicyRevision | null {
+    return this.#one("policy = ? and channel = ? and bundle_sha256 <> ?", policy, channel, bundleSha256);
+  }
+
+  bundleOf(policy: string, version: string): string | null {
+    return this.#one("policy = ? and version = ?", policy, version)?.bundle_sha256 ?? null;
+  }
+
+  #one(where: string, ...values: (string | number)[]): PolicyRevision | null {
+    const [row] = this.sql.exec<{ body: string }>(
+      `select body from revision where ${where} order by revision desc limit 1`,
+      ...values,
+    );
+    return row === undefined ? null : policyRevision.parse(JSON.parse(row.body));
+  }
+
+  /** Newest first, at most `limit`. */
+  revisions(policy: string, channel: Channel, limit: number): PolicyRevision[] {
+    return this.sql
+      .exec<{ body: string }>(
+        "select body from revision where policy = ? and channel = ? order by revision desc limit ?",
+        policy,
+        channel,
+        limit,
+      )
+      .map(({ body }) => policyRevision.parse(JSON.parse(body)));
+  }
+
+  /** Names in order. */
+  policies(): string[] {
+    return this.sql
+      .exec<{ policy: string }>("select distinct policy from revision order by policy")
+      .map(({ policy }) => policy);
+  }
+
+  /** What this intent was answered, or null; forgets what is too old. */
+  recall(intent: string | null, now: number): unknown {
+    this.sql.exec("delete from intent where created_ms <= ?", now - intentWindowMs);
+    if (intent === null) return null;
+    const [row] = this.sql.exec<{ body: string }>("select body from intent where intent = ?", intent);
+    return row === undefined ? null : (JSON.parse(row.body) as unknown);
+  }
+
+  /** Within the transaction of the change. */
+  remember(intent: string | null, answer: unknown, now: number): void {
+    if (intent !== null) this.sql.exec("insert into intent values (?, ?, ?)", intent, JSON.stringify(answer), now);
+  }
+
+  provider(name: string): ProviderRow {
+    const [row] = this.sql.exec<Record<keyof ProviderRow, never>>("select * from provider where name = ?", name);
+    if (row === undefined) throw new Error(`no provider ${name}`);
+    return row;
+  }
+
+  isCurrent(name: string): boolean {
+    const [row] = this.sql.exec<{ version: number }>("select version from signed where role = 'timestamp'");
+    return row === undefined || this.provider(name).timestamp_version >= row.version;
+  }
+
+  /** Digests by key: what was read back from the provider. */
+  placed(name: string): Map<string, string> {
+    const rows = this.sql.exec<{ key: string; sha256: string }>(
+      "select key, sha256 from placed where provider = ?",
+      name,
+    );
+    return new Map(rows.map(({ key, sha256 }) => [key, sha256]));
+  }
+
+  notePlaced(name: string, key: string, sha256: string): void {
+    this.sql.exec(
+      "insert into placed values (?, ?, ?) on conflict (provider, key) do update set sha256 = excluded.sha256",
+      name,
+      key,
+      sha256,
+    );
+  }
+
+  noteRemoved(name: string, key: string): void {
+    this.sql.exec("delete from placed where provider = ? and key = ?", name, key);
+  }
+
+  /** The timestamp of that version was read back: the provider has all of it. `tuf`: metadata that it still needs. */
+  noteFlipped(
+    name: string,
+    versions: { root: number; targets: number; timestamp: number },
+    tuf: readonly string[],
+  ): void {
+    this.sql.transaction(() => {
+      this.sql.exec(
+        `update provider set root_version = ?, targets_version = ?, timestamp_version = ?, behind_since_ms = null,
+           attempts = 0, retry_ms = null, reason = null where name = ?`,
+        versions.root,
+        versions.targets,
+        versions.timestamp,
+        name,
+      );
+      const stale = [...this.placed(name).keys()].filter((key) => key.startsWith("tuf/") && !tuf.includes(key));
+      for (const key of stale) this.noteRemoved(name, key);
+    });
+  }
+
+  /** `reason`: a machine word. */
+  noteFailed(name: string, reason: string, now: number): void {
+    const { attempts } = this.provider(name);
+    this.sql.exec(
+      `update provider set behind_since_ms = coalesce(behind_since_ms, ?), attempts = ?, retry_ms = ?, reason = ?
+       where name = ?`,
+      now,
+      attempts + 1,
+      now + Math.min(retryMaxMs, retryFirstMs * 2 ** Math.min(attempts, 10)),
+      reason,
+      name,
+    );
+  }
+
+  /** The provider has not what it had: everything is put and read back anew. */
+  forgetPlaced(name: string): void {
+    this.sql.transaction(() => {
+      this.sql.exec("delete from placed where provider = ?", name);
+      this.sql.exec(
+        "update provider set timestamp_version = 0, targets_version = 0, root_version = 0 where name = ?",
+        name,
+      );
+      this.nudgeFetchers();
+    });
+  }
+
+  /** A fetcher's key was made or revoked, or may have been. */
+  nudgeFetchers(): void {
+    this.sql.exec("update repository set fetchers_nudged = fetchers_nudged + 1");
+  }
+
+  /** The nudge that is not mirrored yet, or null. */
+  fetchersWaiting(): number | null {
+    const [row] = this.sql.exec<{ nudged: number; mirrored: number }>(
+      "select fetchers_nudged as nudged, fetchers_mirrored as mirrored from repository",
+    );
+    return row === undefined || row.mirrored >= row.nudged ? null : row.nudged;
+  }
+
+  noteMirrored(nudge: number): void {
+    this.sql.exec("update repository set fetchers_mirrored = max(fetchers_mirrored, ?)", nudge);
+  }
+
+  noteFetchersRetry(name: string, retryMs: number | null): void {
+    this.sql.exec("update provider set fetchers_retry_ms = ? where name = ?", retryMs, name);
+  }
+
+  /** Each role's document, where there is a repository. */
+  documents(): Readonly<Record<OnlineRole, SignedRow>> | null {
+    const [targets, snapshot, timestamp] = [this.signed("targets"), this.signed("snapshot"), this.signed("timestamp")];
+    return targets === null || snapshot === null || timestamp === null ? null : { targets, snapshot, timestamp };
+  }
+}

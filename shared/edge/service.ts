@@ -1,0 +1,49 @@
+// What the PolicyPublisher object offers the API, and what the signer offers the publisher. Types only.
+
+import type { PolicyRevision, ProviderState } from "../contract/http-policies.ts";
+import type { Channel } from "../contract/names.ts";
+import type { ChangeRefusal } from "./change.ts";
+import type { RootDocument, TufSignature } from "./tuf.ts";
+
+export type SignedTuf =
+  | { readonly ok: true; readonly signature: TufSignature }
+  | { readonly ok: false; readonly reason: string };
+
+/** Who asks, for the event; `intent`: hex digest of the Idempotency-Key's claim, or null. */
+export interface PublisherCall {
+  readonly principal: string;
+  readonly intent: string | null;
+}
+
+export type PublisherRefusal =
+  | ChangeRefusal
+  | "policy_root_missing"
+  | "policy_root_invalid"
+  | "policy_keys_changed"
+  | "policy_unavailable";
+
+export type Refused = { readonly ok: false; readonly code: PublisherRefusal; readonly detail: string };
+export type Changed =
+  | { readonly ok: true; readonly revision: PolicyRevision; readonly providers: readonly ProviderState[] }
+  | Refused;
+export type RootPut =
+  | {
+      readonly ok: true;
+      readonly version: number;
+      readonly expires: string;
+      readonly providers: readonly ProviderState[];
+    }
+  | Refused;
+
+/** Everything of one policy, the newest revisions first. */
+export interface PolicyHistory {
+  readonly name: string;
+  readonly channels: Readonly<Record<Channel, PolicyRevision | null>>;
+  readonly revisions: readonly PolicyRevision[];
+}
+
+export interface RepositoryView {
+  readonly root: RootDocument | null;
+  readonly policies: readonly Omit<PolicyHistory, "revisions">[];
+  readonly providers: readonly ProviderState[];
+}

@@ -1,0 +1,441 @@
+// The publisher with a death at each of its calls, with providers that are down, slow, forgetful or lying, and what stock
+// clients read from the stores all the while.
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { channelNames, type Channel } from "../../shared/contract/names.ts";
+import { barrierMs } from "../../shared/edge/publisher.ts";
+import { lifeMs } from "../../shared/edge/tuf.ts";
+import { onlineSigners } from "../support/tuf.ts";
+import { principal, PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
+import { tenantId } from "./audit-events.ts";
+
+const deep = process.env["MAESTRO_DEEP"] === "1";
+
+const begun = async (...texts: readonly string[]): Promise<PublisherWorld> => {
+  const world = await PublisherWorld.make();
+  expect(await world.putRoot(await world.root())).toMatchObject({ ok: true, version: 1 });
+  for (const text of texts) expect(await world.publish(text)).toMatchObject({ ok: true });
+  await world.settle();
+  return world;
+};
+const stateOf = (world: PublisherWorld): Record<string, string> =>
+  Object.fromEntries(world.publisher.providers().map(({ name, state }) => [name, state]));
+const both = async (world: PublisherWorld): Promise<unknown[]> => [
+  await world.served(world.a),
+  await world.served(world.b),
+];
+
+describe("after a death at any call, before or after its effect,", () => {
+  /** A repository's whole life, as a caller that tries again has it: each step with an intent of its own. */
+  const steps = async (world: PublisherWorld): Promise<readonly (() => Promise<{ readonly ok: boolean }>)[]> => {
+    const [first, second] = [await world.root(1), await world.root(2, ["two"], ["one", "two"])];
+    const change = (intent: string, wish: { kind: "roll_back" } | { kind: "promote" }) =>
+      world.publisher.change(
+        { principal, intent },
+        wish.kind === "roll_back"
+          ? { kind: "roll_back", policy: "gateway", channel: "stable", revision: null }
+          : { kind: "promote", policy: "gateway", from: "stable", to: "canary" },
+      );
+    return [
+      () => world.putRoot(first, "root 1"),
+      () => world.publish("r1", "gateway", "stable", "publish 1"),
+      () => world.publish("r2", "gateway", "stable", "publish 2"),
+      () => world.putRoot(second, "root 2"),
+      () => change("back", { kind: "roll_back" }),
+      () => change("promote", { kind: "promote" }),
+    ];
+  };
+  const live = async (world: PublisherWorld): Promise<void> => {
+    for (const step of await steps(world)) {
+      expect(await step()).toMatchObject({ ok: true });
+      await world.publisher.catchUp();
+    }
+  };
+  const countCalls = async (): Promise<number> => {
+    const world = await PublisherWorld.make();
+    world.fetchers = [{ key_sha256: "f".repeat(64), fetcher_id: "key_1", expires_at: null }];
+    await live(world);
+    return world.death.calls;
+  };
+
+  test("each store serves what belongs together, and the retry ends where it would have ended", async () => {
+    const calls = await countCalls();
+    expect(calls).toBeGreaterThan(80);
+    for (let at = 0; at < calls; at += deep ? 1 : 7) {
+      for (const when of ["before", "after"] as const) {
+        const world = await PublisherWorld.make();
+        world.fetchers = [{ key_sha256: "f".repeat(64), fetcher_id: "key_1", expires_at: null }];
+        Object.assign(world.death, { at, when });
+        await Promise.race([live(world), world.death.happened]);
+        await world.reopen();
+        // What a client reads in the middle of it all: a whole state, or none yet.
+        for (const store of [world.a, world.b]) await world.served(store);
+        await live(world);
+        await world.settle();
+        const where = `died at call ${at}, ${when}`;
+        const stable = { version: "r1", revision: 3 };
+        expect(await both(world), where).toEqual([stable, stable]);
+        for (const store of [world.a, world.b]) {
+          expect(await world.served(store, "gateway/canary/bundle.tar.gz"), where).toEqual({
+            version: "r1",
+            revision: 1,
+          });
+          expect(store.objects.has(`fetchers/${"f".repeat(64)}.json`), where).toBe(true);
+        }
+        expect(stateOf(world), where).toEqual({ a: "current", b: "current" });
+        const told = world.events();
+        expect(
+          told.map(({ type }) => type),
+          where,
+        ).toEqual([
+          "mc.policy.root_changed",
+          "mc.policy.published",
+          "mc.policy.published",
+          "mc.policy.root_changed",
+          "mc.policy.rolled_back",
+          "mc.policy.promoted",
+        ]);
+        expect(
+          told.map(({ source_seq: seq }) => seq),
+          where,
+        ).toEqual([1, 2, 3, 4, 5, 6]);
+        expect(
+          told.flatMap(({ attributes }) => attributes["targets_version"] ?? []),
+          where,
+        ).toEqual([2, 3, 5, 6]);
+      }
+    }
+  });
+});
+
+describe("a provider that is down", () => {
+  test("is told, holds up nobody once it has failed, and catches up by itself", async () => {
+    const world = await begun("r1");
+    world.b.meet = () => {
+      throw new Error("down");
+    };
+    expect(await world.publish("r2")).toMatchObject({ ok: true });
+    await world.publisher.catchUp();
+    expect(await both(world)).toEqual([
+      { version: "r2", revision: 2 },
+      { version: "r1", revision: 1 },
+    ]);
+    const [a, b] = world.publisher.providers();
+    expect(a).toMatchObject({ state: "current", behind_since: null, attempts: 0 });
+    expect(b).toMatchObject({ state: "behind", attempts: 1, reason: "store_unavailable" });
+    expect(b!.behind_since).toBe(new Date(world.now).toISOString());
+    for (let tries = 0; tries < 10; tries += 1) {
+      world.now = world.publisher.nextDue()!;
+      await world.publisher.catchUp();
+    }
+    expect(world.publisher.providers()[1]).toMatchObject({ attempts: 11, behind_since: b!.behind_since });
+    expect(world.publisher.nextDue()! - world.now).toBe(60_000);
+    await world.publish("r3");
+    await world.publisher.catchUp();
+    expect(await world.served(world.a)).toMatchObject({ version: "r3" });
+    world.b.meet = () => undefined;
+    await world.settle();
+    expect(await both(world)).toEqual([
+      { version: "r3", revision: 3 },
+      { version: "r3", revision: 3 },
+    ]);
+    expect(world.publisher.providers()[1]).toMatchObject({
+      state: "current",
+      behind_since: null,
+      attempts: 0,
+      reason: null,
+    });
+  });
+
+  test("and hangs is waited for until the barrier ends, and no longer", async () => {
+    const world = await begun("r1");
+    let release = (): void => undefined;
+    const hung = new Promise<void>((resolve) => (release = resolve));
+    world.b.meet = () => hung;
+    const pauses: number[] = [];
+    let endBarrier = (): void => undefined;
+    world.pause = (ms) => {
+      pauses.push(ms);
+      return new Promise((resolve) => (endBarrier = resolve));
+    };
+    await world.publish("r2");
+    const caughtUp = world.publisher.catchUp();
+    await expect.poll(() => pauses).toEqual([barrierMs]);
+    expect(await world.served(world.a)).toMatchObject({ version: "r1" });
+    world.now += barrierMs;
+    endBarrier();
+    await expect.poll(() => stateOf(world)).toEqual({ a: "current", b: "behind" });
+    expect(await world.served(world.a)).toMatchObject({ version: "r2" });
+    world.b.meet = () => undefined;
+    release();
+    await caughtUp;
+    expect(stateOf(world)).toEqual({ a: "current", b: "current" });
+  });
+
+  test("no timestamp is put anywhere before both stores have what it names", async () => {
+    const world = await begun();
+    const order: string[] = [];
+    for (const store of [world.a, world.b])
+      store.meet = (call, key) =>
+        void (call === "put" && order.push(`${store.name} ${key.replace(/[0-9a-f]{64}/, "…")}`));
+    await world.publish("r1");
+    await world.publisher.catchUp();
+    const flips = order.filter((line) => line.endsWith("timestamp.json"));
+    expect(flips.toSorted()).toEqual([`a tuf/${slug}/timestamp.json`, `b tuf/${slug}/timestamp.json`]);
+    expect(order.slice(-2).toSorted()).toEqual(flips.toSorted());
+    expect(order).toHaveLength(10);
+  });
+});
+
+describe("a provider that does not do as it says", () => {
+  test("and keeps other bytes gets no timestamp that names them", async () => {
+    const world = await begun("r1");
+    world.b.bend = (key, bytes) => (key.startsWith("policies/") ? bytes.map((byte) => byte ^ 1) : bytes);
+    await world.publish("r2");
+    await world.publisher.catchUp();
+    expect(await both(world)).toEqual([
+      { version: "r2", revision: 2 },
+      { version: "r1", revision: 1 },
+    ]);
+    expect(world.publisher.providers()[1]).toMatchObject({ state: "behind", reason: "digest_differs" });
+  });
+
+  test("and lost everything is filled anew by the next sweep", async () => {
+    const world = await begun("r1", "r2");
+    world.b.objects.clear();
+    await world.publisher.catchUp();
+    expect(await world.served(world.b)).toBeNull();
+    await world.publisher.sweep();
+    await world.settle();
+    expect(await both(world)).toEqual([
+      { version: "r2", revision: 2 },
+      { version: "r2", revision: 2 },
+    ]);
+  });
+
+  test("and gets an older timestamp late is put right by the next sweep", async () => {
+    const world = await begun("r1");
+    const key = `tuf/${slug}/timestamp.json`;
+    const late = world.a.objects.get(key)!;
+    await world.publish("r2");
+    await world.settle();
+    world.a.objects.set(key, late);
+    expect(await world.served(world.a)).toMatchObject({ version: "r1" });
+    await world.publisher.sweep();
+    expect(await world.served(world.a)).toMatchObject({ version: "r2" });
+  });
+
+  test("and does not answer a sweep keeps what it has", async () => {
+    const world = await begun("r1");
+    const before = world.b.written.length;
+    world.b.meet = () => {
+      throw new Error("down");
+    };
+    await world.publisher.sweep();
+    world.b.meet = () => undefined;
+    await world.publisher.sweep();
+    expect(stateOf(world)).toEqual({ a: "current", b: "current" });
+    expect(world.b.written.length).toBe(before);
+  });
+});
+
+describe("what is signed", () => {
+  const versions = (store: MemoryStore): number[] =>
+    [...store.objects.keys()]
+      .flatMap((key) => /\/(\d+)\.(?:targets|snapshot)\.json$/.exec(key)?.[1] ?? [])
+      .map(Number)
+      .toSorted((left, right) => left - right);
+
+  test("is signed again after a third of its life, and only what is due", async () => {
+    const world = await begun("r1");
+    const timestampBefore = world.a.text("timestamp.json");
+    const before = versions(world.a);
+    expect(world.publisher.nextDue()! - world.now).toBeLessThanOrEqual(lifeMs.timestamp / 3);
+    world.now += lifeMs.timestamp / 3 - 2_000;
+    await world.publisher.sweep();
+    expect(world.a.text("timestamp.json")).toBe(timestampBefore);
+    world.now += 2_000;
+    await world.publisher.sweep();
+    expect(world.a.text("timestamp.json")).not.toBe(timestampBefore);
+    expect(world.b.text("timestamp.json")).toBe(world.a.text("timestamp.json"));
+    expect(versions(world.a)).toEqual(before);
+    expect(await both(world)).toEqual([
+      { version: "r1", revision: 1 },
+      { version: "r1", revision: 1 },
+    ]);
+    world.now += lifeMs.snapshot / 3;
+    await world.publisher.sweep();
+    expect(versions(world.a)).toEqual([...before, 3]);
+    world.now += lifeMs.targets / 3;
+    await world.publisher.sweep();
+    expect(await world.served(world.a)).toEqual({ version: "r1", revision: 1 });
+    expect(world.events()).toHaveLength(2);
+  });
+
+  test("is signed once the signer is back", async () => {
+    const world = await begun("r1");
+    world.isSignerDown = true;
+    expect(await world.publish("r2")).toMatchObject({ ok: false, code: "policy_unavailable" });
+    world.now += lifeMs.timestamp / 3;
+    await world.publisher.catchUp();
+    expect(world.publisher.nextDue()! - world.now).toBe(60_000);
+    world.isSignerDown = false;
+    expect(await world.publish("r2")).toMatchObject({ ok: true, revision: { revision: 2 } });
+  });
+
+  test("is signed by keys that the root names, and by no others", async () => {
+    const world = await begun("r1");
+    world.signers = await onlineSigners(tenantId, "other secret");
+    expect(await world.publish("r2")).toMatchObject({ ok: false, code: "policy_keys_changed" });
+    expect(await world.putRoot(await world.root(2, ["one"]))).toMatchObject({ ok: true, version: 2 });
+    expect(await world.publish("r2")).toMatchObject({ ok: true });
+    await world.settle();
+    expect(await both(world)).toEqual([
+      { version: "r2", revision: 2 },
+      { version: "r2", revision: 2 },
+    ]);
+  });
+});
+
+describe("a change is refused", () => {
+  test("before there is a root, and a root that is not the next one is too", async () => {
+    const world = await PublisherWorld.make();
+    expect(await world.publish("r1")).toMatchObject({ ok: false, code: "policy_root_missing" });
+    expect(world.publisher.nextDue()).toBeNull();
+    await world.publisher.sweep();
+    expect(await world.putRoot(await world.root(2))).toMatchObject({ ok: false, code: "policy_root_invalid" });
+    await world.putRoot(await world.root());
+    expect(await world.putRoot(await world.root(2, ["two"]))).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining("0 of the keys of root 1"),
+    });
+    expect(await world.putRoot(await world.root())).toMatchObject({ ok: true, version: 1 });
+    expect(world.events()).toHaveLength(1);
+  });
+
+  test("where a revision's name has other bytes, or there is nothing to go to", async () => {
+    const world = await begun("r1");
+    const change = (wish: Parameters<typeof world.publisher.change>[1]) =>
+      world.publisher.change({ principal, intent: null }, wish);
+    const bundle = { ...(await world.keep("other")), version: "r1" };
+    expect(await change({ kind: "publish", policy: "gateway", channel: "canary", bundle })).toMatchObject({
+      code: "policy_version_taken",
+    });
+    const back = { kind: "roll_back", policy: "gateway", channel: "stable" } as const;
+    expect(await change({ ...back, revision: null })).toMatchObject({ code: "policy_no_revision" });
+    expect(await change({ ...back, revision: 7 })).toMatchObject({ code: "policy_no_revision" });
+    expect(await change({ ...back, policy: "other", revision: null })).toMatchObject({ code: "not_found" });
+    expect(await change({ kind: "promote", policy: "gateway", from: "canary", to: "stable" })).toMatchObject({
+      code: "not_found",
+    });
+    expect(world.events()).toHaveLength(2);
+  });
+});
+
+test("whatever is asked in whatever order, also at once, revisions count up by one and the stores end where the last one led", async () => {
+  const text = fc.constantFrom("r1", "r2", "r3");
+  const channel = fc.constantFrom(...channelNames);
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant("publish" as const), text, channel }),
+    fc.record({ kind: fc.constant("promote" as const), from: channel, to: channel }),
+    fc.record({
+      kind: fc.constant("roll_back" as const),
+      channel,
+      revision: fc.option(fc.integer({ min: 1, max: 4 })),
+    }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), fc.boolean(), async (wishes, atOnce) => {
+      const world = await begun();
+      const history: Record<Channel, string[]> = { stable: [], canary: [] };
+      const expectMoved = (on: Channel, to: string | undefined): boolean => {
+        if (to === undefined) return false;
+        if (history[on].at(-1) !== to) history[on].push(to);
+        return true;
+      };
+      const ask = async (wish: (typeof wishes)[number]): Promise<boolean> => {
+        if (wish.kind === "publish") return (await world.publish(wish.text, "gateway", wish.channel)).ok;
+        return (await world.publisher.change({ principal, intent: null }, { policy: "gateway", ...wish })).ok;
+      };
+      const model = (wish: (typeof wishes)[number]): boolean => {
+        if (wish.kind === "publish") return expectMoved(wish.channel, wish.text);
+        if (wish.kind === "promote") return expectMoved(wish.to, history[wish.from].at(-1));
+        const past = history[wish.channel];
+        const to = wish.revision === null ? past.findLast((other) => other !== past.at(-1)) : past[wish.revision - 1];
+        return expectMoved(wish.channel, to);
+      };
+      // Publishes keep their bundle first, which takes turns: at once comes only what needs no upload.
+      const moves = atOnce ? wishes.filter(({ kind }) => kind !== "publish") : [];
+      for (const wish of wishes.filter((one) => !moves.includes(one))) expect(await ask(wish)).toBe(model(wish));
+      expect(await Promise.all(moves.map(ask))).toEqual(moves.map(model));
+      await world.settle();
+      for (const on of channelNames) {
+        const path = `gateway/${on}/bundle.tar.gz`;
+        const last = history[on].at(-1);
+        const expected = last === undefined ? null : { version: last, revision: history[on].length };
+        expect([await world.served(world.a, path), await world.served(world.b, path)]).toEqual([expected, expected]);
+      }
+      const changes = world.events().slice(1);
+      expect(changes.map(({ attributes }) => attributes["targets_version"])).toEqual(
+        changes.map((_, index) => index + 2),
+      );
+    }),
+    { numRuns: deep ? 300 : 15 },
+  );
+});
+
+describe("fetchers' keys", () => {
+  const key = (letter: string) => ({ key_sha256: letter.repeat(64), fetcher_id: `key_${letter}`, expires_at: null });
+  const names = (store: MemoryStore): string[] =>
+    [...store.objects.keys()].filter((name) => name.startsWith("fetchers/")).map((name) => name[9]!);
+
+  test("are in both stores while they may read, and in none after", async () => {
+    const world = await begun();
+    world.fetchers = [key("a"), { ...key("b"), expires_at: "2026-12-31T00:00:00.000Z" }];
+    world.publisher.nudgeFetchers();
+    await world.publisher.catchUp();
+    expect([names(world.a), names(world.b)]).toEqual([
+      ["a", "b"],
+      ["a", "b"],
+    ]);
+    const text = Buffer.from(world.a.objects.get(`fetchers/${"b".repeat(64)}.json`)!).toString();
+    expect(JSON.parse(text)).toEqual({ fetcher_id: "key_b", tenant: slug, expires_at: "2026-12-31T00:00:00.000Z" });
+    world.fetchers = [key("b")];
+    await world.publisher.sweep();
+    expect([names(world.a), names(world.b)]).toEqual([["b"], ["b"]]);
+  });
+
+  test("are taken from a store that was down as soon as it is back", async () => {
+    const world = await begun();
+    world.fetchers = [key("a")];
+    await world.publisher.sweep();
+    world.fetchers = [];
+    world.b.meet = () => {
+      throw new Error("down");
+    };
+    world.publisher.nudgeFetchers();
+    await world.publisher.catchUp();
+    expect([names(world.a), names(world.b)]).toEqual([[], ["a"]]);
+    world.b.meet = () => undefined;
+    await world.settle();
+    expect(names(world.b)).toEqual([]);
+  });
+
+  test("are taken back also where the publisher died while it put them", async () => {
+    for (const when of ["before", "after"] as const) {
+      for (let calls = 0; calls < 6; calls += 1) {
+        const world = await begun();
+        world.fetchers = [key("a")];
+        world.publisher.nudgeFetchers();
+        Object.assign(world.death, { at: world.death.calls + calls, when });
+        await Promise.race([world.publisher.catchUp(), world.death.happened]);
+        world.fetchers = [];
+        await world.reopen();
+        world.publisher.nudgeFetchers();
+        await world.settle();
+        expect([names(world.a), names(world.b)], `died at call ${calls}, ${when}`).toEqual([[], []]);
+      }
+    }
+  });
+});

@@ -1,0 +1,254 @@
+// A tenant's publisher over node:sqlite, with two stores in memory, a vault and a signer, each of whose calls can be where
+// everything dies: for the tests of the publisher's recovery. A stock tuf-js reads what a store has.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { concat, sha256Hex, utf8, utf8Text, type Bytes } from "../../shared/contract/bytes.ts";
+import type { Channel } from "../../shared/contract/names.ts";
+import type { KeptBundle } from "../../shared/edge/change.ts";
+import { bundlePath, statementPath, timestampName, tufPath } from "../../shared/edge/layout.ts";
+import { Publisher, type FetcherKey } from "../../shared/edge/publisher.ts";
+import type { Changed, RootPut } from "../../shared/edge/service.ts";
+import type { Content, ProviderStore } from "../../shared/edge/stores.ts";
+import type { OnlineRole, RootDocument } from "../../shared/edge/tuf.ts";
+import type { TufSigner } from "../../shared/edge/tuf-keys.ts";
+import { openSql, type OpenSql } from "../support/sqlite.ts";
+import { onlineKeys, onlineSigners, rootDocumentOf, rootSigners, tufClient } from "../support/tuf.ts";
+import { randomBytes, seeded, tenantId } from "./audit-events.ts";
+
+export const slug = "acme";
+export const principal = `pri_${"a".repeat(26)}`;
+
+/** Everything dies at a call: it and all after it never answer, as for an object that is gone. */
+export class Death {
+  calls = 0;
+  at: number | null = null;
+  when: "before" | "after" = "before";
+  isDead = false;
+  #told = (): void => undefined;
+  readonly happened = new Promise<void>((resolve) => {
+    this.#told = resolve;
+  });
+
+  async around<T>(work: () => T | Promise<T>): Promise<T> {
+    if (this.isDead) return await never();
+    const call = this.calls;
+    this.calls += 1;
+    if (call === this.at && this.when === "before") return await this.#die();
+    const result = await work();
+    if (call === this.at) return await this.#die();
+    return this.isDead ? await never() : result;
+  }
+
+  async #die<T>(): Promise<T> {
+    this.isDead = true;
+    this.#told();
+    return await never();
+  }
+}
+
+const never = <T>(): Promise<T> => new Promise<T>(() => undefined);
+
+export class MemoryStore {
+  readonly name: string;
+  readonly objects = new Map<string, Bytes>();
+  /** Keys in the order in which they were written. */
+  readonly written: string[] = [];
+  /** What a call meets before its effect; throwing is a provider that is down. */
+  meet: (call: "put" | "digest" | "remove", key: string) => void | Promise<void> = () => undefined;
+  /** What becomes of the bytes on their way. */
+  bend: (key: string, bytes: Bytes) => Bytes = (_, bytes) => bytes;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  port(death: Death): ProviderStore {
+    return {
+      name: this.name,
+      put: (key, content) =>
+        death.around(async () => {
+          await this.meet("put", key);
+          const bytes = await bytesOf(content);
+          if (content.immutable && this.objects.has(key) && utf8Text(this.objects.get(key)!) !== utf8Text(bytes))
+            throw new Error(`an immutable key is written with other bytes: ${key}`);
+          this.objects.set(key, this.bend(key, bytes));
+          this.written.push(key);
+        }),
+      digest: (key) =>
+        death.around(async () => {
+          await this.meet("digest", key);
+          const bytes = this.objects.get(key);
+          return bytes === undefined ? null : await sha256Hex(bytes);
+        }),
+      remove: (key) =>
+        death.around(async () => {
+          await this.meet("remove", key);
+          this.objects.delete(key);
+        }),
+    };
+  }
+
+  text(name: string): string | null {
+    const bytes = this.objects.get(tufPath(slug, name));
+    return bytes === undefined ? null : utf8Text(bytes);
+  }
+
+  has(key: string): boolean {
+    return this.objects.has(key);
+  }
+}
+
+async function bytesOf(content: Content): Promise<Bytes> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of (await content.open()).body) pieces.push(piece);
+  return concat(...pieces);
+}
+
+export class PublisherWorld {
+  /** The real time at first: a stock client has no other clock. */
+  now = Date.now();
+  readonly a = new MemoryStore("a");
+  readonly b = new MemoryStore("b");
+  readonly vault = new Map<string, Bytes>();
+  readonly logged: string[] = [];
+  fetchers: FetcherKey[] = [];
+  signers: Record<OnlineRole, TufSigner>;
+  death = new Death();
+  publisher!: Publisher;
+  /** Never, unless a test says otherwise: the stores here answer at once. */
+  pause: (ms: number) => Promise<void> = never;
+  isSignerDown = false;
+  #sql!: OpenSql;
+  readonly #path: string;
+  readonly #next = seeded(7);
+
+  private constructor(signers: Record<OnlineRole, TufSigner>) {
+    this.signers = signers;
+    const folder = mkdtempSync(join(tmpdir(), "publisher-"));
+    this.#path = join(folder, "object.sqlite");
+    this.open();
+    onTestFinished(() => {
+      this.#sql.close();
+      rmSync(folder, { recursive: true, force: true });
+    });
+  }
+
+  static async make(): Promise<PublisherWorld> {
+    return new PublisherWorld(await onlineSigners(tenantId));
+  }
+
+  /** The object as it is after an eviction: what was durable, and nothing else. */
+  async reopen(): Promise<void> {
+    // What was answered before the death goes on to its next call, which never answers.
+    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    this.#sql.close();
+    this.death = new Death();
+    this.open();
+  }
+
+  private open(): void {
+    this.#sql = openSql(this.#path);
+    const { death } = this;
+    const keys = () => onlineKeys(this.signers);
+    this.publisher = new Publisher({
+      sql: this.#sql,
+      tenantId,
+      clock: () => this.now,
+      random: (byteCount) => randomBytes(this.#next, byteCount),
+      log: (_, message) => void this.logged.push(message),
+      providers: [this.a.port(death), this.b.port(death)],
+      vault: {
+        open: (path) =>
+          death.around(() => {
+            const bytes = this.vault.get(path);
+            if (bytes === undefined) throw new Error(`not in the vault: ${path}`);
+            return { bytes: bytes.length, body: once(bytes) };
+          }),
+      },
+      signTuf: (signed) =>
+        death.around(async () => {
+          if (this.isSignerDown) throw new Error("down");
+          return { ok: true as const, signature: await this.signers[signed._type].sign(signed) };
+        }),
+      tufKeys: () => death.around(keys),
+      fetcherKeys: () => death.around(() => this.fetchers),
+      pause: (ms) => this.pause(ms),
+    });
+  }
+
+  /** The audit events that wait in the outbox: type and attributes. */
+  events(): { type: string; source_seq: number; attributes: Record<string, unknown> }[] {
+    const rows = this.#sql.exec<{ body: string }>("select body from outbox order by id");
+    return rows.map(({ body }) => JSON.parse(body) as ReturnType<PublisherWorld["events"]>[number]);
+  }
+
+  /** Keeps a bundle and its statement, as the upload does. */
+  async keep(text: string): Promise<KeptBundle> {
+    const [bundle, statement] = [utf8(`bundle ${text}`), utf8(`statement ${text}`)];
+    const [sha256, statementSha256] = [await sha256Hex(bundle), await sha256Hex(statement)];
+    this.vault.set(bundlePath(slug, sha256), bundle);
+    this.vault.set(statementPath(slug, statementSha256), statement);
+    return {
+      version: text,
+      bundle_sha256: sha256,
+      bundle_bytes: bundle.length,
+      tar_sha256: await sha256Hex(utf8(`tar ${text}`)),
+      tar_bytes: 10_240,
+      statement_sha256: statementSha256,
+    };
+  }
+
+  async root(version = 1, keys: readonly string[] = ["one"], by = keys): Promise<RootDocument> {
+    const [own, signing] = [await rootSigners(...keys), await rootSigners(...by)];
+    return await rootDocumentOf(onlineKeys(this.signers), { version, keys: own, by: signing, now: this.now });
+  }
+
+  putRoot(root: RootDocument, intent: string | null = null): Promise<RootPut> {
+    return this.publisher.putRoot({ principal, intent }, slug, root);
+  }
+
+  async publish(
+    text: string,
+    policy = "gateway",
+    channel: Channel = "stable",
+    intent: string | null = null,
+  ): Promise<Changed> {
+    const bundle = await this.keep(text);
+    return await this.publisher.change({ principal, intent }, { kind: "publish", policy, channel, bundle });
+  }
+
+  /** Lets the alarms come until nothing is due within the next minute, 100 at most. */
+  async settle(): Promise<void> {
+    for (let alarms = 0; alarms < 100; alarms += 1) {
+      await this.publisher.catchUp();
+      const due = this.publisher.nextDue();
+      if (due === null || due > this.now + 60_000) return;
+      this.now = Math.max(this.now, due);
+    }
+    throw new Error("it does not settle");
+  }
+
+  /** What a stock client makes of a store: the revision that it serves, or null where it has none yet. Throws where it is wrong. */
+  async served(
+    store: MemoryStore,
+    path = "gateway/stable/bundle.tar.gz",
+  ): Promise<{ version: string; revision: number } | null> {
+    if (store.text(timestampName) === null) return null;
+    const first = store.text("1.root.json");
+    if (first === null) throw new Error(`${store.name} has a timestamp and no root`);
+    const target = await tufClient(first, (name) => store.text(name)).target(path);
+    if (target === null) return null;
+    const { sha256 } = target.hashes;
+    const custom = target.custom as { version: string; revision: number; statement_sha256: string };
+    for (const key of [bundlePath(slug, sha256!), statementPath(slug, custom.statement_sha256)])
+      if (!store.has(key)) throw new Error(`${store.name} names ${key}, and has it not`);
+    return { version: custom.version, revision: custom.revision };
+  }
+}
+
+async function* once(bytes: Bytes): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
