@@ -8,7 +8,7 @@
 // Files of one kind share a process (`isolate: false`: a fifth of the time is imports otherwise), so no test may leave a
 // spy, a timer or a changed environment behind; the workerd files have a runtime each.
 
-import { generateKeyPairSync } from "node:crypto";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 import { unstable_getMiniflareWorkerOptions } from "wrangler";
@@ -25,6 +25,8 @@ function signingKey(kind: "P-256" | "Ed25519"): string {
     kind === "P-256" ? generateKeyPairSync("ec", { namedCurve: kind }) : generateKeyPairSync("ed25519");
   return JSON.stringify({ ...privateKey.export({ format: "jwk" }), not_before: "2026-01-01T00:00:00.000Z" });
 }
+
+const secretKey = (): string => JSON.stringify({ kty: "oct", k: randomBytes(32).toString("base64url") });
 
 const interop = {
   test: {
@@ -103,6 +105,9 @@ export default defineConfig({
                 STATEMENT_KEY: signingKey("P-256"),
                 LINK_KEY: signingKey("P-256"),
                 RELEASE_KEY: signingKey("P-256"),
+                TUF_TARGETS_KEY: secretKey(),
+                TUF_SNAPSHOT_KEY: secretKey(),
+                TUF_TIMESTAMP_KEY: secretKey(),
               },
             },
           }),

@@ -77,12 +77,12 @@ test_an_admin_may_do_everything if {
 test_each_role_may_do_what_the_table_says_and_nothing_else if {
 	decided_otherwise := {[role, action] |
 		some action, allowed in roles.by_action
-		some role in ["admin", "operator", "auditor", "publisher", "reviewer", "viewer", "nobody"]
+		some role in ["admin", "operator", "auditor", "publisher", "reviewer", "viewer", "fetcher", "nobody"]
 		in_table := role in allowed
 		by_role(role, action).allow != in_table
 	}
 	decided_otherwise == set()
-	count({action | some action, _ in roles.by_action; by_role("nobody", action).allow == false}) == 36
+	count({action | some action, _ in roles.by_action; by_role("nobody", action).allow == false}) == 41
 }
 
 test_a_role_too_low_is_told_the_least_role_that_would_do if {

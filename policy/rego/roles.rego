@@ -3,7 +3,7 @@ package mc.roles
 
 # Action -> the roles that may do it. The order of the roles is the order in which a fix proposes them.
 by_action := {
-	"whoami.read": ["admin", "operator", "auditor", "publisher", "reviewer", "viewer"],
+	"whoami.read": ["admin", "operator", "auditor", "publisher", "reviewer", "viewer", "fetcher"],
 	"key.list": ["admin", "auditor"],
 	"key.create": ["admin"],
 	"key.revoke": ["admin"],
@@ -39,6 +39,11 @@ by_action := {
 	"flag.read": ["admin", "operator", "auditor", "viewer"],
 	"flag.write": ["admin"],
 	"metrics.read": ["admin", "operator", "auditor", "viewer"],
+	"policy.read": ["admin", "operator", "auditor", "publisher", "viewer"],
+	"policy.publish": ["admin", "publisher"],
+	"policy.promote": ["admin", "publisher"],
+	"policy.roll_back": ["admin", "operator"],
+	"policy.root": ["admin"],
 }
 
 allowed := by_action[input.action]

@@ -162,6 +162,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
         apiUrl,
         secrets,
         options.witnesses ?? [],
+        bunnyStorage,
       ),
       keeper,
       onDeath: (how) => onDeath("workerd", how),
@@ -282,6 +283,7 @@ async function workerVariables(
   apiUrl: string,
   secrets: Secrets,
   witnesses: NonNullable<StackOptions["witnesses"]>,
+  bunnyStorage: BunnyStorage,
 ): Promise<Record<string, Record<string, string>>> {
   const { CHECKPOINT_KEY, STATEMENT_KEY, LINK_KEY, RELEASE_KEY } = secrets.worker_keys;
   return {
@@ -298,6 +300,9 @@ async function workerVariables(
       PUBLIC_URL: apiUrl,
       EDGE_LINK_KEY: secrets.edge_keys.link,
       RELEASE_KEYS: JSON.stringify([base64((await importSigner(RELEASE_KEY, "P-256")).spki)]),
+      BUNNY_STORAGE_URL: bunnyStorage.url,
+      BUNNY_STORAGE_ZONE: bunnyStorage.zone,
+      BUNNY_STORAGE_KEY: secrets.bunny_keys.access_key,
     },
     "maestro-audit": {
       DATABASE_URL_AUDIT: databaseUrls.audit,
@@ -310,7 +315,7 @@ async function workerVariables(
       LINK_KEY,
       RETIRED_KEYS: JSON.stringify(secrets.retired_keys ?? []),
     },
-    "maestro-signer": { RELEASE_KEY },
+    "maestro-signer": { RELEASE_KEY, ...secrets.tuf_keys },
     "maestro-edge": { EDGE_LINK_KEY: secrets.edge_keys.link, EDGE_METRICS_KEY: secrets.edge_keys.metrics },
   };
 }

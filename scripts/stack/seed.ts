@@ -34,6 +34,7 @@ async function byRole<T>(make: (role: Role) => T | Promise<T>): Promise<Record<R
     publisher: await make("publisher"),
     reviewer: await make("reviewer"),
     viewer: await make("viewer"),
+    fetcher: await make("fetcher"),
   };
 }
 

@@ -17,6 +17,8 @@ export interface Secrets {
   readonly issuer_secret: string;
   /** Private JWKs as JSON text with the member `not_before`, named as the workers' secrets are. */
   readonly worker_keys: Readonly<Record<"CHECKPOINT_KEY" | "STATEMENT_KEY" | "LINK_KEY" | "RELEASE_KEY", string>>;
+  /** What the signer derives the tenants' online TUF keys from: JWKs of type `oct` as JSON text. */
+  readonly tuf_keys: Readonly<Record<"TUF_TARGETS_KEY" | "TUF_SNAPSHOT_KEY" | "TUF_TIMESTAMP_KEY", string>>;
   /** Provider B's storage zone: who writes has the first, the provider itself only reads. */
   readonly bunny_keys: Readonly<Record<"access_key" | "read_only_key", string>>;
   /** What the edge and the API worker share, and the operator's key for the edge's metrics. */
@@ -64,6 +66,7 @@ export async function privateKey(algorithm: "ES256" | "Ed25519"): Promise<string
   return JSON.stringify({ ...(await exportJWK(pair.privateKey)), not_before: new Date().toISOString() });
 }
 
+const secretKey = (): string => JSON.stringify({ kty: "oct", k: randomBytes(32).toString("base64url") });
 const password = (): string => randomBytes(24).toString("hex");
 
 /** The stack's secrets: made once, kept in `secrets.json`. What a file from before does not have yet is made and added. */
@@ -80,6 +83,7 @@ export async function loadSecrets(folder: string): Promise<Secrets> {
       LINK_KEY: await privateKey("ES256"),
       RELEASE_KEY: await privateKey("ES256"),
     },
+    tuf_keys: { TUF_TARGETS_KEY: secretKey(), TUF_SNAPSHOT_KEY: secretKey(), TUF_TIMESTAMP_KEY: secretKey() },
     bunny_keys: { access_key: password(), read_only_key: password() },
     edge_keys: { link: password(), metrics: password() },
   };

@@ -76,3 +76,48 @@ export const providerState = z
   })
   .openapi("PolicyProvider");
 export type ProviderState = z.infer<typeof providerState>;
+const providers = z.array(providerState).describe("what each CDN provider has of it");
+
+const channels = z.strictObject({ stable: policyRevision.nullable(), canary: policyRevision.nullable() });
+
+/** What a change answers: the revision that the channel has now. */
+export const policyChanged = z.strictObject({ ...policyRevision.shape, providers }).openapi("PolicyChanged");
+export type PolicyChanged = z.infer<typeof policyChanged>;
+
+export const policyPromotion = z
+  .strictObject({ from: channel.default("canary"), to: channel.default("stable") })
+  .refine(({ from, to }) => from !== to, "`from` and `to` are two channels")
+  .openapi("PolicyPromotion");
+export const policyRollback = z
+  .strictObject({
+    channel: channel.default("stable"),
+    revision: z
+      .int()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe("whose bundle it gets again; null: the newest before that had another bundle"),
+  })
+  .openapi("PolicyRollback");
+
+export const policy = z
+  .strictObject({
+    name: policyName,
+    channels,
+    revisions: z.array(policyRevision).describe("of both channels, the newest first, at most 100"),
+    providers,
+  })
+  .openapi("Policy");
+export type Policy = z.infer<typeof policy>;
+
+export const policyList = z
+  .strictObject({
+    root: z
+      .strictObject({ version: z.int().min(1), expires: z.string() })
+      .nullable()
+      .describe("null: there is none yet"),
+    policies: z.array(z.strictObject({ name: policyName, channels })),
+    providers,
+  })
+  .openapi("PolicyList");
+export type PolicyList = z.infer<typeof policyList>;

@@ -48,6 +48,6 @@ export const timestamp = z
 
 export const tenantId = z.uuid().openapi({ example: "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001" });
 
-export const roleNames = ["admin", "operator", "auditor", "publisher", "reviewer", "viewer"] as const;
+export const roleNames = ["admin", "operator", "auditor", "publisher", "reviewer", "viewer", "fetcher"] as const;
 export const role = z.enum(roleNames);
 export type Role = z.infer<typeof role>;

@@ -120,6 +120,31 @@ export const problems = {
     "The package has as many installs as a tenant may have",
     "A tenant has at most `installs_max` installs of one package.",
   ],
+  policy_root_missing: [
+    409,
+    "The tenant's policies have no root of trust",
+    "An admin makes one on their own machine: `maestro policy root init`.",
+  ],
+  policy_keys_changed: [
+    409,
+    "The signer has keys that the root does not name",
+    "An admin names them in the next root: `maestro policy root rotate`.",
+  ],
+  policy_version_taken: [
+    409,
+    "This revision was published already, with other bytes",
+    "Give the bundle's .manifest another `revision`, sign it anew, and publish again.",
+  ],
+  policy_no_revision: [
+    409,
+    "The channel has no such revision to go back to",
+    "`maestro policy list NAME` lists the revisions that a channel had.",
+  ],
+  policy_too_many: [
+    409,
+    "The tenant has as many policies as it may have",
+    "Publish under a name that is there already.",
+  ],
   bucket_unavailable: [
     503,
     "The bucket of artifacts cannot be reached",
@@ -138,6 +163,8 @@ export const problems = {
     "The release cannot be accepted",
     "Correct what `detail` names, sign again, and publish again.",
   ],
+  policy_invalid: [422, "The bundle cannot be accepted", "Correct what `detail` names, sign again, and publish again."],
+  policy_root_invalid: [422, "The root cannot be accepted", "Do what `detail` says, and send the root again."],
   precondition_required: [428, "If-Match is required", "GET it first, and send its ETag in If-Match."],
   link_invalid: [403, "The link is not valid", "Ask for a new link at the execution's disclosure:link."],
   link_expired: [410, "The link has expired", "Ask for a new link at the execution's disclosure:link."],
@@ -174,6 +201,11 @@ export const problems = {
     503,
     "What the question costs cannot be known now",
     "Try again after `Retry-After` seconds; nothing was read.",
+  ],
+  policy_unavailable: [
+    503,
+    "Policies cannot be published now",
+    "Try again after `Retry-After` seconds; nothing was changed.",
   ],
   audit_unavailable: [503, "The audit log cannot be reached", "Try again after `Retry-After` seconds."],
   store_unavailable: [

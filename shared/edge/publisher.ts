@@ -27,9 +27,10 @@ import { errorName } from "../outbox/drain.ts";
 import { storeEvent } from "../outbox/object-outbox.ts";
 import type { EventContext } from "../outbox/outbox.ts";
 import { decideChange, type PolicyChange } from "./change.ts";
-import { bundlePath, fetcherPath, statementPath, timestampName, tufPath } from "./layout.ts";
+import { statementKey, timestampName } from "./layout.ts";
 import { PublisherState, type SignedRow } from "./publisher-state.ts";
 import { checkRoot } from "./root.ts";
+import { fetcherKey, metadataKey, policyKey } from "./serving-path.ts";
 import type { Changed, PolicyHistory, PublisherCall, Refused, RepositoryView, RootPut, SignedTuf } from "./service.ts";
 import type { Content, ProviderStore, Vault } from "./stores.ts";
 import {
@@ -339,7 +340,7 @@ export class Publisher {
         this.#wake();
         await this.#othersAreReady(store.name, plan);
         const { tenant } = this.#state;
-        await putAndRead(store, tufPath(tenant!, timestampName), plan.timestamp);
+        await putAndRead(store, metadataKey(tenant!, timestampName), plan.timestamp);
         const needed = plan.contents.map(([key]) => key);
         this.#state.noteFlipped(store.name, plan.versions, needed);
       }
@@ -366,11 +367,11 @@ export class Publisher {
     const keep = (key: string, sha256: string, contentType: string): void =>
       void contents.set(key, { sha256, contentType, immutable: true, open: () => vault.open(key) });
     for (const { hashes, custom } of Object.values(targets)) {
-      keep(bundlePath(tenant, hashes.sha256), hashes.sha256, "application/gzip");
-      keep(statementPath(tenant, custom.statement_sha256), custom.statement_sha256, "application/json");
+      keep(policyKey(tenant, hashes.sha256), hashes.sha256, "application/gzip");
+      keep(statementKey(tenant, custom.statement_sha256), custom.statement_sha256, "application/json");
     }
     const add = async (name: string, text: string): Promise<void> =>
-      void contents.set(tufPath(tenant, name), await jsonContent(text, true));
+      void contents.set(metadataKey(tenant, name), await jsonContent(text, true));
     await add(`${documents.targets.version}.targets.json`, documents.targets.text);
     await add(`${documents.snapshot.version}.snapshot.json`, documents.snapshot.text);
     // Last, since a reader that follows a new root believes the old keys no more.
@@ -427,7 +428,7 @@ export class Publisher {
     if (tenant === null || timestamp === null || !this.#state.isCurrent(store.name) || this.#runners.has(store.name))
       return;
     try {
-      const found = await store.digest(tufPath(tenant, timestampName));
+      const found = await store.digest(metadataKey(tenant, timestampName));
       const isSame = found === (await sha256Hex(utf8(timestamp.text)));
       const isNewest = this.#state.signed("timestamp")?.version === timestamp.version;
       if (!isSame && isNewest && !this.#runners.has(store.name)) {
@@ -459,10 +460,7 @@ export class Publisher {
     try {
       const wanted = new Map<string, Content>();
       for (const { key_sha256, fetcher_id, expires_at } of await this.#parts.fetcherKeys(now))
-        wanted.set(
-          fetcherPath(key_sha256),
-          await jsonContent(canonicalJson({ fetcher_id, tenant, expires_at }), false),
-        );
+        wanted.set(fetcherKey(key_sha256), await jsonContent(canonicalJson({ fetcher_id, tenant, expires_at }), false));
       const done = await Promise.all(this.#parts.providers.map((store) => this.#mirrorTo(store, wanted, now)));
       if (done.every((isDone) => isDone)) this.#state.noteMirrored(nudge);
     } catch (error) {

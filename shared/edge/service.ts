@@ -2,9 +2,15 @@
 
 import type { PolicyRevision, ProviderState } from "../contract/http-policies.ts";
 import type { Channel } from "../contract/names.ts";
-import type { ChangeRefusal } from "./change.ts";
-import type { RootDocument, TufSignature } from "./tuf.ts";
+import type { ChangeRefusal, PolicyChange } from "./change.ts";
+import type { OnlineRole, OnlineSigned, RootDocument, TufKey, TufSignature } from "./tuf.ts";
 
+export interface TufSignerApi {
+  /** The tenant's public keys of the three online roles. */
+  tufKeys(tenantId: string): Promise<Record<OnlineRole, TufKey>>;
+  /** Signs targets, snapshot and timestamp for that tenant, and nothing else. */
+  signTuf(tenantId: string, signed: OnlineSigned): Promise<SignedTuf>;
+}
 export type SignedTuf =
   | { readonly ok: true; readonly signature: TufSignature }
   | { readonly ok: false; readonly reason: string };
@@ -46,4 +52,17 @@ export interface RepositoryView {
   readonly root: RootDocument | null;
   readonly policies: readonly Omit<PolicyHistory, "revisions">[];
   readonly providers: readonly ProviderState[];
+}
+
+/** When a change has resolved with `ok`, it is durable; what each provider has of it stands in `providers`. */
+export interface PublisherPort {
+  change(call: PublisherCall, change: PolicyChange): Promise<Changed>;
+  /** `tenant`: the tenant's slug. */
+  putRoot(call: PublisherCall, tenant: string, root: RootDocument): Promise<RootPut>;
+  view(): Promise<RepositoryView>;
+  policy(name: string): Promise<(PolicyHistory & Pick<RepositoryView, "providers">) | null>;
+  /** A fetcher's key was made or revoked: the stores are told soon. */
+  nudgeFetchers(): Promise<void>;
+  /** The cron's: signs what is due again, mirrors fetchers, looks whether each provider has what it had. */
+  sweep(): Promise<void>;
 }

@@ -132,7 +132,22 @@ const signatures = z
   .array(tufSignature)
   .min(1)
   .max(2 * roleKeysMax);
-export const rootDocument = z.strictObject({ signatures, signed: rootSigned }).openapi("TufRoot");
+const exampleId = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const exampleRole = { keyids: [exampleId], threshold: 1 };
+export const rootDocument = z.strictObject({ signatures, signed: rootSigned }).openapi("TufRoot", {
+  example: {
+    signatures: [{ keyid: exampleId, sig: "0".repeat(128) }],
+    signed: {
+      _type: "root",
+      spec_version: specVersion,
+      version: 1,
+      expires: "2027-04-13T16:00:00Z",
+      consistent_snapshot: true,
+      keys: { [exampleId]: { keytype: "ed25519", scheme: "ed25519", keyval: { public: "0".repeat(64) } } },
+      roles: { root: exampleRole, targets: exampleRole, snapshot: exampleRole, timestamp: exampleRole },
+    },
+  },
+});
 export type RootDocument = z.infer<typeof rootDocument>;
 
 export interface TufDocument<S> {

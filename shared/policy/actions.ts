@@ -43,6 +43,11 @@ export const actions = [
   "flag.read",
   "flag.write",
   "metrics.read",
+  "policy.read",
+  "policy.publish",
+  "policy.promote",
+  "policy.roll_back",
+  "policy.root",
 ] as const;
 export type Action = (typeof actions)[number];
 

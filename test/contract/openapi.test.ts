@@ -79,7 +79,10 @@ describe("/openapi.json", () => {
       if (schema === null || typeof schema !== "object") return;
       const { $ref, type, additionalProperties, ...rest } = schema as Record<string, unknown>;
       if (typeof $ref === "string") walk(api.document.components.schemas[$ref.split("/").at(-1)!], where);
-      if (type === "object" && additionalProperties !== false) loose.push(where);
+      // A map whose values have a shape is not loose.
+      const isMap = typeof additionalProperties === "object" && Object.keys(additionalProperties ?? {}).length > 0;
+      if (type === "object" && additionalProperties !== false && !isMap) loose.push(where);
+      walk(additionalProperties, `${where}/*`);
       for (const [key, value] of Object.entries(rest)) walk(value, `${where}/${key}`);
     };
     for (const { operation, name } of operations()) {

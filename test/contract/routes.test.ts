@@ -32,6 +32,7 @@ const examplePath = (path: string): string =>
     .replace("/entitlement-changes/{id}", "/entitlement-changes/chg_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/rollouts/{id}", "/rollouts/rol_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/executions/{id}", "/executions/exe_01k9x6f6c8a0b1c2d3e4f5g6h7")
+    .replace("/policies/{name}", "/policies/gateway")
     .replace("{sha256}", "0".repeat(64))
     .replace("{range}", "00000000000000000000-00000000000000000001")
     .replace("{+path}", "0/000");

@@ -46,6 +46,7 @@ const tenantColumns: Readonly<Record<string, string>> = {
   good_releases: "tenant_id",
   rollouts: "tenant_id",
   release_bars: "tenant_id",
+  policy_repositories: "tenant_id",
 };
 /** The marketplace's own: every tenant reads them, the publishing tenant alone writes. */
 const publicTables = ["channel_history", "channel_pointers", "packages", "release_files", "releases"];
@@ -75,6 +76,7 @@ async function fill(tenantId: string, principal: string): Promise<void> {
   const name = `rows/${tenantId}`;
   await inBatch(owner, [
     sql`insert into idempotency_keys values (${tenantId}, ${principal}, 'POST /x', 'k', ${digest}, 200, '{}', now(), now() + interval '1 day')`,
+    sql`insert into policy_repositories values (${tenantId}, now(), null)`,
     sql`insert into entitlements values (${tenantId}, ${name}, 'stable', true)`,
     sql`insert into entitlement_versions values (${tenantId}, 1, now())`,
     sql`insert into entitlement_history values (${tenantId}, 1, ${name}, 'stable', true, ${principal}, '', now())`,

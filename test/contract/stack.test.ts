@@ -165,7 +165,7 @@ test("seeding a tenant twice gives the same tenant, with keys that the database 
   const once = await stack.seedTenant("stack-twice");
   expect(await stack.seedTenant("stack-twice")).toEqual(once);
   const rows = await auth`select secret_sha256 from api_keys where tenant_id = ${once.tenant_id}`;
-  expect(rows).toHaveLength(6);
+  expect(rows).toHaveLength(7);
   expect(JSON.stringify(rows)).not.toContain(once.keys.admin);
 });
 

@@ -8,9 +8,10 @@ import { onTestFinished } from "vitest";
 import { concat, sha256Hex, utf8, utf8Text, type Bytes } from "../../shared/contract/bytes.ts";
 import type { Channel } from "../../shared/contract/names.ts";
 import type { KeptBundle } from "../../shared/edge/change.ts";
-import { bundlePath, statementPath, timestampName, tufPath } from "../../shared/edge/layout.ts";
+import { statementKey, timestampName } from "../../shared/edge/layout.ts";
 import { Publisher, type FetcherKey } from "../../shared/edge/publisher.ts";
 import type { Changed, RootPut } from "../../shared/edge/service.ts";
+import { metadataKey, policyKey } from "../../shared/edge/serving-path.ts";
 import type { Content, ProviderStore } from "../../shared/edge/stores.ts";
 import type { OnlineRole, RootDocument } from "../../shared/edge/tuf.ts";
 import type { TufSigner } from "../../shared/edge/tuf-keys.ts";
@@ -92,7 +93,7 @@ export class MemoryStore {
   }
 
   text(name: string): string | null {
-    const bytes = this.objects.get(tufPath(slug, name));
+    const bytes = this.objects.get(metadataKey(slug, name));
     return bytes === undefined ? null : utf8Text(bytes);
   }
 
@@ -189,8 +190,8 @@ export class PublisherWorld {
   async keep(text: string): Promise<KeptBundle> {
     const [bundle, statement] = [utf8(`bundle ${text}`), utf8(`statement ${text}`)];
     const [sha256, statementSha256] = [await sha256Hex(bundle), await sha256Hex(statement)];
-    this.vault.set(bundlePath(slug, sha256), bundle);
-    this.vault.set(statementPath(slug, statementSha256), statement);
+    this.vault.set(policyKey(slug, sha256), bundle);
+    this.vault.set(statementKey(slug, statementSha256), statement);
     return {
       version: text,
       bundle_sha256: sha256,
@@ -243,7 +244,7 @@ export class PublisherWorld {
     if (target === null) return null;
     const { sha256 } = target.hashes;
     const custom = target.custom as { version: string; revision: number; statement_sha256: string };
-    for (const key of [bundlePath(slug, sha256!), statementPath(slug, custom.statement_sha256)])
+    for (const key of [policyKey(slug, sha256!), statementKey(slug, custom.statement_sha256)])
       if (!store.has(key)) throw new Error(`${store.name} names ${key}, and has it not`);
     return { version: custom.version, revision: custom.revision };
   }

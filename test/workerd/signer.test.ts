@@ -3,11 +3,66 @@
 import { createExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
+import {
+  keyIdOf,
+  lifeMs,
+  onlineRoles,
+  rootOf,
+  targetsOf,
+  timestampOf,
+  type OnlineSigned,
+} from "../../shared/edge/tuf.ts";
+import { countSignatures } from "../../shared/edge/tuf-keys.ts";
 import { SignerService } from "../../workers/signer/index.ts";
 
+type Env = ConstructorParameters<typeof SignerService>[1];
+const bound = env as unknown as Env;
+const signerWith = (given: Partial<Env> = {}) => new SignerService(createExecutionContext(), { ...bound, ...given });
+const [acme, other] = ["7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001", "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0002"] as const;
+
 test("a release key that could not be imported is tried again at the next call", async () => {
-  const keysWith = (RELEASE_KEY: string) => new SignerService(createExecutionContext(), { RELEASE_KEY }).keys();
-  await expect(keysWith("not a key")).rejects.toThrow("not JSON");
-  const { RELEASE_KEY } = env as unknown as { RELEASE_KEY: string };
-  expect(await keysWith(RELEASE_KEY)).toMatchObject([{ use: "release" }]);
+  await expect(signerWith({ RELEASE_KEY: "not a key" }).keys()).rejects.toThrow("not JSON");
+  expect(await signerWith().keys()).toMatchObject([{ use: "release" }]);
+});
+
+test("a document of an online role is signed with the tenant's key of that role, and with no other's", async () => {
+  const signer = signerWith();
+  const now = Date.now();
+  const [keys, others] = [await signer.tufKeys(acme), await signer.tufKeys(other)];
+  const documents = [targetsOf(1, {}, now), await timestampOf(1, { version: 1, text: "{}" }, now)];
+  for (const document of documents) {
+    const signed = await signer.signTuf(acme, document);
+    if (!signed.ok) throw new Error(signed.reason);
+    for (const role of onlineRoles) {
+      for (const set of [keys, others]) {
+        const id = await keyIdOf(set[role]);
+        const count = await countSignatures(document, [{ ...signed.signature, keyid: id }], [id], { [id]: set[role] });
+        expect(count).toBe(role === document._type && set === keys ? 1 : 0);
+      }
+    }
+  }
+});
+
+test("nothing else is signed: no root, no foreign shape, nothing beyond its role's life, for nobody who is no tenant", async () => {
+  const signer = signerWith();
+  const now = Date.now();
+  const root = await rootOf(
+    { version: 1, root: [(await signer.tufKeys(acme)).targets], threshold: 1, online: await signer.tufKeys(acme) },
+    now,
+  );
+  const targets = targetsOf(1, {}, now);
+  const refused: unknown[] = [
+    root,
+    { ...targets, more: 1 },
+    { ...targets, targets: { "/etc/passwd": {} } },
+    targetsOf(1, {}, now + lifeMs.targets),
+    targetsOf(1, {}, now - lifeMs.targets - 1_000),
+    { ...(await timestampOf(1, { version: 1, text: "{}" }, now)), expires: targets.expires },
+    "targets",
+    null,
+  ];
+  for (const document of refused)
+    expect(await signer.signTuf(acme, document as OnlineSigned)).toMatchObject({ ok: false });
+  await expect(signer.signTuf("acme", targets)).rejects.toThrow(/UUID/);
+  await expect(signerWith({ TUF_TARGETS_KEY: "{}" }).signTuf(acme, targets)).rejects.toThrow("32 bytes");
 });

@@ -25,6 +25,7 @@ import { register as keys } from "./routes/keys.ts";
 import { register as market } from "./routes/market.ts";
 import { register as metrics } from "./routes/metrics.ts";
 import { register as packages } from "./routes/packages.ts";
+import { register as policies } from "./routes/policies.ts";
 import { register as pql } from "./routes/pql.ts";
 import { register as privacy } from "./routes/privacy.ts";
 import { register as reviews } from "./routes/reviews.ts";
@@ -54,6 +55,7 @@ const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   rollouts,
   executions,
   disclosure,
+  policies,
   privacy,
   pql,
   audit,

@@ -10,12 +10,16 @@ import policyBuild from "../../policy/generated/authz.json";
 import policyModule from "../../policy/generated/authz.wasm";
 import type { EntitlementsParts } from "../../durable-objects/entitlements.ts";
 import type { OutboxDrainParts } from "../../durable-objects/outbox-drain.ts";
+import type { PolicyPublisherParts } from "../../durable-objects/policy-publisher.ts";
 import type { PqlMeterParts } from "../../durable-objects/pql-meter.ts";
 import type { RolloutGatesParts } from "../../durable-objects/rollout-gates.ts";
 import type { PrivacyLedgerParts } from "../../durable-objects/privacy-ledger.ts";
 import { base64Bytes } from "../../shared/contract/bytes.ts";
 import type { Log, Random } from "../../shared/contract/ports.ts";
 import { Problem } from "../../shared/contract/problems.ts";
+import { fetcherKeysOf, repositoriesToSweep } from "../../shared/edge/store.ts";
+import type { PublisherPort } from "../../shared/edge/service.ts";
+import type { ProviderStore } from "../../shared/edge/stores.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
 import { tenantsRollingOut } from "../../shared/market/package-state-store.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
@@ -37,6 +41,7 @@ import type { Env } from "./env.ts";
 import { unusableReleases } from "./market/release-checks.ts";
 import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
+import { bunnyStore, r2Store, r2Vault } from "./policies/stores.ts";
 import { QueryTimeNotes } from "./pql-times.ts";
 import { GrammarMemory } from "./pql-grammar.ts";
 
@@ -101,6 +106,7 @@ function makeParts(env: Env): Parts {
     pqlGrammar: new GrammarMemory(),
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],
+    publisher: (tenantId) => publisherAt(env, tenantId),
     releaseKeys: once(() => releaseKeysOf(env)),
     artifacts: env.ARTIFACTS,
     nudgeDrain: (tenantId) => {
@@ -183,6 +189,45 @@ export const rolloutGatesParts = (env: Env): RolloutGatesParts => {
   };
 };
 
+export const policyPublisherParts = (env: Env): PolicyPublisherParts => {
+  const { database, shards, signer } = partsOf(env);
+  return {
+    clock,
+    random,
+    log,
+    pause: (ms) => scheduler.wait(ms),
+    providers: providersOf(env),
+    send: (tenantId) => sendTo(env, shardOf(tenantId, shards)),
+    ofTenant: (tenantId) => ({
+      vault: r2Vault(env.ARTIFACTS),
+      signTuf: (signed) => signer.signTuf(tenantId, signed),
+      tufKeys: () => signer.tufKeys(tenantId),
+      fetcherKeys: (now) => fetcherKeysOf(database, tenantId, now),
+    }),
+  };
+};
+
+/** In their order, each with a store of its own. */
+function providersOf(env: Env): ProviderStore[] {
+  const a = r2Store("a", env.EDGE_A);
+  const { BUNNY_STORAGE_URL: url, BUNNY_STORAGE_ZONE: zone, BUNNY_STORAGE_KEY: accessKey } = env;
+  return url === "" ? [a] : [a, bunnyStore("b", { url, zone, accessKey }, (request) => fetch(request))];
+}
+
+const publisherAt = (env: Env, tenantId: string): PublisherPort =>
+  env.POLICY_PUBLISHER.getByName(tenantId) as unknown as PublisherPort;
+
+/** Publishers sign again what is due, mirror fetchers' keys, and look whether the stores have what they had. */
+async function sweepPublishers(env: Env): Promise<void> {
+  const tenants = await repositoriesToSweep(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
+    log("error", "publishers not swept", errorFacts(error));
+    return [];
+  });
+  for (const result of await Promise.allSettled(tenants.map((tenantId) => publisherAt(env, tenantId).sweep()))) {
+    if (result.status === "rejected") log("error", "publisher not swept", errorFacts(result.reason));
+  }
+}
+
 const gateAt = (env: Env, tenantId: string): { nudge(): Promise<void>; sweep(): Promise<void> } =>
   env.ROLLOUT_GATES.getByName(tenantId) as unknown as { nudge(): Promise<void>; sweep(): Promise<void> };
 
@@ -203,6 +248,7 @@ export async function sweep(env: Env): Promise<void> {
     log("error", "expired answers not forgotten", errorFacts(error));
   });
   await sweepGates(env);
+  await sweepPublishers(env);
   const drains = Array.from({ length: shardsOf(env) }, (_, shard) => drainAt(env, shard).sweep());
   for (const result of await Promise.allSettled(drains)) {
     if (result.status === "rejected") log("error", "drain not swept", errorFacts(result.reason));

@@ -20,13 +20,22 @@ export interface Env {
   /** The marketplace's release keys, public halves: a JSON array of SPKI DER in base64, retired ones included. */
   readonly RELEASE_KEYS: string;
 
+  /** Provider B's storage: origin of the zone's region; "" where there is no provider B. */
+  readonly BUNNY_STORAGE_URL: string;
+  readonly BUNNY_STORAGE_ZONE: string;
+  /** The zone's password. A secret. */
+  readonly BUNNY_STORAGE_KEY: string;
+
   readonly ENTITLEMENTS: DurableObjectNamespace;
   readonly PRIVACY_LEDGER: DurableObjectNamespace;
   readonly OUTBOX_DRAIN: DurableObjectNamespace;
   readonly ROLLOUT_GATES: DurableObjectNamespace;
   readonly PQL_METER: DurableObjectNamespace;
+  readonly POLICY_PUBLISHER: DurableObjectNamespace;
   readonly AUDIT: Fetcher;
   readonly SIGNER: Fetcher;
   readonly ARTIFACTS: R2Bucket;
+  /** Provider A's store. */
+  readonly EDGE_A: R2Bucket;
   // And AUDIT_QUEUE_0 … AUDIT_QUEUE_<AUDIT_SHARDS - 1>, the producers of the audit queues: compose.ts finds them by number.
 }

@@ -2,6 +2,7 @@
 
 import { entitlementsObject } from "../../durable-objects/entitlements.ts";
 import { outboxDrainObject } from "../../durable-objects/outbox-drain.ts";
+import { policyPublisherObject } from "../../durable-objects/policy-publisher.ts";
 import { pqlMeterObject } from "../../durable-objects/pql-meter.ts";
 import { privacyLedgerObject } from "../../durable-objects/privacy-ledger.ts";
 import { rolloutGatesObject } from "../../durable-objects/rollout-gates.ts";
@@ -10,6 +11,7 @@ import {
   entitlementsParts,
   outboxDrainParts,
   partsOf,
+  policyPublisherParts,
   pqlMeterParts,
   privacyLedgerParts,
   rolloutGatesParts,
@@ -24,6 +26,8 @@ export const OutboxDrain = outboxDrainObject<Env>(outboxDrainParts);
 export const PrivacyLedger = privacyLedgerObject<Env>(privacyLedgerParts);
 
 export const PqlMeter = pqlMeterObject<Env>(pqlMeterParts);
+
+export const PolicyPublisher = policyPublisherObject<Env>(policyPublisherParts);
 
 export const RolloutGates = rolloutGatesObject<Env>(rolloutGatesParts);
 

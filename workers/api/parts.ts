@@ -4,6 +4,7 @@
 import type { AuditServiceApi } from "../../shared/audit/service.ts";
 import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
+import type { PublisherPort, TufSignerApi } from "../../shared/edge/service.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
 import type { AnswerCache } from "../../shared/pql/answer-cache.ts";
@@ -44,7 +45,9 @@ export interface Parts {
   /** Which tenants have PQL 1.2, as this isolate read it last. */
   readonly pqlGrammar: GrammarMemory;
   readonly audit: AuditServiceApi & DisclosureServiceApi;
-  readonly signer: SignerServiceApi;
+  readonly signer: SignerServiceApi & TufSignerApi;
+  /** The tenant's publisher of edge policies. */
+  publisher(tenantId: string): PublisherPort;
   /**
    * The marketplace's release keys that signatures are verified with, kid → SPKI in base64: pinned in the configuration, so
    * that verifying needs no signer, and a signer that was replaced is not believed.

@@ -8,7 +8,7 @@ import { mintApiKey } from "../../../shared/tenancy/api-key.ts";
 import { insertKey, listKeys, revokeKey } from "../../../shared/tenancy/store.ts";
 import type { Call, Door } from "../door.ts";
 import { eventContext } from "../event-context.ts";
-import { notFound } from "../middleware/problem.ts";
+import { errorFacts, notFound } from "../middleware/problem.ts";
 
 const tags = ["tenancy"];
 const dayMs = 86_400_000;
@@ -65,6 +65,7 @@ export function register(door: Door): void {
       const made = { ...row, secret_sha256, created_by: caller.principal_id };
       await insertKey(parts.database, caller.tenant_id, now, made, outbox, remember);
       parts.nudgeDrain(caller.tenant_id);
+      if (role === "fetcher") await tellEdge(call);
       return { status: 201, body: { ...row, key } };
     },
   });
@@ -78,7 +79,8 @@ export function register(door: Door): void {
       path: "/api/keys/{id}",
       tags,
       summary: "Revoke an API key",
-      description: "From the moment of the answer the key is refused. Revoking it again changes nothing.",
+      description:
+        "From the moment of the answer the key is refused; a fetcher's key by the CDN providers some seconds later. Revoking it again changes nothing.",
       request: { params: z.object({ id: apiKeyId }) },
       responses: { 204: { description: "It is revoked." } },
     }),
@@ -95,9 +97,19 @@ export function register(door: Door): void {
       );
       if (!found) throw notFound();
       parts.nudgeDrain(caller.tenant_id);
+      await tellEdge(call);
       return { status: 204, body: null };
     },
   });
+}
+
+/** The stores of the CDN providers hear of fetchers' keys: at once, or with the cron's next minute where this call is lost. */
+async function tellEdge({ parts, caller }: AnyCall): Promise<void> {
+  try {
+    await parts.publisher(caller.tenant_id).nudgeFetchers();
+  } catch (error) {
+    parts.log("warn", "the publisher was not told of a fetcher's key", errorFacts(error));
+  }
 }
 
 type AnyCall = Pick<Call, "caller" | "now" | "parts">;

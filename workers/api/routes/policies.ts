@@ -1,0 +1,237 @@
+// /api/policies: edge policies, their channels, and the root of trust. app.ts registers them at the door.
+
+import { createRoute, z } from "@hono/zod-openapi";
+import { hex } from "../../../shared/contract/bytes.ts";
+import {
+  bundleBytesMax,
+  policy,
+  policyChanged,
+  policyList,
+  policyName,
+  policyPromotion,
+  policyRollback,
+  providerState,
+  type PolicyChanged,
+} from "../../../shared/contract/http-policies.ts";
+import { channel, type Channel } from "../../../shared/contract/names.ts";
+import { Problem, type ProblemCode } from "../../../shared/contract/problems.ts";
+import type { PolicyChange } from "../../../shared/edge/change.ts";
+import { noteRepository } from "../../../shared/edge/store.ts";
+import type { PublisherCall, Refused } from "../../../shared/edge/service.ts";
+import { rootDocument, tufKey } from "../../../shared/edge/tuf.ts";
+import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
+import type { Call, Door } from "../door.ts";
+import { channelHeader, keepPolicy, statementHeader, statementHeaderMax } from "../policies/publish-policy.ts";
+
+const tags = ["policies"];
+const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
+const byName = z.strictObject({ name: policyName });
+const changeProblems: readonly ProblemCode[] = [
+  "not_found",
+  "policy_root_missing",
+  "policy_keys_changed",
+  "policy_unavailable",
+  "policy_too_many",
+];
+
+const rootAnswer = z
+  .strictObject({ version: z.int().min(1), expires: z.string(), providers: z.array(providerState) })
+  .openapi("PolicyRootPut");
+const keysAnswer = z
+  .strictObject({
+    tenant: z.string().describe("the tenant's slug, under which its metadata lies"),
+    keys: z.strictObject({ targets: tufKey, snapshot: tufKey, timestamp: tufKey }),
+    root: rootDocument.nullable().describe("the root in force; null before the first"),
+  })
+  .openapi("PolicyKeys");
+
+export function register(door: Door): void {
+  door.route({
+    route: createRoute({
+      method: "get",
+      path: "/api/policies",
+      tags,
+      summary: "List the tenant's policies, and what each CDN provider has",
+      responses: { 200: { description: "The policies, by name", content: json(policyList) } },
+    }),
+    action: "policy.read",
+    idempotency: "none",
+    handler: async ({ parts, caller }) => {
+      const { root, policies, providers } = await parts.publisher(caller.tenant_id).view();
+      const told = root === null ? null : { version: root.signed.version, expires: root.signed.expires };
+      return { status: 200, body: { root: told, policies: [...policies], providers: [...providers] } };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "get",
+      path: "/api/policies/keys",
+      tags,
+      summary: "The public keys that sign this tenant's metadata, and the root in force",
+      description: "For whoever makes the next root: `maestro policy root init|rotate`.",
+      responses: { 200: { description: "The keys", content: json(keysAnswer) } },
+    }),
+    action: "policy.read",
+    idempotency: "none",
+    handler: async ({ parts, caller }) => {
+      const { root } = await parts.publisher(caller.tenant_id).view();
+      return {
+        status: 200,
+        body: { tenant: caller.tenant, keys: await parts.signer.tufKeys(caller.tenant_id), root },
+      };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "put",
+      path: "/api/policies/root",
+      tags,
+      summary: "Put the first root of trust, or the next one",
+      description:
+        "A signed TUF root. It is made and signed where its keys are, which is not here. The next one is one version on, " +
+        "and signed by enough keys of the one in force and by enough of its own. Sending the root in force again changes nothing.",
+      request: { body: { required: true, content: json(rootDocument) } },
+      responses: { 200: { description: "The root in force", content: json(rootAnswer) } },
+    }),
+    action: "policy.root",
+    idempotency: "optional",
+    problems: ["policy_root_invalid", "policy_keys_changed", "policy_unavailable"],
+    handler: async (call) => {
+      const { parts, caller, now, input } = call;
+      // First: a publisher without its row would sign nothing again once its alarm was lost.
+      await noteRepository(parts.database, caller.tenant_id, now);
+      const done = await parts.publisher(caller.tenant_id).putRoot(await callOf(call), caller.tenant, input.json);
+      if (!done.ok) throw refusal(done);
+      const body = { version: done.version, expires: done.expires, providers: [...done.providers] };
+      if (call.claim !== null) await rememberOnly(parts.database, call.claim, now, { status: 200, response: body });
+      return { status: 200, body };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "get",
+      path: "/api/policies/{name}",
+      tags,
+      summary: "One policy: its channels, its revisions, what each CDN provider has",
+      request: { params: byName },
+      responses: { 200: { description: "The policy", content: json(policy) } },
+    }),
+    action: "policy.read",
+    idempotency: "none",
+    problems: ["not_found"],
+    handler: async ({ parts, caller, input }) => {
+      const found = await parts.publisher(caller.tenant_id).policy(input.params.name);
+      if (found === null) throw new Problem("not_found", "There is no such policy.");
+      const { name, channels, revisions, providers } = found;
+      return { status: 200, body: { name, channels, revisions: [...revisions], providers: [...providers] } };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
+      path: "/api/policies/{name}/bundles",
+      tags,
+      summary: "Publish a signed OPA bundle on a channel: the body is its tar.gz",
+      description:
+        "The statement names the SHA-256 of the tar.gz and of the tar inside, and is signed with a registered publisher key. " +
+        "Every entry is looked at; bundle and statement are kept under their digests. Then the tenant's metadata is signed, " +
+        "and both CDN providers get it: `providers` tells what each has. Publishing what the channel has changes nothing.",
+      request: {
+        params: byName,
+        headers: z.object({
+          [statementHeader]: z
+            .string()
+            .max(statementHeaderMax)
+            .describe("the publisher's Sigstore bundle, JSON in base64"),
+          [channelHeader]: channel.optional().describe("`stable` where it is not given"),
+        }),
+        body: { content: { "application/gzip": { schema: z.string().openapi({ format: "binary" }) } }, required: true },
+      },
+      responses: { 201: { description: "The revision that the channel has now", content: json(policyChanged) } },
+    }),
+    action: "policy.publish",
+    idempotency: "required",
+    problems: [...changeProblems, "policy_invalid", "policy_version_taken", "too_large"],
+    stream: { bytesMax: bundleBytesMax, fingerprintHeaders: [statementHeader, channelHeader] },
+    handler: async (call) => {
+      const on = parseChannel(call.request.headers.get(channelHeader));
+      // Asked before the body is read: without a root nothing can be published.
+      const publisher = call.parts.publisher(call.caller.tenant_id);
+      if ((await publisher.view()).root === null)
+        throw new Problem("policy_root_missing", "The tenant's policies have no root of trust yet.");
+      const change = await keepPolicy(call, call.input.params.name, on);
+      return { status: 201, body: await changed(call, change) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
+      path: "/api/policies/{name}/promote",
+      tags,
+      summary: "Give one channel the bundle that another has",
+      description: "Nothing is uploaded or signed by the publisher again.",
+      request: { params: byName, body: { required: true, content: json(policyPromotion) } },
+      responses: { 201: { description: "The revision that the channel has now", content: json(policyChanged) } },
+    }),
+    action: "policy.promote",
+    idempotency: "required",
+    problems: changeProblems,
+    handler: async (call) => {
+      const { from, to } = call.input.json;
+      const change = { kind: "promote", policy: call.input.params.name, from, to } as const;
+      return { status: 201, body: await changed(call, change) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
+      path: "/api/policies/{name}/rollback",
+      tags,
+      summary: "Give a channel the bundle of an earlier revision",
+      description: "As a new revision that names the older bundle: what was signed only ever counts up.",
+      request: { params: byName, body: { required: true, content: json(policyRollback) } },
+      responses: { 201: { description: "The revision that the channel has now", content: json(policyChanged) } },
+    }),
+    action: "policy.roll_back",
+    idempotency: "required",
+    problems: [...changeProblems, "policy_no_revision"],
+    handler: async (call) => {
+      const { channel: on, revision } = call.input.json;
+      const change = { kind: "roll_back", policy: call.input.params.name, channel: on, revision } as const;
+      return { status: 201, body: await changed(call, change) };
+    },
+  });
+}
+
+type AnyCall = Pick<Call, "parts" | "caller" | "claim" | "now">;
+
+const callOf = async ({ caller, claim }: AnyCall): Promise<PublisherCall> => ({
+  principal: caller.principal_id,
+  intent: claim === null ? null : hex(await claimDigest(claim)),
+});
+
+/** The publisher and Postgres share no transaction; after a crash in between, the publisher knows the intent. */
+async function changed(call: AnyCall, change: PolicyChange): Promise<PolicyChanged> {
+  const { parts, caller, claim, now } = call;
+  const done = await parts.publisher(caller.tenant_id).change(await callOf(call), change);
+  if (!done.ok) throw refusal(done);
+  const body = { ...done.revision, providers: [...done.providers] };
+  if (claim !== null) await rememberOnly(parts.database, claim, now, { status: 201, response: body });
+  return body;
+}
+
+const refusal = ({ code, detail }: Refused): Problem => new Problem(code, detail);
+
+function parseChannel(header: string | null): Channel {
+  const parsed = channel.safeParse(header ?? "stable");
+  if (parsed.success) return parsed.data;
+  throw new Problem("invalid_request", `The header ${channelHeader} is \`stable\` or \`canary\`.`, {
+    errors: [{ path: channelHeader, message: "stable or canary" }],
+  });
+}
