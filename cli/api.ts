@@ -32,6 +32,7 @@ import { apiPath as path, createClient, fits } from "./api/client.ts";
 import { entitlementsApi } from "./api/entitlements.ts";
 import { installsApi } from "./api/installs.ts";
 import { marketApi, transferWithinMs } from "./api/market.ts";
+import { policiesApi } from "./api/policies.ts";
 import { readBytes, readJson, readText, send, type Call, type Wire } from "./http.ts";
 
 const tileBytesMax = 64 * 1024;
@@ -75,6 +76,7 @@ export function createApi(wire: Wire) {
     ...marketApi(client),
     ...entitlementsApi(client),
     ...installsApi(client),
+    ...policiesApi(client),
 
     startExecution: (body: StartExecution): Promise<Execution> =>
       json({ method: "POST", path: "/api/executions", json: body, idempotent: true }, execution),

@@ -11,6 +11,7 @@ import {
   type Role,
 } from "../shared/contract/names.ts";
 import type { Page } from "./api/client.ts";
+import { policyName } from "../shared/contract/http-policies.ts";
 import { installName } from "../shared/contract/http-installs.ts";
 import type { Session } from "./session.ts";
 import type { ExitName } from "./exit-codes.ts";
@@ -70,6 +71,12 @@ export function roleArgument(text: string): Role {
 export function packageArgument(text: string): string {
   const parsed = packageName.safeParse(text);
   if (!parsed.success) throw new InvalidArgumentError(`${parsed.error.issues[0]?.message ?? "not a package name"}.`);
+  return parsed.data;
+}
+
+export function policyArgument(text: string): string {
+  const parsed = policyName.safeParse(text);
+  if (!parsed.success) throw new InvalidArgumentError(`${parsed.error.issues[0]?.message ?? "not a policy's name"}.`);
   return parsed.data;
 }
 

@@ -12,6 +12,7 @@ import { principalCommands } from "./commands/principals.ts";
 import { loginCommands } from "./commands/login.ts";
 import { marketCommands } from "./commands/market.ts";
 import { metricCommands } from "./commands/metrics.ts";
+import { policyCommands } from "./commands/policy.ts";
 import { pqlCommands } from "./commands/pql.ts";
 import { runCommands } from "./commands/run.ts";
 import { witnessCommands } from "./commands/witness.ts";
@@ -51,6 +52,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
   keyCommands(program, act);
   principalCommands(program, act);
   marketCommands(program, act);
+  policyCommands(program, act);
   runCommands(program, act);
   executionCommands(program, act);
   pqlCommands(program, act);

@@ -89,9 +89,9 @@ test.each(["MC-MKT-1901", "MC-MKT-1902", "MC-AUD-1911", "MC-AUD-1912"])("%s is n
 });
 
 /** Commands reach everything that the API offers of the marketplace. */
-test("every route of the marketplace, of flags and of metrics has a call in the command line", () => {
+test("every route of the marketplace, of policies, of flags and of metrics has a call in the command line", () => {
   const routes = globSync("workers/api/routes/*.ts", { cwd: root })
-    .flatMap((file) => [...textOf(file).matchAll(/path: "(\/api\/(?:market\/|flags|metrics)[^"]*)"/g)])
+    .flatMap((file) => [...textOf(file).matchAll(/path: "(\/api\/(?:market\/|policies|flags|metrics)[^"]*)"/g)])
     .map(([, path]) => path!.split("/{")[0]!);
   const client = globSync("cli/**/*.ts", { cwd: root }).map(textOf).join("");
   const missing = routes.filter((path) => !client.includes(path));

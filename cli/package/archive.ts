@@ -80,10 +80,26 @@ const leftOut = new Set([".git", ".hg", ".svn", ".DS_Store"]);
  * machine. Version control folders stay out; links and special files are refused.
  */
 export async function packFolder(folder: string): Promise<Uint8Array<ArrayBuffer>> {
-  const files = await filesOf(folder, "", { bytes: 0, count: 0 });
+  const files = await filesInFolder(folder);
   // maestro.json first: the marketplace reads the manifest without unpacking the rest.
   const order = (name: string): string => (name === manifestName ? "" : name);
   files.sort((left, right) => (order(left.name) < order(right.name) ? -1 : 1));
+  const archive = await tarGzOf(files);
+  await readPackage(archive); // what packs must unpack
+  return archive;
+}
+
+/** `name`: relative, with slashes. */
+export interface FolderFile {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** Every file below the folder, in no order; links and special files are refused, version control folders stay out. */
+export const filesInFolder = (folder: string): Promise<FolderFile[]> => filesOf(folder, "", { bytes: 0, count: 0 });
+
+/** The files in their order as a tar.gz without times, owners and modes of this machine. */
+export async function tarGzOf(files: readonly FolderFile[]): Promise<Uint8Array<ArrayBuffer>> {
   const tar = await packTar(
     files.map(({ name, bytes }) => ({
       header: { name, size: bytes.length, type: "file" as const, mode: 0o644, mtime: new Date(0), uid: 0, gid: 0 },
@@ -92,13 +108,7 @@ export async function packFolder(folder: string): Promise<Uint8Array<ArrayBuffer
   );
   const archive = new Uint8Array(gzipSync(tar, { level: 9 }));
   archive[9] = 255; // RFC 1952: operating system unknown; zlib writes the one it was built for
-  await readPackage(archive); // what packs must unpack
   return archive;
-}
-
-interface FolderFile {
-  readonly name: string;
-  readonly bytes: Uint8Array;
 }
 
 async function filesOf(root: string, below: string, sum: { bytes: number; count: number }): Promise<FolderFile[]> {

@@ -10,7 +10,6 @@ import {
   policyName,
   policyPromotion,
   policyRollback,
-  providerState,
   type PolicyChanged,
 } from "../../../shared/contract/http-policies.ts";
 import { channel, type Channel } from "../../../shared/contract/names.ts";
@@ -18,7 +17,8 @@ import { Problem, type ProblemCode } from "../../../shared/contract/problems.ts"
 import type { PolicyChange } from "../../../shared/edge/change.ts";
 import { noteRepository } from "../../../shared/edge/store.ts";
 import type { PublisherCall, Refused } from "../../../shared/edge/service.ts";
-import { rootDocument, tufKey } from "../../../shared/edge/tuf.ts";
+import { policyKeys, policyRootPut } from "../../../shared/edge/answers.ts";
+import { rootDocument } from "../../../shared/edge/tuf.ts";
 import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
 import { channelHeader, keepPolicy, statementHeader, statementHeaderMax } from "../policies/publish-policy.ts";
@@ -33,17 +33,6 @@ const changeProblems: readonly ProblemCode[] = [
   "policy_unavailable",
   "policy_too_many",
 ];
-
-const rootAnswer = z
-  .strictObject({ version: z.int().min(1), expires: z.string(), providers: z.array(providerState) })
-  .openapi("PolicyRootPut");
-const keysAnswer = z
-  .strictObject({
-    tenant: z.string().describe("the tenant's slug, under which its metadata lies"),
-    keys: z.strictObject({ targets: tufKey, snapshot: tufKey, timestamp: tufKey }),
-    root: rootDocument.nullable().describe("the root in force; null before the first"),
-  })
-  .openapi("PolicyKeys");
 
 export function register(door: Door): void {
   door.route({
@@ -70,7 +59,7 @@ export function register(door: Door): void {
       tags,
       summary: "The public keys that sign this tenant's metadata, and the root in force",
       description: "For whoever makes the next root: `maestro policy root init|rotate`.",
-      responses: { 200: { description: "The keys", content: json(keysAnswer) } },
+      responses: { 200: { description: "The keys", content: json(policyKeys) } },
     }),
     action: "policy.read",
     idempotency: "none",
@@ -93,7 +82,7 @@ export function register(door: Door): void {
         "A signed TUF root. It is made and signed where its keys are, which is not here. The next one is one version on, " +
         "and signed by enough keys of the one in force and by enough of its own. Sending the root in force again changes nothing.",
       request: { body: { required: true, content: json(rootDocument) } },
-      responses: { 200: { description: "The root in force", content: json(rootAnswer) } },
+      responses: { 200: { description: "The root in force", content: json(policyRootPut) } },
     }),
     action: "policy.root",
     idempotency: "optional",
