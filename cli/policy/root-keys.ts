@@ -26,7 +26,7 @@ export const rootKeysFolder = (host: Host, tenant: string): string =>
 /** Every root key of the tenant on this machine, in the order of their files. */
 export async function readRootKeys(host: Host, tenant: string): Promise<RootKey[]> {
   const folder = rootKeysFolder(host, tenant);
-  const names = await readdir(folder).catch((error: unknown) => {
+  const names: string[] = await readdir(folder).catch((error: unknown) => {
     if (errorCode(error) === "ENOENT") return [];
     throw new Failure("failure", `The folder ${folder} cannot be read (${errorCode(error) ?? "unknown"})`);
   });
