@@ -31,7 +31,7 @@ export async function readRootKeys(host: Host, tenant: string): Promise<RootKey[
     throw new Failure("failure", `The folder ${folder} cannot be read (${errorCode(error) ?? "unknown"})`);
   });
   const keys: RootKey[] = [];
-  for (const name of names.toSorted()) {
+  for (const name of names.toSorted((left, right) => (left < right ? -1 : 1))) {
     const version = filePattern.exec(name)?.[1];
     if (version === undefined) continue;
     const path = join(folder, name);

@@ -1,7 +1,8 @@
 // `maestro policy` against the real stack: a root of trust made on this machine, a folder published, promoted, rolled back, and
 // the root rotated, with a stock TUF client that follows all of it.
 
-import { mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { maestro, testFolder, testHost, type TestHost } from "../../cli/testing/host.ts";
@@ -116,6 +117,22 @@ test("a folder goes from this machine to a stock TUF client at both providers, f
   }
   const listed = await ok(operator, "policy", "list", "gateway");
   expect((listed["revisions"] as { channel: string; revision: number }[]).length).toBe(4);
+});
+
+test("the lines of PUBLISHING.md run as they stand", async () => {
+  home = testFolder();
+  const page = readFileSync(new URL("../../docs/edge/PUBLISHING.md", import.meta.url), "utf8");
+  const lines = [...page.matchAll(/^\$ (.+)$/gm)].map(([, line]) => line!);
+  expect(lines.length).toBeGreaterThan(10);
+  const admin = hostOf("admin", await stack.seedTenant("cli-policy-page"));
+  for (const line of lines) {
+    const [program, ...words] = line.split(" ");
+    if (program === "maestro") await ok(admin, ...words);
+    else execFileSync("sh", ["-c", line], { cwd: home });
+  }
+  expect(await ok(admin, "policy", "list", "gateway")).toMatchObject({
+    channels: { stable: { revision: 3, version: "2026-04-13.1", outcome: "rolled_back" }, canary: { revision: 1 } },
+  });
 });
 
 describe("what cannot be done is told before anything is sent, with the command that helps", () => {
