@@ -284,8 +284,7 @@ function servedAs(target: EdgeTarget): Served {
     return { contentType: "application/json", cacheControl: target.role === "timestamp" ? oneSecond : immutable };
   }
   if (target.kind === "content") {
-    const isPolicy = target.content === "policy";
-    const contentType = isPolicy ? "application/gzip" : "application/vnd.dsse.envelope.v1+json";
+    const contentType = target.content === "policy" ? "application/gzip" : "application/json";
     return { contentType, cacheControl: immutable };
   }
   if (target.kind === "delta") return { contentType: "application/zstd", cacheControl: immutable };
