@@ -404,6 +404,9 @@ describe.each(["a", "b"] as const)("provider %s", (provider) => {
     const before = await count("mc_edge_requests_total", ...labels);
     for (let tries = 0; tries < 5; tries += 1) await get(path);
     expect((await count("mc_edge_requests_total", ...labels)) - before).toBeGreaterThanOrEqual(4);
+    const refused = await count("mc_edge_requests_total", 'status="401"', 'cache="none"');
+    await get(path, { authorization: "Bearer nothing" });
+    expect((await count("mc_edge_requests_total", 'status="401"', 'cache="none"')) - refused).toBeGreaterThanOrEqual(1);
     for (const authorization of ["", `Bearer ${key}`, "Bearer wrong"]) {
       expect((await fetch(`${edgeUrl}/metrics`, { headers: { authorization } })).status).toBe(401);
     }

@@ -59,11 +59,13 @@ export const rootMissingMs = 1_000;
 const immutable = "private, max-age=31536000, immutable, no-transform";
 const oneSecond = "private, max-age=1, no-transform";
 
-/** Whether an answer needed the store, as counted and as Cache-Status tells: the worst of its parts. */
+const worse = ["none", "hit", "collapsed", "miss"] as const;
+
+/** Whether an answer needed the store, as counted and as Cache-Status tells: the worst of its parts. "none": it needed nothing. */
 class Trace {
-  source: Source = "hit";
+  source: Source | "none" = "none";
   readonly note = (source: Source): void => {
-    if (source === "miss" || (source === "collapsed" && this.source === "hit")) this.source = source;
+    if (worse.indexOf(source) > worse.indexOf(this.source)) this.source = source;
   };
 }
 
@@ -121,6 +123,7 @@ export function createEdge(parts: EdgeParts): Edge {
   async function answerObject(request: Request, target: EdgeTarget | null, trace: Trace): Promise<Response> {
     const now = clock();
     const who = await fetchers.find(request.headers.get("authorization"), now);
+    if (who.source !== null) trace.note(who.source);
     if (who.state === "unavailable") return unavailable();
     if (who.state === "unknown") {
       return refuse("unauthenticated", "This takes a fetcher's key that is in use.", {
@@ -128,7 +131,6 @@ export function createEdge(parts: EdgeParts): Edge {
         "www-authenticate": 'Bearer realm="maestro-edge"',
       });
     }
-    trace.note(who.source);
     if (target === null || target.tenant !== who.fetcher.tenant) return nothingHere();
 
     let key: string;
@@ -148,19 +150,19 @@ export function createEdge(parts: EdgeParts): Edge {
     }
     const read = await objects.read(key, rule);
     trace.note(read.source);
-    if (read.state === "found") return answerEntry(request, read.entry, servedAs(target), trace.source);
+    if (read.state === "found") return answerEntry(request, read.entry, servedAs(target), trace);
     if (read.state === "corrupt") return corrupt();
     // A bundle that the metadata names is there, or the store has not got it yet.
     if (read.state === "missing" && target.kind !== "channel") return nothingHere();
     return unavailable();
   }
 
-  function answerEntry(request: Request, entry: Entry, served: Served, source: Source): Response {
+  function answerEntry(request: Request, entry: Entry, served: Served, trace: Trace): Response {
     const { bytes, etag } = entry;
     const headers: Record<string, string> = {
       etag,
       "cache-control": served.cacheControl,
-      "cache-status": cacheStatus[source],
+      "cache-status": cacheStatus[trace.source],
       vary: "Authorization",
     };
     const answer = decideConditional(
@@ -218,7 +220,8 @@ export function createEdge(parts: EdgeParts): Edge {
     return refuse("api_unreachable", "The API did not answer.", { "retry-after": "1" });
   }
 
-  const cacheStatus: Readonly<Record<Source, string>> = {
+  const cacheStatus: Readonly<Record<Trace["source"], string>> = {
+    none: `maestro-edge-${provider}`,
     hit: `maestro-edge-${provider}; hit`,
     miss: `maestro-edge-${provider}; fwd=miss; stored`,
     collapsed: `maestro-edge-${provider}; fwd=miss; collapsed`,

@@ -4,7 +4,7 @@
 import { utf8Text } from "../../shared/contract/bytes.ts";
 import { fetcherKey, isTenantSlug } from "../../shared/edge/serving-path.ts";
 import { apiKeyDigest, apiKeyPattern } from "../../shared/tenancy/api-key.ts";
-import type { EdgeCache, Entry, ReadOutcome } from "./cache.ts";
+import type { EdgeCache, Entry, Source } from "./cache.ts";
 
 /** So long a revoked key may still be taken, and a new key be refused that was tried before it was made. */
 export const fetcherMsMax = 5_000;
@@ -18,11 +18,13 @@ export interface Fetcher {
   readonly expiresAt: number;
 }
 
-export type WhoIsIt =
-  | { readonly state: "known"; readonly fetcher: Fetcher; readonly source: ReadOutcome["source"] }
+/** `source`: how its file came; null where none was looked for. */
+export type WhoIsIt = { readonly source: Source | null } & (
+  | { readonly state: "known"; readonly fetcher: Fetcher }
   /** No key, one that nobody has, or one that has expired: all the same to whoever sent it. */
   | { readonly state: "unknown" }
-  | { readonly state: "unavailable" };
+  | { readonly state: "unavailable" }
+);
 
 const rule = { digest: null, freshMs: fetcherMsMax, missingMs: unknownKeyMsMax } as const;
 
@@ -46,13 +48,14 @@ export class Fetchers {
 
   async find(authorization: string | null, now: number): Promise<WhoIsIt> {
     const key = bearerKey(authorization);
-    if (key === null) return { state: "unknown" };
+    if (key === null) return { state: "unknown", source: null };
     const read = await this.#cache.read(fetcherKey(await apiKeyDigest(key)), rule);
-    if (read.state === "missing") return { state: "unknown" };
-    if (read.state !== "found") return { state: "unavailable" };
+    const { source } = read;
+    if (read.state === "missing") return { state: "unknown", source };
+    if (read.state !== "found") return { state: "unavailable", source };
     const fetcher = this.#fetcherIn(read.entry);
-    if (fetcher === null || fetcher.expiresAt <= now) return { state: "unknown" };
-    return { state: "known", fetcher, source: read.source };
+    if (fetcher === null || fetcher.expiresAt <= now) return { state: "unknown", source };
+    return { state: "known", fetcher, source };
   }
 
   #fetcherIn(entry: Entry): Fetcher | null {

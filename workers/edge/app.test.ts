@@ -1,0 +1,144 @@
+// The edge's app over stores that do what no real store may: the whole of it, on Node.
+
+import { beforeEach, expect, test } from "vitest";
+import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
+import { apiKeyDigest } from "../../shared/tenancy/api-key.ts";
+import { createEdge, objectLimits, type Edge, type EdgeParts } from "./app.ts";
+import type { EdgeStore } from "./cache.ts";
+import { fetcherMsMax } from "./fetchers.ts";
+
+const key = `mk_${"a".repeat(32)}`;
+const digest = await sha256Hex(utf8("bundle"));
+const path = `/policies/acme/${digest}.tar.gz`;
+let objects: Map<string, Uint8Array>;
+let now: number;
+let logged: unknown[];
+
+const streamOf = (bytes: Uint8Array): ReadableStream<Uint8Array> =>
+  new ReadableStream({
+    start(controller) {
+      controller.enqueue(bytes);
+      controller.close();
+    },
+  });
+
+const mapStore: EdgeStore = {
+  async get(name) {
+    const bytes = objects.get(name);
+    return bytes === undefined ? null : { size: bytes.length, body: streamOf(bytes) };
+  },
+};
+
+function edgeOver(store: EdgeStore, more: Partial<EdgeParts> = {}): Edge {
+  return createEdge({
+    provider: "a",
+    store,
+    api: { fetch: () => Promise.reject(new Error("no API here")), origin: null, secret: "" },
+    metricsKey: "",
+    keepAlive: () => {},
+    clock: () => now,
+    random: (byteCount) => new Uint8Array(byteCount),
+    log: (level, message, fields) => void logged.push({ level, message, ...fields }),
+    ...more,
+  });
+}
+
+const ask = (edge: Edge, at = path, headers: Record<string, string> = {}): Promise<Response> =>
+  edge.fetch(new Request(`https://edge.test${at}`, { headers: { authorization: `Bearer ${key}`, ...headers } }));
+const codeOf = async (response: Response): Promise<string> => (await response.json<{ code: string }>()).code;
+
+beforeEach(async () => {
+  now = Date.parse("2026-11-26T06:00:00Z");
+  logged = [];
+  const fetcher = { fetcher_id: "pri_x", tenant: "acme", expires_at: "2026-11-26T06:00:10.000Z" };
+  objects = new Map([
+    [`fetchers/${await apiKeyDigest(key)}.json`, utf8(JSON.stringify(fetcher))],
+    [path.slice(1), utf8("bundle")],
+  ]);
+});
+
+test("a key works until the moment of its expiry, also while it is remembered", async () => {
+  const edge = edgeOver(mapStore);
+  now += 9_999;
+  expect((await ask(edge)).status).toBe(200);
+  now += 1;
+  expect((await ask(edge)).status).toBe(401);
+});
+
+test("a key whose file is gone is refused once it is remembered no more", async () => {
+  const edge = edgeOver(mapStore);
+  expect((await ask(edge)).status).toBe(200);
+  objects.delete(`fetchers/${await apiKeyDigest(key)}.json`);
+  now += fetcherMsMax - 1;
+  expect((await ask(edge)).status).toBe(200);
+  now += 1;
+  expect((await ask(edge)).status).toBe(401);
+});
+
+test(
+  "a store that never answers is a 503 after a bounded time, and nothing waits for longer",
+  { timeout: 10_000 },
+  async () => {
+    const edge = edgeOver({ get: () => new Promise(() => {}) });
+    const started = performance.now();
+    const answers = await Promise.all(Array.from({ length: 20 }, () => ask(edge)));
+    for (const answer of answers) {
+      expect([answer.status, answer.headers.get("retry-after"), await codeOf(answer)]).toEqual([
+        503,
+        "1",
+        "store_unavailable",
+      ]);
+    }
+    expect(performance.now() - started).toBeLessThan(4_000);
+  },
+);
+
+test("an object beyond the bound is refused before it is read", async () => {
+  let cancelled = false;
+  const edge = edgeOver({
+    async get(name, signal) {
+      if (name.startsWith("fetchers/")) return mapStore.get(name, signal);
+      const body = new ReadableStream<Uint8Array>(
+        {
+          pull: () => {
+            throw new Error("it was read");
+          },
+          cancel: () => {
+            cancelled = true;
+          },
+        },
+        { highWaterMark: 0 },
+      );
+      return { size: objectLimits.objectBytesMax + 1, body };
+    },
+  });
+  const answer = await ask(edge);
+  expect([answer.status, await codeOf(answer), cancelled]).toEqual([502, "store_corrupt", true]);
+});
+
+test("what a store throws is told to nobody but by its name", async () => {
+  const edge = edgeOver({ get: () => Promise.reject(new TypeError(`secret ${key}`)) });
+  const answer = await ask(edge);
+  expect(answer.status).toBe(503);
+  expect(`${await answer.text()}${JSON.stringify(logged)}`).not.toContain("secret");
+  expect(logged).toMatchObject([{ level: "warn", error: "TypeError", outcome: "failed" }]);
+});
+
+test("an API that is away, and a bug, are answers without a word of what happened", async () => {
+  const away = await ask(edgeOver(mapStore), "/api/whoami");
+  expect([away.status, await codeOf(away)]).toEqual([502, "api_unreachable"]);
+  const broken = edgeOver(mapStore, {
+    keepAlive: () => {
+      throw new RangeError("a secret of ours");
+    },
+  });
+  const answer = await ask(broken);
+  expect(answer.status).toBe(500);
+  expect(`${await answer.text()}${JSON.stringify(logged)}`).not.toContain("secret of ours");
+});
+
+test("without an operator's key there are no metrics, and other paths are nothing", async () => {
+  for (const at of ["/metrics", "/", "/fetchers/x.json", "/apis", "/tuf"]) {
+    expect((await ask(edgeOver(mapStore), at)).status).toBe(404);
+  }
+});
