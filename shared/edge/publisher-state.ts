@@ -8,9 +8,7 @@ import { objectOutboxSchema } from "../outbox/object-outbox.ts";
 import type { ChangeFacts } from "./change.ts";
 import {
   rootDocument,
-  snapshotSigned,
   targetsSigned,
-  timestampSigned,
   type OnlineRole,
   type OnlineSigned,
   type RootDocument,
@@ -32,7 +30,7 @@ const schema = `
   );
   create table if not exists root (version integer primary key, body text not null);
   create table if not exists signed (
-    role text primary key, version integer not null, body text not null, decided_ms integer not null
+    role text primary key, version integer not null, body text not null, expires text not null, decided_ms integer not null
   );
   create table if not exists revision (
     policy text not null, channel text not null, revision integer not null, version text not null,
@@ -70,8 +68,6 @@ export interface ProviderRow {
   readonly fetchers_retry_ms: number | null;
 }
 
-const shapes = { targets: targetsSigned, snapshot: snapshotSigned, timestamp: timestampSigned } as const;
-
 export class PublisherState implements ChangeFacts {
   readonly sql: Sql;
 
@@ -101,13 +97,11 @@ export class PublisherState implements ChangeFacts {
   }
 
   signed(role: OnlineRole): SignedRow | null {
-    const [row] = this.sql.exec<{ version: number; body: string; decided_ms: number }>(
-      "select version, body, decided_ms from signed where role = ?",
+    const [row] = this.sql.exec<{ version: number; text: string; expires: string; decided_ms: number }>(
+      "select version, body as text, expires, decided_ms from signed where role = ?",
       role,
     );
-    if (row === undefined) return null;
-    const { expires } = shapes[role].parse(JSON.parse(row.body).signed);
-    return { version: row.version, text: row.body, expires, decided_ms: row.decided_ms };
+    return row ?? null;
   }
 
   /** Within a transaction: the documents that were signed, each one version on. Throws where another came before. */
@@ -117,11 +111,12 @@ export class PublisherState implements ChangeFacts {
       if (signed.version !== (before?.version ?? 0) + 1)
         throw new Error(`two documents were signed as ${signed._type}`);
       this.sql.exec(
-        `insert into signed values (?, ?, ?, ?) on conflict (role) do update set
-           version = excluded.version, body = excluded.body, decided_ms = excluded.decided_ms`,
+        `insert into signed values (?, ?, ?, ?, ?) on conflict (role) do update set version = excluded.version,
+           body = excluded.body, expires = excluded.expires, decided_ms = excluded.decided_ms`,
         signed._type,
         signed.version,
         text,
+        signed.expires,
         now,
       );
     }
