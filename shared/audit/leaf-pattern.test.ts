@@ -48,12 +48,12 @@ function near(schema: z.core.$ZodTypes): fc.Arbitrary<unknown> {
     case "string": {
       const checks = [def, ...(def.checks ?? []).map((check) => check._zod.def)];
       const pattern = checks.flatMap((check) => ("pattern" in check ? [check.pattern as RegExp] : []))[0];
+      const longest = Math.min(...checks.map((check) => ("maximum" in check ? Number(check.maximum) : Infinity)));
       const isRefined = checks.some((check) => "check" in check && check.check === "custom");
-      const usual = isRefined
-        ? pattern === undefined
-          ? versions
-          : moment
-        : fc.stringMatching(pattern ?? /^[a-zA-Z0-9+/=]{0,9}$/);
+      const matching = fc.stringMatching(pattern ?? /^[a-zA-Z0-9+/=]{0,9}$/).filter((text) => text.length <= longest);
+      // A pattern alone says too little of a time; a version has none.
+      const isTime = pattern?.test("2026-04-13T16:00:00.000Z") === true;
+      const usual = isRefined && pattern === undefined ? versions : isRefined && isTime ? moment : matching;
       return fc.oneof({ weight: 40, arbitrary: usual }, { weight: 1, arbitrary: texts });
     }
     case "number":

@@ -19,7 +19,7 @@ import { reference } from "./pql-reference.ts";
 import { connect, rowOf, tenantNumber } from "./pql-support.ts";
 
 const deep = process.env["MAESTRO_DEEP"] === "1";
-const timeout = deep ? 1_800_000 : 60_000;
+const timeout = deep ? 3_600_000 : 60_000;
 const stack = useStack();
 const app = connect(stack, "app");
 const audit = connect(stack, "audit");
