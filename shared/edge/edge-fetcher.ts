@@ -1,0 +1,428 @@
+// A fetcher of edge policy: refreshes what it trusts from every provider, fetches and verifies what is new, and swaps it in as
+// a whole, or stays with what it has and says why. Called by `maestro edge fetch` and `maestro edge serve`; everything that
+// touches a network, a disk or a clock is handed in.
+
+import { sha256Hex, utf8, type Bytes } from "../contract/bytes.ts";
+import type { Clock } from "../contract/ports.ts";
+import type { ArchiveTools } from "../signing/package-archive.ts";
+import { askProviders } from "./ask-providers.ts";
+import type { EdgeCounters } from "./edge-counters.ts";
+import { quarantineMax, type ActivePolicy, type HeldState, type HeldStore, type Quarantined } from "./held-state.ts";
+import { isMismatch, isOfTheContent, refusal, type Refusal } from "./refusal.ts";
+import { routeObject, type Attempt, type Objection, type Timer } from "./route-object.ts";
+import { Routing, type ProviderStanding } from "./routing.ts";
+import { metadataKey, policyKey } from "./serving-path.ts";
+import {
+  metadataBytesMax,
+  nextRoot,
+  pinnedRoot,
+  refreshMetadata,
+  rootRotationsMax,
+  rootVersionOf,
+  type MetadataView,
+  type Refreshed,
+  type TrustedMetadata,
+} from "./trusted-metadata.ts";
+import { parseTargetPath, type PolicyTarget } from "./tuf.ts";
+import { checkDigest, checkPolicy, statementBytesMax } from "./verify-policy.ts";
+
+/** One object of a provider's store. */
+export interface Wanted {
+  readonly key: string;
+  readonly bytesMax: number;
+  /** What it must be served as. */
+  readonly contentType: string;
+}
+
+export const contentTypes = {
+  metadata: "application/json",
+  policy: "application/gzip",
+  statement: "application/vnd.dsse.envelope.v1+json",
+} as const;
+
+export interface EdgeFetcherParts {
+  /** The tenant's slug. */
+  readonly tenant: string;
+  /** Names, in the order of the providers' file. */
+  readonly providers: readonly string[];
+  /** Keys whose statements are believed: SPKI DER in base64. */
+  readonly publishers: readonly string[];
+  readonly start: (provider: string, wanted: Wanted) => Attempt;
+  readonly store: HeldStore;
+  readonly tools: ArchiveTools;
+  readonly clock: Clock;
+  readonly timer: Timer;
+  readonly counters: EdgeCounters;
+}
+
+/** What a refresh means for one policy on one channel. `active`: what is served from now on. */
+export type Verdict =
+  | { readonly verdict: "activated"; readonly active: ActivePolicy }
+  | { readonly verdict: "current"; readonly active: ActivePolicy }
+  /** Every provider that answered is older than what is held. */
+  | { readonly verdict: "behind"; readonly active: ActivePolicy | null }
+  | { readonly verdict: "refused"; readonly refusal: Refusal; readonly active: ActivePolicy | null }
+  /** The last one is past the end of the metadata that named it: nothing is served. `refusal`: why nothing followed. */
+  | { readonly verdict: "expired"; readonly since: string; readonly refusal: Refusal };
+
+export interface Refresh {
+  /** By target path, for each that was asked for. */
+  readonly verdicts: ReadonlyMap<string, Verdict>;
+  /** What was said against single providers, also where another one had it right. */
+  readonly objections: readonly Objection[];
+  /** Whose metadata was taken; null where nobody's was. */
+  readonly from: string | null;
+}
+
+export type Serving =
+  | { readonly state: "ready"; readonly active: ActivePolicy }
+  | { readonly state: "expired"; readonly since: string }
+  | { readonly state: "none" };
+
+export type Opened =
+  | { readonly ok: true; readonly fetcher: EdgeFetcher }
+  /** `reason`: a sentence for whoever set it up. */
+  | { readonly ok: false; readonly reason: string };
+
+const statementKey = (tenant: string, sha256: string): string => `statements/${tenant}/${sha256}.dsse.json`;
+
+const iso = (at: number): string => new Date(at).toISOString();
+
+/** `pin`: the text of a root that a person has brought here. `kept`: what the store held; null for the first start. */
+export async function openEdgeFetcher(parts: EdgeFetcherParts, pin: string, kept: HeldState | null): Promise<Opened> {
+  const pinSha256 = await sha256Hex(utf8(pin));
+  if (kept !== null) {
+    if (kept.tenant !== parts.tenant)
+      return { ok: false, reason: `It holds policies of the tenant ${kept.tenant}, not of ${parts.tenant}` };
+    if (kept.pinned_root_sha256 !== pinSha256)
+      return { ok: false, reason: "It began with another pinned root, and follows that one" };
+    return { ok: true, fetcher: new EdgeFetcher(parts, kept) };
+  }
+  let trusted: TrustedMetadata;
+  try {
+    trusted = await pinnedRoot(pin);
+  } catch (error) {
+    if (error instanceof RangeError) return { ok: false, reason: `The pinned root cannot be used: ${error.message}` };
+    throw error;
+  }
+  const first: HeldState = {
+    format: "maestro-edge-held/v1",
+    generation: 0,
+    tenant: parts.tenant,
+    pinned_root_sha256: pinSha256,
+    trusted,
+    active: {},
+    quarantine: [],
+  };
+  return { ok: true, fetcher: new EdgeFetcher(parts, first) };
+}
+
+/** One refresh at a time. */
+export class EdgeFetcher {
+  readonly #parts: EdgeFetcherParts;
+  readonly #routing: Routing;
+  #state: HeldState;
+
+  constructor(parts: EdgeFetcherParts, state: HeldState) {
+    this.#parts = parts;
+    this.#routing = new Routing(parts.providers);
+    this.#state = state;
+  }
+
+  get state(): HeldState {
+    return this.#state;
+  }
+
+  standings(): ProviderStanding[] {
+    return this.#routing.standings(this.#parts.clock());
+  }
+
+  /** What may be served of that path at `now`. */
+  serving(path: string, now: number): Serving {
+    const active = this.#activeOf(path);
+    if (active === null) return { state: "none" };
+    return Date.parse(active.expires_at) <= now
+      ? { state: "expired", since: active.expires_at }
+      : { state: "ready", active };
+  }
+
+  /** Ends in the time that single reads are bounded to. Rejects for a defect alone: what may go wrong is in the verdicts. */
+  async refresh(paths: readonly string[]): Promise<Refresh> {
+    const { clock, counters } = this.#parts;
+    const now = clock();
+    counters.add("refreshes");
+    const objections: Objection[] = [];
+    const rooted = await this.#advanceRoot(objections);
+    const offers = await this.#askMetadata(rooted, objections, now);
+    const best = newestOf(offers);
+    counters.add("behind", offers.filter((offer) => isBehind(offer.value, best?.view ?? null)).length);
+    const changes: Changes = { active: { ...this.#state.active }, quarantine: this.#state.quarantine };
+    const wanted = new Map<string, Verdict>();
+    if (best === null) for (const path of paths) wanted.set(path, this.#withoutNews(path, offers, objections));
+    else {
+      counters.refreshed(now, best.from);
+      changes.quarantine = changes.quarantine.filter((entry) => isStillNamed(entry, best.view));
+      for (const path of paths) wanted.set(path, await this.#follow(path, best.view, changes, objections));
+    }
+    const kept = await this.#keep({ ...this.#state, trusted: best?.trusted ?? rooted, ...changes });
+    const after = clock();
+    const verdicts = new Map(
+      [...wanted].map(([path, verdict]) => [path, this.#finally(path, verdict, kept, after)] as const),
+    );
+    this.#count(verdicts, objections);
+    return { verdicts, objections, from: best?.from ?? null };
+  }
+
+  /** Forgets what failed, so that it is fetched once more. */
+  async clearQuarantine(): Promise<Refusal | null> {
+    return await this.#keep({ ...this.#state, quarantine: [] });
+  }
+
+  #activeOf(path: string): ActivePolicy | null {
+    return Object.hasOwn(this.#state.active, path) ? this.#state.active[path]! : null;
+  }
+
+  readonly #startMetadata = (provider: string, name: string, bytesMax: number): Attempt =>
+    this.#parts.start(provider, {
+      key: metadataKey(this.#parts.tenant, name),
+      bytesMax,
+      contentType: contentTypes.metadata,
+    });
+
+  /** TUF 5.3, at all providers at once: the first root that may follow is taken. */
+  async #advanceRoot(objections: Objection[]): Promise<TrustedMetadata> {
+    const { clock, timer } = this.#parts;
+    let { trusted }: { trusted: TrustedMetadata } = this.#state;
+    for (let count = 0; count < rootRotationsMax; count += 1) {
+      const from: TrustedMetadata = trusted;
+      const name = `${rootVersionOf(from) + 1}.root.json`;
+      const { answers, late } = await askProviders(this.#routing, clock, timer, {
+        providers: this.#without(objections),
+        start: this.#startMetadata,
+        ask: async ({ read }) => {
+          const answer = await read(name, metadataBytesMax.root);
+          return answer.ok ? await nextRoot(from, answer.bytes) : answer;
+        },
+        isUseful: (next) => next.ok || next.refusal.code === "missing",
+        refusalOf: (next) => (next.ok ? null : next.refusal),
+      });
+      objections.push(...late.map(({ provider, value }) => ({ provider, refusal: value })));
+      for (const { provider, value } of answers)
+        if (!value.ok && value.refusal.code !== "missing") objections.push({ provider, refusal: value.refusal });
+      const next = answers.find(({ value }) => value.ok)?.value;
+      if (next === undefined || !next.ok) break;
+      trusted = next.trusted;
+    }
+    return trusted;
+  }
+
+  async #askMetadata(trusted: TrustedMetadata, objections: Objection[], now: number): Promise<Offer[]> {
+    const { clock, timer } = this.#parts;
+    const { answers, late } = await askProviders(this.#routing, clock, timer, {
+      providers: this.#without(objections),
+      start: this.#startMetadata,
+      ask: async ({ read }) => await refreshMetadata(trusted, read, now),
+      isUseful: ({ state }) => state === "fresh",
+      refusalOf: (refreshed) => (refreshed.state === "refused" ? refreshed.refusal : null),
+    });
+    objections.push(...late.map(({ provider, value }) => ({ provider, refusal: value })));
+    for (const { provider, value } of answers)
+      if (value.state === "refused") objections.push({ provider, refusal: value.refusal });
+    return [...answers];
+  }
+
+  /** Who has not been refused in this refresh, the best first; without those that are left alone, while there are others. */
+  #without(objections: readonly Objection[]): string[] {
+    const now = this.#parts.clock();
+    const refused = new Set(objections.map(({ provider }) => provider));
+    const names = this.#routing.order(now).filter((name) => !refused.has(name));
+    const reachable = names.filter((name) => this.#routing.breaker(name, now) !== "open");
+    return reachable.length > 0 ? reachable : names;
+  }
+
+  #withoutNews(path: string, offers: readonly Offer[], objections: readonly Objection[]): Verdict {
+    const active = this.#activeOf(path);
+    const isTold = objections.some(({ refusal: { code } }) => !isSilence(code));
+    if (!isTold && offers.some(({ value }) => value.state === "behind")) return { verdict: "behind", active };
+    return { verdict: "refused", refusal: worst(objections), active };
+  }
+
+  /** Fetches, verifies and keeps what the metadata names for `path`, where that is not what is active already. */
+  async #follow(path: string, view: MetadataView, changes: Changes, objections: Objection[]): Promise<Verdict> {
+    const before = this.#activeOf(path);
+    const policy = parseTargetPath(path)?.policy;
+    const target = Object.hasOwn(view.targets, path) ? view.targets[path] : undefined;
+    if (policy === undefined || target === undefined)
+      return refusedWith(refusal("not_a_target", `targets ${view.targetsVersion} name no ${path}`), before);
+    const { sha256 } = target.hashes;
+    const expires_at = iso(view.expiresAt);
+    const same = before !== null && before.sha256 === sha256 && before.tar_sha256 === target.custom.tar_sha256;
+    if (same && before.statement_sha256 === target.custom.statement_sha256) {
+      const { revision, version, published_at } = target.custom;
+      const active = { ...before, revision, version, published_at, expires_at };
+      changes.active[path] = active;
+      return { verdict: "current", active };
+    }
+    const fetched = await this.#fetch(path, policy, target, changes, objections);
+    if (!fetched.ok) return refusedWith(fetched.refusal, before);
+    const kept = await this.#parts.store.putBundle(sha256, fetched.bytes);
+    if (!kept.ok) return refusedWith(notKept(kept.reason), before);
+    const active: ActivePolicy = {
+      sha256,
+      bytes: target.length,
+      tar_sha256: target.custom.tar_sha256,
+      revision: target.custom.revision,
+      version: target.custom.version,
+      statement_sha256: target.custom.statement_sha256,
+      published_at: target.custom.published_at,
+      from: fetched.from,
+      activated_at: iso(this.#parts.clock()),
+      expires_at,
+    };
+    changes.active[path] = active;
+    return { verdict: "activated", active };
+  }
+
+  async #fetch(
+    path: string,
+    policy: string,
+    target: PolicyTarget,
+    changes: Changes,
+    objections: Objection[],
+  ): Promise<
+    | { readonly ok: true; readonly bytes: Bytes; readonly from: string }
+    | { readonly ok: false; readonly refusal: Refusal }
+  > {
+    const { tenant, tools, publishers } = this.#parts;
+    const { sha256 } = target.hashes;
+    const { statement_sha256: statementSha256 } = target.custom;
+    const entries = changes.quarantine.filter((entry) => isAbout(entry, path, target));
+    const bad = entries.find(({ provider }) => provider === null);
+    const providers = this.#parts.providers.filter((name) => !entries.some(({ provider }) => provider === name));
+    if (bad !== undefined || providers.length === 0) {
+      const { code, detail, at } = bad ?? entries[0]!;
+      return { ok: false, refusal: refusal("quarantined", `${sha256} was refused at ${at} (${code}: ${detail})`) };
+    }
+    const isolate = (provider: string | null, { code, detail }: Refusal): void => {
+      const at = iso(this.#parts.clock());
+      const entry = { path, sha256, statement_sha256: statementSha256, provider, code, detail, at };
+      changes.quarantine = [...changes.quarantine, entry].slice(-quarantineMax);
+    };
+    const one = async (wanted: Wanted, digest: string, length: number | null): Promise<Fetched> => {
+      const routed = await this.#route(wanted, providers, digest, length);
+      objections.push(...routed.objections);
+      for (const { provider, refusal: why } of routed.objections) if (isMismatch(why)) isolate(provider, why);
+      if (routed.ok) return routed;
+      return { ok: false, refusal: worst(routed.objections) };
+    };
+    const statement = await one(
+      { key: statementKey(tenant, statementSha256), bytesMax: statementBytesMax, contentType: contentTypes.statement },
+      statementSha256,
+      null,
+    );
+    if (!statement.ok) return statement;
+    const bundle = await one(
+      { key: policyKey(tenant, sha256), bytesMax: target.length, contentType: contentTypes.policy },
+      sha256,
+      target.length,
+    );
+    if (!bundle.ok) return bundle;
+    const refused = await checkPolicy(policy, target, bundle.bytes, statement.bytes, publishers, tools);
+    if (refused === null) return bundle;
+    if (isOfTheContent(refused)) isolate(null, refused);
+    return { ok: false, refusal: refused };
+  }
+
+  async #route(wanted: Wanted, providers: readonly string[], digest: string, length: number | null) {
+    const { clock, timer, start, counters } = this.#parts;
+    counters.add("fetches");
+    const routed = await routeObject(this.#routing, clock, timer, {
+      providers,
+      start: (provider) => start(provider, wanted),
+      accept: async (bytes) => await checkDigest(bytes, digest, length),
+      bytes: length,
+    });
+    counters.attempts(routed.attempts.length);
+    counters.add("hedges", routed.attempts.filter((reason) => reason === "hedge").length);
+    counters.add("failovers", routed.attempts.filter((reason) => reason === "failover").length);
+    return routed;
+  }
+
+  /** Null: it is kept, or there was nothing new. The state in memory is never ahead of the one that a restart would find. */
+  async #keep(next: HeldState): Promise<Refusal | null> {
+    if (JSON.stringify(next) === JSON.stringify(this.#state) && next.generation > 0) return null;
+    const state = { ...next, generation: this.#state.generation + 1 };
+    const kept = await this.#parts.store.swap(state);
+    if (!kept.ok) return notKept(kept.reason);
+    this.#state = state;
+    return null;
+  }
+
+  #finally(path: string, verdict: Verdict, notKeptWhy: Refusal | null, now: number): Verdict {
+    const active = this.#activeOf(path);
+    const after = notKeptWhy !== null && verdict.verdict !== "expired" ? refusedWith(notKeptWhy, active) : verdict;
+    if (active === null || after.verdict === "expired" || Date.parse(active.expires_at) > now) return after;
+    const why = after.verdict === "refused" ? after.refusal : refusal("metadata_expired", "no provider had news");
+    return { verdict: "expired", since: active.expires_at, refusal: why };
+  }
+
+  #count(verdicts: ReadonlyMap<string, Verdict>, objections: readonly Objection[]): void {
+    const { counters } = this.#parts;
+    for (const { provider, refusal: why } of objections) counters.refused(why.code, provider);
+    const counted = new Set(objections.map(({ refusal: why }) => why));
+    for (const verdict of verdicts.values()) {
+      if (verdict.verdict === "activated" || verdict.verdict === "current") counters.add(verdict.verdict);
+      if ((verdict.verdict === "refused" || verdict.verdict === "expired") && !counted.has(verdict.refusal))
+        counters.refused(verdict.refusal.code, null);
+    }
+  }
+}
+
+type Offer = { readonly provider: string; readonly value: Refreshed };
+type Fetched =
+  | { readonly ok: true; readonly bytes: Bytes; readonly from: string }
+  | { readonly ok: false; readonly refusal: Refusal };
+
+interface Changes {
+  active: Record<string, ActivePolicy>;
+  quarantine: Quarantined[];
+}
+
+const refusedWith = (why: Refusal, active: ActivePolicy | null): Verdict => ({
+  verdict: "refused",
+  refusal: why,
+  active,
+});
+
+const notKept = (reason: string): Refusal => refusal("not_kept", `What came could not be kept: ${reason}`);
+
+const isSilence = (code: Refusal["code"]): boolean =>
+  code === "unreachable" || code === "late" || code === "bad_status" || code === "missing";
+
+/** Of what was said against several providers, what tells most: of bytes that came, rather than of none that came. */
+function worst(objections: readonly Objection[]): Refusal {
+  const told = objections.find(({ refusal: { code } }) => !isSilence(code)) ?? objections[0];
+  return told?.refusal ?? refusal("unreachable", "no provider was asked");
+}
+
+function newestOf(
+  offers: readonly Offer[],
+): { readonly from: string; readonly trusted: TrustedMetadata; readonly view: MetadataView } | null {
+  let best: { from: string; trusted: TrustedMetadata; view: MetadataView } | null = null;
+  for (const { provider, value } of offers) {
+    if (value.state !== "fresh") continue;
+    if (best === null || value.view.timestampVersion > best.view.timestampVersion)
+      best = { from: provider, trusted: value.trusted, view: value.view };
+  }
+  return best;
+}
+
+const isBehind = (value: Refreshed, best: MetadataView | null): boolean =>
+  value.state === "behind" ||
+  (value.state === "fresh" && best !== null && value.view.timestampVersion < best.timestampVersion);
+
+const isAbout = (entry: Quarantined, path: string, { hashes, custom }: PolicyTarget): boolean =>
+  entry.path === path && entry.sha256 === hashes.sha256 && entry.statement_sha256 === custom.statement_sha256;
+
+const isStillNamed = (entry: Quarantined, { targets }: MetadataView): boolean =>
+  Object.hasOwn(targets, entry.path) && isAbout(entry, entry.path, targets[entry.path]!);
