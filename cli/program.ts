@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { auditCommands } from "./commands/audit.ts";
 import { budgetCommands } from "./commands/budget.ts";
 import { disclosureCommands } from "./commands/disclosure.ts";
+import { edgeCommands } from "./commands/edge.ts";
 import { executionCommands } from "./commands/executions.ts";
 import { flagCommands } from "./commands/flags.ts";
 import { helpCommands } from "./commands/help.ts";
@@ -59,6 +60,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
   disclosureCommands(program, act);
   auditCommands(program, act);
   witnessCommands(program, act);
+  edgeCommands(program, act);
   budgetCommands(program, act);
   flagCommands(program, act);
   metricCommands(program, act);

@@ -59,6 +59,7 @@ const tell: Record<(typeof topics)[number], (session: Session) => void> = {
       environment: [
         "MAESTRO_API_URL",
         "MAESTRO_API_KEY",
+        "MAESTRO_FETCHER_KEY",
         "XDG_CONFIG_HOME",
         "XDG_CACHE_HOME",
         "XDG_STATE_HOME",
@@ -69,7 +70,7 @@ const tell: Record<(typeof topics)[number], (session: Session) => void> = {
       out.record([
         ["login and publisher key", value.config],
         ["artifacts by digest", value.cache],
-        ["trusted keys, remembered checkpoints, history of `maestro pql`", value.state],
+        ["trusted keys, remembered checkpoints, edge policies, history of `maestro pql`", value.state],
         ["environment", value.environment.join(", ")],
       ]),
     );

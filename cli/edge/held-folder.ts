@@ -159,3 +159,16 @@ async function readPointer(path: string): Promise<HeldState | null> {
       "pinned root then, and versions that were seen before are not known any more.",
   });
 }
+
+/** What a folder holds, for who only shows it: nothing is swept. */
+export const readHeld = (folder: string): Promise<HeldState | null> => readPointer(join(folder, pointerName));
+
+/** Forgets which bundles failed; answers how many, or null where nothing is held. Throws Failure where that cannot be written. */
+export async function clearQuarantine(folder: string): Promise<number | null> {
+  const store = await openHeldFolder(folder);
+  const state = await store.load();
+  if (state === null) return null;
+  const kept = await store.swap({ ...state, generation: state.generation + 1, quarantine: [] });
+  if (!kept.ok) throw new Failure("failure", `${folder} cannot be written: ${kept.reason}`);
+  return state.quarantine.length;
+}

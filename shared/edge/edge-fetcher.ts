@@ -8,6 +8,7 @@ import type { ArchiveTools } from "../signing/package-archive.ts";
 import { askProviders } from "./ask-providers.ts";
 import type { EdgeCounters } from "./edge-counters.ts";
 import { quarantineMax, type ActivePolicy, type HeldState, type HeldStore, type Quarantined } from "./held-state.ts";
+import { statementKey } from "./layout.ts";
 import { isMismatch, isOfTheContent, refusal, type Refusal } from "./refusal.ts";
 import { routeObject, type Attempt, type Objection, type Timer } from "./route-object.ts";
 import { Routing, type ProviderStanding } from "./routing.ts";
@@ -37,7 +38,7 @@ export interface Wanted {
 export const contentTypes = {
   metadata: "application/json",
   policy: "application/gzip",
-  statement: "application/vnd.dsse.envelope.v1+json",
+  statement: "application/json",
 } as const;
 
 export interface EdgeFetcherParts {
@@ -84,8 +85,6 @@ export type Opened =
   /** `reason`: a sentence for whoever set it up. */
   | { readonly ok: false; readonly reason: string };
 
-const statementKey = (tenant: string, sha256: string): string => `statements/${tenant}/${sha256}.dsse.json`;
-
 const iso = (at: number): string => new Date(at).toISOString();
 
 /** `pin`: the text of a root that a person has brought here. `kept`: what the store held; null for the first start. */
@@ -122,6 +121,8 @@ export class EdgeFetcher {
   readonly #parts: EdgeFetcherParts;
   readonly #routing: Routing;
   #state: HeldState;
+  /** Digests of bundles that this process has kept or read back whole. */
+  readonly #whole = new Set<string>();
 
   constructor(parts: EdgeFetcherParts, state: HeldState) {
     this.#parts = parts;
@@ -173,9 +174,12 @@ export class EdgeFetcher {
     return { verdicts, objections, from: best?.from ?? null };
   }
 
-  /** Forgets what failed, so that it is fetched once more. */
-  async clearQuarantine(): Promise<Refusal | null> {
-    return await this.#keep({ ...this.#state, quarantine: [] });
+  /** The bytes that are served for that digest; null where the disk has lost them: the next refresh fetches them again. */
+  async bytes(sha256: string): Promise<Bytes | null> {
+    const bytes = await this.#parts.store.bundle(sha256);
+    if (bytes === null) this.#whole.delete(sha256);
+    else this.#whole.add(sha256);
+    return bytes;
   }
 
   #activeOf(path: string): ActivePolicy | null {
@@ -257,7 +261,8 @@ export class EdgeFetcher {
     const { sha256 } = target.hashes;
     const expires_at = iso(view.expiresAt);
     const same = before !== null && before.sha256 === sha256 && before.tar_sha256 === target.custom.tar_sha256;
-    if (same && before.statement_sha256 === target.custom.statement_sha256) {
+    const isSame = same && before.statement_sha256 === target.custom.statement_sha256;
+    if (isSame && (this.#whole.has(sha256) || (await this.bytes(sha256)) !== null)) {
       const { revision, version, published_at } = target.custom;
       const active = { ...before, revision, version, published_at, expires_at };
       changes.active[path] = active;
@@ -267,6 +272,7 @@ export class EdgeFetcher {
     if (!fetched.ok) return refusedWith(fetched.refusal, before);
     const kept = await this.#parts.store.putBundle(sha256, fetched.bytes);
     if (!kept.ok) return refusedWith(notKept(kept.reason), before);
+    this.#whole.add(sha256);
     const active: ActivePolicy = {
       sha256,
       bytes: target.length,

@@ -6,6 +6,7 @@
 import { z } from "@hono/zod-openapi";
 import { Metadata, MetadataKind } from "@tufjs/models";
 import { sha256Hex, utf8, utf8Text, type Bytes } from "../contract/bytes.ts";
+import { timestampName } from "./layout.ts";
 import { refusal, type Read, type Refusal } from "./refusal.ts";
 import {
   keyIdOf,
@@ -184,7 +185,7 @@ async function readTimestamp(
   read: ReadMetadata,
   now: number,
 ): Promise<Accepted<TimestampDocument> | { readonly behind: number; readonly trusted: number }> {
-  const text = textOf("timestamp", await taken(read, "timestamp.json", metadataBytesMax.timestamp)); // 5.4.1
+  const text = textOf("timestamp", await taken(read, timestampName, metadataBytesMax.timestamp)); // 5.4.1
   const document = parse("timestamp", text, timestampDocument);
   requireSignatures(root, "timestamp", document); // 5.4.2
   const before = trusted.timestamp === null ? null : held(timestampDocument, trusted.timestamp);

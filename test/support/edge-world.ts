@@ -185,12 +185,7 @@ export interface TestProvider {
 
 export const fetcherSecret = "mk_test_fetcher";
 
-const typeOf = (key: string): string =>
-  key.startsWith("tuf/")
-    ? "application/json"
-    : key.startsWith("policies/")
-      ? "application/gzip"
-      : "application/vnd.dsse.envelope.v1+json";
+const typeOf = (key: string): string => (key.startsWith("policies/") ? "application/gzip" : "application/json");
 
 export async function startProvider(name: string, objects: Objects): Promise<TestProvider> {
   const asked: string[] = [];

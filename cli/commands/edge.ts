@@ -1,0 +1,425 @@
+// `maestro edge fetch|serve|status|clear`: the policies of a tenant on this machine, from whichever CDN provider has them.
+
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { InvalidArgumentError, type Command } from "commander";
+import { EdgeCounters } from "../../shared/edge/edge-counters.ts";
+import { openEdgeFetcher, type EdgeFetcher, type Refresh, type Verdict } from "../../shared/edge/edge-fetcher.ts";
+import { parseProviders, providersBytesMax } from "../../shared/edge/providers.ts";
+import { refusalWords } from "../../shared/edge/refusal.ts";
+import { isTenantSlug } from "../../shared/edge/serving-path.ts";
+import { metadataBytesMax } from "../../shared/edge/trusted-metadata.ts";
+import { parseTargetPath, targetPath } from "../../shared/edge/tuf.ts";
+import { channelArgument, group, leaf, policyArgument, type Act } from "../command.ts";
+import { readCounts, writeCounts } from "../edge/counts-file.ts";
+import { clearQuarantine, openHeldFolder, readHeld } from "../edge/held-folder.ts";
+import { httpProviders } from "../edge/http-provider.ts";
+import { edgeTools, nodeTimer } from "../edge/node-parts.ts";
+import { startOpaServer, type Available } from "../edge/opa-server.ts";
+import type { ExitName } from "../exit-codes.ts";
+import { errorCode, Failure, messageOf } from "../failure.ts";
+import { folderOf } from "../folders.ts";
+import { isLoopback } from "../http.ts";
+import { printable } from "../output.ts";
+import type { Session } from "../session.ts";
+
+/** Each provider is asked so often for what is newest. */
+export const probeMs = 250;
+const countsEveryMs = 5_000;
+const policiesMax = 200;
+const keyBytesMax = 1_024;
+
+export function edgeCommands(program: Command, act: Act): void {
+  const edge = group(program, "edge", "policies on this machine, from several CDN providers that nobody has to trust");
+  const fetching = (command: Command): Command =>
+    held(command)
+      .requiredOption("--root <file>", "the tenant's root of trust that you have checked, like 1.root.json")
+      .requiredOption("--publisher <spki...>", "a publisher key that is believed: SPKI in base64")
+      .option("--providers <file>", "which CDN providers there are", "policy/edge.multicdn.json")
+      .option("--key-file <file>", "the fetcher's key; MAESTRO_FETCHER_KEY where it is not given");
+  const trust = "--tenant acme --root 1.root.json --publisher MFkwEwYHKoZIzj0CAQY...";
+
+  fetching(
+    leaf(edge, "fetch", {
+      summary: "fetch once: verify, activate, and print what is active now and where it came from",
+      more:
+        "Exit code 0: what is active is what the publisher wants, or newer than what the providers have. 7: something was\n" +
+        "refused; what was active stays so. 6: no provider was reached.",
+      examples: [
+        `maestro edge fetch gateway ${trust}`,
+        `maestro edge fetch gateway billing/canary ${trust} --key-file fetcher.key --json`,
+      ],
+    }).argument("<policies...>", "NAME, or NAME/CHANNEL"),
+  ).action(act(fetchOnce));
+  fetching(
+    leaf(edge, "serve", {
+      summary: "keep fetching, and serve OPA's bundle API on this machine",
+      more:
+        "OPA asks http://127.0.0.1:8383/bundles/NAME/CHANNEL. It is served from the last good bundle until the metadata that\n" +
+        "named it expires; from then on the answer is 503, with the reason. Runs until Ctrl-C.",
+      examples: [`maestro edge serve gateway ${trust}`, `maestro edge serve gateway ${trust} --listen 127.0.0.1:9000`],
+    }).argument("<policies...>", "NAME, or NAME/CHANNEL"),
+  )
+    .option("--listen <address:port>", "where on this machine; port 0 for any free one", listenArgument, {
+      address: "127.0.0.1",
+      port: 8383,
+    })
+    .action(act(serve));
+  held(
+    leaf(edge, "status", {
+      summary: "what is held: how old, from which provider, until when; what failed; counters",
+      examples: ["maestro edge status --tenant acme", "maestro edge status --tenant acme --json"],
+    }),
+  ).action(act(status));
+  held(
+    leaf(edge, "clear", {
+      summary: "forget which bundles failed, so that they are fetched once more; no `maestro edge serve` may run",
+      examples: ["maestro edge clear --tenant acme"],
+    }),
+  ).action(act(clear));
+}
+
+const held = (command: Command): Command =>
+  command
+    .requiredOption("--tenant <slug>", "whose policies", tenantArgument)
+    .option("--state <dir>", "where they are held; a folder of its own under the XDG state folder, where not given");
+
+function tenantArgument(text: string): string {
+  if (!isTenantSlug(text)) throw new InvalidArgumentError("A tenant's slug is lower-case letters, digits and dashes.");
+  return text;
+}
+
+function listenArgument(text: string): { readonly address: string; readonly port: number } {
+  const match = /^(\[[0-9a-f:.]+\]|[^:[\]]+):(\d{1,5})$/i.exec(text);
+  const [, host = "", port = ""] = match ?? [];
+  if (!isLoopback(host) || Number(port) > 65_535)
+    throw new InvalidArgumentError("It is this machine alone: 127.0.0.1:PORT, localhost:PORT or [::1]:PORT.");
+  return { address: host.replaceAll(/[[\]]/g, ""), port: Number(port) };
+}
+
+function pathArgument(text: string): string {
+  const [name = "", channel = "stable", ...more] = text.split("/");
+  if (more.length > 0) throw new Failure("usage", `${printable(text)} is not NAME or NAME/CHANNEL`);
+  try {
+    return targetPath(policyArgument(name), channelArgument(channel));
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) throw new Failure("usage", `${printable(text)}: ${error.message}`);
+    throw error;
+  }
+}
+
+interface HeldOptions {
+  readonly tenant: string;
+  readonly state?: string;
+}
+
+interface FetchOptions extends HeldOptions {
+  readonly root: string;
+  readonly publisher: readonly string[];
+  readonly providers: string;
+  readonly keyFile?: string;
+}
+
+const stateFolder = ({ host }: Session, { tenant, state }: HeldOptions): string =>
+  state === undefined ? resolve(folderOf(host, "state"), "edge", tenant) : resolve(host.cwd, state);
+
+interface Fetching {
+  readonly fetcher: EdgeFetcher;
+  readonly counters: EdgeCounters;
+  readonly folder: string;
+  close(): Promise<void>;
+}
+
+async function open(session: Session, options: FetchOptions): Promise<Fetching> {
+  const { host, out } = session;
+  const parsed = parseProviders(await fileOf(session, options.providers, providersBytesMax));
+  if (!parsed.ok) throw new Failure("usage", `${options.providers} cannot be used: ${printable(parsed.reason)}`);
+  const { providers } = parsed.config;
+  const folder = stateFolder(session, options);
+  const store = await openHeldFolder(folder);
+  const counters = new EdgeCounters(await readCounts(folder));
+  const http = httpProviders(providers, await fetcherKey(session, options.keyFile));
+  const parts = {
+    tenant: options.tenant,
+    providers: providers.map(({ name }) => name),
+    publishers: options.publisher.map(publisherKey),
+    start: http.start,
+    store,
+    tools: edgeTools,
+    clock: () => host.now(),
+    timer: nodeTimer,
+    counters,
+  };
+  const opened = await openEdgeFetcher(
+    parts,
+    await fileOf(session, options.root, metadataBytesMax.root),
+    await store.load(),
+  );
+  if (!opened.ok)
+    throw new Failure("usage", `${folder} cannot be gone on with: ${printable(opened.reason)}`, {
+      advice: "Name another folder with --state, or the root and the tenant that it began with.",
+    });
+  const close = async (): Promise<void> => {
+    http.close();
+    const why = await writeCounts(folder, counters.read());
+    if (why !== null) out.note(`the counters could not be written to ${folder} (${why})`);
+  };
+  return { fetcher: opened.fetcher, counters, folder, close };
+}
+
+async function fileOf({ host }: Session, path: string, bytesMax: number): Promise<string> {
+  try {
+    const bytes = await readFile(resolve(host.cwd, path));
+    if (bytes.length > bytesMax) throw new Failure("usage", `${path} has more than ${bytesMax} bytes`);
+    return bytes.toString("utf8");
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    throw new Failure("usage", `${path} cannot be read (${errorCode(error) ?? "unknown"})`);
+  }
+}
+
+/** From a file or the environment, never an argument: those are seen by everybody on the machine. */
+async function fetcherKey(session: Session, file: string | undefined): Promise<string> {
+  const key = (
+    file === undefined ? (session.host.env["MAESTRO_FETCHER_KEY"] ?? "") : await fileOf(session, file, keyBytesMax)
+  ).trim();
+  if (/^[\x21-\x7e]+$/.test(key)) return key;
+  throw new Failure("usage", "There is no fetcher's key", {
+    advice: "An admin of the tenant makes one; name its file with --key-file, or put it into MAESTRO_FETCHER_KEY:",
+    command: "maestro keys create --role fetcher --out fetcher.key",
+  });
+}
+
+function publisherKey(text: string): string {
+  if (/^[A-Za-z0-9+/]{122}==$/.test(text)) return text;
+  throw new Failure("usage", `${printable(text.slice(0, 40))} is not a publisher's key`, {
+    advice: "It is the SPKI of a P-256 key in base64, 124 characters; `maestro market keygen` prints one's own.",
+  });
+}
+
+function pathsOf(policies: readonly string[]): string[] {
+  const paths = [...new Set(policies.map(pathArgument))];
+  if (paths.length > policiesMax) throw new Failure("usage", `At most ${policiesMax} policies are followed at once`);
+  return paths;
+}
+
+async function fetchOnce(session: Session, policies: readonly string[], options: FetchOptions): Promise<ExitName> {
+  const paths = pathsOf(policies);
+  const fetching = await open(session, options);
+  let refresh: Refresh;
+  try {
+    refresh = await fetching.fetcher.refresh(paths);
+  } finally {
+    await fetching.close();
+  }
+  for (const line of objectionLines(refresh)) session.out.note(line);
+  const rows = [...refresh.verdicts].map(([path, verdict]) => rowOf(path, verdict));
+  session.out.result({ metadata_from: refresh.from, policies: rows }, () =>
+    session.out.table(
+      ["policy", "channel", "verdict", "revision", "version", "from", "sha256"],
+      rows.map((row) => [row.policy, row.channel, row.verdict, row.revision, row.version, row.from, row.sha256]),
+    ),
+  );
+  for (const { policy, channel, why } of rows)
+    if (why !== null) session.out.note(printable(`${policy}/${channel}: ${why}`));
+  return exitOf([...refresh.verdicts.values()]);
+}
+
+const silent: ReadonlySet<string> = new Set(["unreachable", "late", "bad_status"]);
+
+function exitOf(verdicts: readonly Verdict[]): ExitName {
+  const refusals = verdicts.flatMap((one) =>
+    one.verdict === "refused" || one.verdict === "expired" ? [one.refusal.code] : [],
+  );
+  if (refusals.length === 0) return "ok";
+  if (refusals.every((code) => silent.has(code))) return "unavailable";
+  if (refusals.every((code) => code === "denied")) return "denied";
+  return refusals.every((code) => code === "not_a_target") ? "not_found" : "verification_failed";
+}
+
+function rowOf(path: string, verdict: Verdict) {
+  const { policy, channel } = parseTargetPath(path) ?? { policy: path, channel: "" };
+  const active = verdict.verdict === "expired" ? null : verdict.active;
+  const why =
+    verdict.verdict === "refused" || verdict.verdict === "expired"
+      ? refusalWords(verdict.refusal)
+      : verdict.verdict === "behind"
+        ? "Every provider that answered is older than what is held, which stays."
+        : null;
+  return {
+    policy,
+    channel,
+    verdict: verdict.verdict,
+    code: verdict.verdict === "refused" || verdict.verdict === "expired" ? verdict.refusal.code : null,
+    revision: active?.revision ?? null,
+    version: active?.version ?? null,
+    sha256: active?.sha256 ?? null,
+    from: active?.from ?? null,
+    expires_at: verdict.verdict === "expired" ? verdict.since : (active?.expires_at ?? null),
+    why,
+  };
+}
+
+const objectionLines = ({ objections }: Refresh): string[] =>
+  objections.map(({ provider, refusal: { code, detail } }) => printable(`${provider}: ${code}: ${detail}`));
+
+async function serve(
+  session: Session,
+  policies: readonly string[],
+  options: FetchOptions & { readonly listen: { readonly address: string; readonly port: number } },
+): Promise<void> {
+  const { host, out } = session;
+  const paths = pathsOf(policies);
+  const fetching = await open(session, options);
+  const { fetcher } = fetching;
+  const told = new Map<string, string>();
+  try {
+    const server = await startOpaServer({
+      ...options.listen,
+      available: (path) => availableOf(fetcher, paths, path, host.now(), told),
+      onFault: (error) => out.note(`an answer failed: ${printable(messageOf(error))}`),
+    });
+    try {
+      const urls = paths.map((path) => `${server.url}/bundles/${path.replace("/bundle.tar.gz", "")}`);
+      out.result({ url: server.url, bundles: urls }, () => out.record(urls.map((url) => ["bundle", url] as const)));
+      await keepFetching(session, fetching, paths, told, () => server.wake());
+    } finally {
+      await server.close();
+    }
+  } finally {
+    await fetching.close();
+  }
+}
+
+function availableOf(
+  fetcher: EdgeFetcher,
+  paths: readonly string[],
+  path: string,
+  now: number,
+  told: ReadonlyMap<string, string>,
+): Available {
+  if (!paths.includes(path)) return { state: "unknown" };
+  const serving = fetcher.serving(path, now);
+  if (serving.state === "ready") {
+    const { sha256 } = serving.active;
+    return { state: "ready", sha256, bytes: async () => await fetcher.bytes(sha256) };
+  }
+  const last = told.get(path) ?? "nothing was fetched yet.";
+  if (serving.state === "none") return { state: "unavailable", why: `There is no policy yet: ${last}` };
+  return { state: "unavailable", why: `The metadata of the last good one has expired at ${serving.since}: ${last}` };
+}
+
+/** Until Ctrl-C. `told`: what stands about each path, in words; a line goes to stderr when it changes. */
+async function keepFetching(
+  session: Session,
+  { fetcher, counters, folder }: Fetching,
+  paths: readonly string[],
+  told: Map<string, string>,
+  wake: () => void,
+): Promise<void> {
+  const { host, out } = session;
+  const lines = new Map<string, string>();
+  let countedAt = host.now();
+  while (!host.interrupted.aborted) {
+    const refresh = await fetcher.refresh(paths);
+    for (const [path, verdict] of refresh.verdicts) {
+      const row = rowOf(path, verdict);
+      told.set(path, row.why ?? verdict.verdict);
+      const state = row.verdict === "activated" ? "current" : row.verdict;
+      const line = `${state} ${row.code ?? ""} ${row.sha256 ?? ""} ${row.revision ?? ""}`;
+      if (lines.get(path) === line) continue;
+      lines.set(path, line);
+      out.note(lineOf(session, row));
+    }
+    wake();
+    if (host.now() - countedAt >= countsEveryMs) {
+      countedAt = host.now();
+      const why = await writeCounts(folder, counters.read());
+      if (why !== null) out.note(`the counters could not be written to ${folder} (${why})`);
+    }
+    await pause(session);
+  }
+}
+
+function lineOf({ host, out }: Session, row: ReturnType<typeof rowOf>): string {
+  const time = new Date(host.now()).toISOString();
+  if (out.json) return JSON.stringify({ time, ...row });
+  const what = `${row.policy}/${row.channel} ${row.verdict}`;
+  const held = row.revision === null ? "" : ` revision ${row.revision} (${row.version}) from ${row.from}`;
+  return printable(`${time} ${what}${held}${row.why === null ? "" : `: ${row.why}`}`);
+}
+
+async function pause({ host }: Session): Promise<void> {
+  try {
+    await host.sleep(probeMs, host.interrupted);
+  } catch (error) {
+    if (!host.interrupted.aborted) throw error;
+  }
+}
+
+async function status(session: Session, options: HeldOptions): Promise<void> {
+  const { host, out } = session;
+  const folder = stateFolder(session, options);
+  const state = await readHeld(folder);
+  if (state === null)
+    throw new Failure("not_found", `Nothing is held in ${folder}`, { advice: "`maestro edge fetch` fetches." });
+  const now = host.now();
+  const counts = await readCounts(folder);
+  const policies = Object.entries(state.active).map(([path, active]) => ({
+    ...(parseTargetPath(path) ?? { policy: path, channel: "" }),
+    ...active,
+    age_ms: now - Date.parse(active.published_at),
+    is_expired: Date.parse(active.expires_at) <= now,
+  }));
+  const refreshedAgo = counts.refreshed_at === null ? null : now - Date.parse(counts.refreshed_at);
+  const value = {
+    tenant: state.tenant,
+    state: folder,
+    policies,
+    quarantine: state.quarantine,
+    counts,
+    refreshed_ms_ago: refreshedAgo,
+  };
+  out.result(value, () =>
+    [
+      out.table(
+        ["policy", "channel", "revision", "version", "from", "published", "expires", "state"],
+        policies.map((row) => [
+          row.policy,
+          row.channel,
+          row.revision,
+          row.version,
+          row.from,
+          row.published_at,
+          row.expires_at,
+          row.is_expired ? "expired" : "served",
+        ]),
+      ),
+      out.record([
+        ["refreshed", counts.refreshed_at ?? "never"],
+        ["metadata from", counts.refreshed_from],
+        ["refreshes", counts.refreshes],
+        ["behind", counts.behind],
+        [
+          "refused",
+          Object.entries(counts.refused)
+            .map(([code, count]) => `${code} ${count}`)
+            .join(", ") || "none",
+        ],
+        ["mismatches", counts.mismatches],
+        ["fetches, hedges, failovers", `${counts.fetches}, ${counts.hedges}, ${counts.failovers}`],
+        ["quarantined", state.quarantine.length],
+      ]),
+      ...state.quarantine.map(({ path, sha256, provider, code, detail }) =>
+        printable(`quarantined: ${path} ${sha256}${provider === null ? "" : ` of ${provider}`}: ${code}: ${detail}`),
+      ),
+    ].join("\n"),
+  );
+}
+
+async function clear(session: Session, options: HeldOptions): Promise<void> {
+  const folder = stateFolder(session, options);
+  const cleared = await clearQuarantine(folder);
+  if (cleared === null) throw new Failure("not_found", `Nothing is held in ${folder}`);
+  session.out.result({ cleared }, () => `cleared\t${cleared}`);
+}
