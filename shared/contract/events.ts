@@ -6,7 +6,7 @@ import canonicalize from "canonicalize";
 import { z } from "@hono/zod-openapi";
 import { utf8Length } from "./bytes.ts";
 import { idPattern } from "./ids.ts";
-import { policyName, policyOutcomes } from "./http-policies.ts";
+import { policyNameInEvents, policyOutcomes } from "./http-policies.ts";
 import { channel, packageName, sha256Digest, tenantId, timestamp, version } from "./names.ts";
 
 /** The largest event, as RFC 8785 bytes with `seq` and `logged_at`; checked before the commit. */
@@ -23,7 +23,7 @@ const code = z
 const execution = { execution_id: executionId, package: packageName, version, channel };
 
 const policyChange = z.strictObject({
-  policy: policyName,
+  policy: policyNameInEvents,
   channel,
   revision: z.int().min(1),
   bundle_sha256: sha256Digest,

@@ -11,13 +11,16 @@ export const tarBytesMax = 256 * 1024 * 1024;
 /** `keys` and `root` are paths of the API beside the policies' names. */
 const reservedNames: ReadonlySet<string> = new Set(["keys", "root", "bundles"]);
 
-export const policyName = z
+/** A policy's name as events have it; what may be published is `policyName`. */
+export const policyNameInEvents = z
   .string()
   .max(64)
   .regex(
     /^[a-z0-9]+(?:[.-][a-z0-9]+)*$/,
     "a policy's name is [a-z0-9] with single dots or dashes inside, up to 64 characters",
-  )
+  );
+
+export const policyName = policyNameInEvents
   .refine((name) => !reservedNames.has(name), "this name is a path of the API: take another")
   .openapi({ example: "gateway" });
 
