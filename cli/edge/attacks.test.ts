@@ -33,7 +33,7 @@ interface Scene {
 }
 
 /** One policy, active from both providers; what follows is the attack. */
-async function scene(options: Partial<TestFetcherOptions> & { readonly one?: true } = {}): Promise<Scene> {
+async function scene(options: Partial<TestFetcherOptions> = {}): Promise<Scene> {
   const begin = Date.now();
   let offset = 0;
   const world = await edgeWorld({ now: begin });
@@ -41,8 +41,7 @@ async function scene(options: Partial<TestFetcherOptions> & { readonly one?: tru
   const a = await startProvider("a", world.copy());
   const b = await startProvider("b", world.copy());
   const folder = testFolder();
-  const providers = options.one === true ? [a] : [a, b];
-  const it = await testFetcher(world, providers, { folder, clock: () => Date.now() + offset, ...options });
+  const it = await testFetcher(world, [a, b], { folder, clock: () => Date.now() + offset, ...options });
   const first = await it.verdict();
   if (first.verdict !== "activated") throw new Error(JSON.stringify(first));
   a.asked.length = 0;
