@@ -272,10 +272,14 @@ export class PublisherState implements ChangeFacts {
     );
   }
 
-  /** The provider has not what it had: everything is put and read back anew. */
+  /**
+   * The provider has not what it had: everything is put and read back anew. Which fetchers' keys it may have stays known, or
+   * one that was revoked meanwhile would never be taken back.
+   */
   forgetPlaced(name: string): void {
     this.sql.transaction(() => {
-      this.sql.exec("delete from placed where provider = ?", name);
+      this.sql.exec("update placed set sha256 = '' where provider = ? and key like 'fetchers/%'", name);
+      this.sql.exec("delete from placed where provider = ? and key not like 'fetchers/%'", name);
       this.sql.exec(
         "update provider set timestamp_version = 0, targets_version = 0, root_version = 0 where name = ?",
         name,

@@ -422,6 +422,20 @@ describe("fetchers' keys", () => {
     expect(names(world.b)).toEqual([]);
   });
 
+  test("are taken back also from a store that got an older timestamp late", async () => {
+    const world = await begun("r1");
+    const old = world.b.objects.get("tuf/acme/timestamp.json")!;
+    world.fetchers = [key("a"), key("b")];
+    await world.publisher.sweep();
+    await world.publish("r2");
+    await world.settle();
+    world.b.objects.set("tuf/acme/timestamp.json", old);
+    world.fetchers = [key("b")];
+    await world.publisher.sweep();
+    await world.settle();
+    expect([names(world.a), names(world.b)]).toEqual([["b"], ["b"]]);
+  });
+
   test("are taken back also where the publisher died while it put them", async () => {
     for (const when of ["before", "after"] as const) {
       for (let calls = 0; calls < 6; calls += 1) {
