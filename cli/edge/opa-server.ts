@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { decideConditional } from "../../shared/edge/http-conditions.ts";
 import type { Bytes } from "../../shared/contract/bytes.ts";
 import { errorCode, Failure } from "../failure.ts";
+import { isLoopback } from "../http.ts";
 
 /** OPA goes on with long polling only where it is exactly this. */
 export const bundleContentType = "application/vnd.openpolicyagent.bundles";
@@ -52,6 +53,9 @@ export async function startOpaServer({ address, port, available, onFault }: OpaS
   server.setTimeout(idleMsMax);
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // A page in this machine's browser reaches this port under a name of its own (DNS rebinding); OPA asks for this machine.
+    if (!isThisMachine(request.headers.host))
+      return refuse(response, 421, "Bundles are served under 127.0.0.1, localhost and [::1] alone.");
     const path = (request.url ?? "").split("?")[0]!;
     const target = /^\/bundles\/([a-z0-9.-]{1,64}\/[a-z]{1,16})$/.exec(path)?.[1];
     if (request.method !== "GET" && request.method !== "HEAD")
@@ -125,6 +129,10 @@ export async function startOpaServer({ address, port, available, onFault }: OpaS
   };
 }
 
+/** `host`: as the header has it, with a port or without. */
+const isThisMachine = (host: string | undefined): boolean =>
+  isLoopback((host ?? "").toLowerCase().replace(/:\d*$/, ""));
+
 const etagOf = (sha256: string): string => `"${sha256}"`;
 
 const isKnown = (there: Available, ifNoneMatch: string | null): boolean =>
@@ -139,11 +147,16 @@ function waitMsOf(prefer: string | string[] | undefined): number {
 
 function refuse(
   response: ServerResponse,
-  status: 404 | 405 | 503,
+  status: 404 | 405 | 421 | 503,
   detail: string,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  const titles = { 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable" } as const;
+  const titles = {
+    404: "Not Found",
+    405: "Method Not Allowed",
+    421: "Misdirected Request",
+    503: "Service Unavailable",
+  } as const;
   response.writeHead(status, { "content-type": "application/problem+json", "cache-control": "no-store", ...headers });
   response.end(JSON.stringify({ type: "about:blank", title: titles[status], status, detail }));
 }
