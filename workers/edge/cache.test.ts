@@ -57,6 +57,18 @@ beforeEach(() => {
 
 const put = (key: string, size = 100): void => void objects.set(key, utf8(key.padEnd(size, ".")));
 
+test("what was kept without a digest is read again by who knows that it has another one", async () => {
+  put("x");
+  const right = await sha256Hex(objects.get("x")!);
+  objects.set("x", utf8("what a broken store gave once"));
+  expect(await cache.read("x", forGood)).toMatchObject({ state: "found", source: "miss" });
+  expect(await cache.read("x", { ...forGood, digest: right })).toMatchObject({ state: "corrupt" });
+  put("x");
+  const healed = await cache.read("x", { ...forGood, digest: right });
+  expect(healed).toMatchObject({ state: "found", source: "miss", entry: { etag: `"${right}"` } });
+  expect(await cache.read("x", forGood)).toMatchObject({ source: "hit", entry: { etag: `"${right}"` } });
+});
+
 test("an object is read once, and then kept with its digest", async () => {
   put("x");
   const first = await cache.read("x", forGood);

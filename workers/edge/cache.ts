@@ -114,11 +114,13 @@ export class EdgeCache {
     return this.#entries.size;
   }
 
-  /** One key of the store, kept by `rule`. Give a key the same rule each time. */
+  /** One key of the store, kept by `rule`. Give a key the same times each time; its digest may be known to some readers alone. */
   async read(key: string, rule: CacheRule): Promise<ReadOutcome> {
     const now = this.#parts.clock();
     const entry = this.#entries.get(key);
-    if (entry !== undefined && now - entry.readAt < rule.freshMs) {
+    // One that was read without a digest to hold it to does not answer who knows the digest, unless it has it.
+    const isNamed = ({ etag }: Entry): boolean => rule.digest === null || etag === `"${rule.digest}"`;
+    if (entry !== undefined && isNamed(entry) && now - entry.readAt < rule.freshMs) {
       this.#entries.delete(key);
       this.#entries.set(key, entry);
       return { state: "found", entry, source: "hit" };
@@ -132,7 +134,8 @@ export class EdgeCache {
         return { ...(await this.#begin(key, rule, at)), source: "miss" };
       }
       const loaded = await within(flight.outcome, this.#limits.sharedReadMsMax - (at - flight.startedAt));
-      if (loaded !== null) return { ...loaded, source: "collapsed" };
+      if (loaded !== null && (loaded.state !== "found" || isNamed(loaded.entry)))
+        return { ...loaded, source: "collapsed" };
     }
     return { state: "unavailable", why: "late", source: "collapsed" };
   }
