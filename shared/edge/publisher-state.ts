@@ -288,9 +288,10 @@ export class PublisherState implements ChangeFacts {
     });
   }
 
-  /** A fetcher's key was made or revoked, or may have been. */
+  /** A fetcher's key was made or revoked, or may have been: every store is told at once, whatever it waits for. */
   nudgeFetchers(): void {
     this.sql.exec("update repository set fetchers_nudged = fetchers_nudged + 1");
+    this.sql.exec("update provider set fetchers_retry_ms = null");
   }
 
   /** The nudge that is not mirrored yet, or null. */

@@ -462,7 +462,10 @@ export class Publisher {
       for (const { key_sha256, fetcher_id, expires_at } of await this.#parts.fetcherKeys(now))
         wanted.set(fetcherKey(key_sha256), await jsonContent(canonicalJson({ fetcher_id, tenant, expires_at }), false));
       const done = await Promise.all(this.#parts.providers.map((store) => this.#mirrorTo(store, wanted, now)));
-      if (done.every((isDone) => isDone)) this.#state.noteMirrored(nudge);
+      if (done.every((isDone) => isDone)) return this.#state.noteMirrored(nudge);
+      // All of them wait for the one that failed, unless there is news: who is up is not asked again and again meanwhile.
+      if (this.#state.fetchersWaiting() === nudge)
+        for (const { name } of this.#parts.providers) this.#state.noteFetchersRetry(name, now + retryMs);
     } catch (error) {
       this.#parts.log("warn", "the fetchers' keys were not read, will try again", { error: errorName(error) });
       for (const { name } of this.#parts.providers) this.#state.noteFetchersRetry(name, now + retryMs);

@@ -422,6 +422,27 @@ describe("fetchers' keys", () => {
     expect(names(world.b)).toEqual([]);
   });
 
+  test("wait for a store that is down without being read again and again, and a revoked one waits for nobody", async () => {
+    const world = await begun("r1");
+    world.fetchers = [key("a"), key("b")];
+    await world.publisher.sweep();
+    world.fetchers = [key("b")];
+    world.b.meet = () => {
+      throw new Error("down");
+    };
+    world.publisher.nudgeFetchers();
+    await world.publisher.catchUp();
+    expect(world.publisher.nextDue()).toBe(world.now + 60_000);
+    world.fetchers = [];
+    world.publisher.nudgeFetchers();
+    expect(world.publisher.nextDue()).toBe(world.now);
+    await world.publisher.catchUp();
+    expect([names(world.a), names(world.b)]).toEqual([[], ["a", "b"]]);
+    world.b.meet = () => undefined;
+    await world.settle();
+    expect([names(world.a), names(world.b)]).toEqual([[], []]);
+  });
+
   test("are taken back also from a store that got an older timestamp late", async () => {
     const world = await begun("r1");
     const old = world.b.objects.get("tuf/acme/timestamp.json")!;
