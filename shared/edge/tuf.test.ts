@@ -25,6 +25,7 @@ import {
   targetsOf,
   type OnlineRole,
   type PolicyTarget,
+  rootSigned,
 } from "./tuf.ts";
 import { countSignatures, tenantSigner, tufSecret } from "./tuf-keys.ts";
 
@@ -277,4 +278,21 @@ test("what is signed reads the same in the canonical JSON that TUF means", async
   const text = await signedText(targetsOf(1, { [path]: target("a", 1) }, 0), (await onlineSigners(tenant)).targets);
   expect(text).toMatch(/^[ -~]+$/);
   expect(text).not.toContain("\\");
+});
+
+test("a root has no more keys than its roles can name, so that every fetcher reads it", () => {
+  const key = { keytype: "ed25519", scheme: "ed25519", keyval: { public: "0".repeat(64) } };
+  const id = (at: number): string => at.toString(16).padStart(64, "0");
+  const role = { keyids: [id(0)], threshold: 1 };
+  const parsed = (count: number) =>
+    rootSigned.safeParse({
+      _type: "root",
+      spec_version: "1.0.33",
+      version: 1,
+      expires: "2027-04-13T16:00:00Z",
+      consistent_snapshot: true,
+      keys: Object.fromEntries(Array.from({ length: count }, (_, at) => [id(at), key])),
+      roles: { root: role, targets: role, snapshot: role, timestamp: role },
+    }).success;
+  expect([parsed(64), parsed(65)]).toEqual([true, false]);
 });

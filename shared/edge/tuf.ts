@@ -62,7 +62,8 @@ export const rootSigned = z.strictObject({
   _type: z.literal("root"),
   ...common,
   consistent_snapshot: z.literal(true),
-  keys: z.record(keyId, tufKey),
+  // More than any role can name would make it a root that no fetcher reads, and none could follow it.
+  keys: z.record(keyId, tufKey).refine((keys) => Object.keys(keys).length <= 4 * roleKeysMax, "too many keys"),
   roles: z.strictObject({ root: tufRole, targets: tufRole, snapshot: tufRole, timestamp: tufRole }),
 });
 export type RootSigned = z.infer<typeof rootSigned>;
