@@ -92,6 +92,26 @@ test("a price is the rows of its parts, counted one by one; cut hours are betwee
   );
 });
 
+test("where packages are chosen, everyone's series is read from the leaders' rows again, and is paid", () => {
+  const hours = { from: start - 6 * hourMs, to: start };
+  const events = Array.from({ length: 6 }, (_, hour) => ({
+    type: "mc.policy.decision" as const,
+    at: hours.from + hour * hourMs,
+  }));
+  const counts = countersOf(events, hours.to, 4);
+  const price = (where: string): number =>
+    priceOf(
+      {
+        plan: outlineOf(planOf(`FIND decisions ${where} BUCKET BY 5m TOP 3 BY outcome SINCE 6h`, start)),
+        before_ms: null,
+      },
+      counts,
+      100,
+    );
+  expect(price('WHERE outcome = "deny"')).toBe(48);
+  expect(price('WHERE package != "tools/a"')).toBe(72);
+});
+
 test("the newest hour counts up to its newest event, not as if it were over", () => {
   const events = Array.from({ length: 60 }, (_, second) => ({
     type: "mc.policy.decision" as const,

@@ -5,7 +5,7 @@ import type { EventType } from "../contract/events.ts";
 import { columns } from "./catalogue.ts";
 import { bucketsMs } from "./limits.ts";
 import type { Plan } from "./plan.ts";
-import { dayMs, fieldsOf, fitsSlots, hourMs, scanParts, type ScanPart } from "./scan-parts.ts";
+import { asksPackage, dayMs, fieldsOf, fitsSlots, hourMs, scanParts, type ScanPart } from "./scan-parts.ts";
 
 /** Counters of what stands in Postgres: one number a type, in the order of `types`. Times are UTC hours, half-open. */
 export interface Counts {
@@ -54,8 +54,11 @@ export function priceOf({ plan, before_ms: before }: Priced, counts: Counts, pag
   const read = (parts: readonly ScanPart[]): number => sum(parts.map((part) => rowsOf(plan.types, part, counts)));
   if (plan.template === "buckets") return read(series);
   if (plan.template === "top") return read(totals);
-  // Events alone are counted in one scan; rows of counts once for the groups' totals and once for the series.
-  return totals.every(({ level }) => level === "raw") ? read(totals) : read(totals) + read(series);
+  // Events alone are counted in one scan; rows of counts once for the groups' totals and once for the series, of the leaders and of
+  // everyone: where packages are chosen, everyone's is not in the rows over all packages, and is read from the leaders' rows again.
+  if (totals.every(({ level }) => level === "raw")) return read(totals);
+  const rawOnce = read(series.filter(({ level }) => level === "raw"));
+  return read(totals) + read(series) + (asksPackage(plan) ? read(series) - rawOnce : 0);
 }
 
 function rowsOf(types: readonly EventType[], { level, from, to }: ScanPart, counts: Counts): number {

@@ -43,6 +43,9 @@ export function fieldsOf(condition: Condition | null): readonly Field[] {
   return "of" in condition ? condition.of.flatMap(fieldsOf) : [condition.field];
 }
 
+/** Where packages are chosen, rows of counts over all packages are no help. */
+export const asksPackage = (plan: Plan): boolean => fieldsOf(plan.condition).some(({ name }) => name === "package");
+
 /**
  * `sealedTo`: every hour before it has its rows of counts, every whole day before it too; a UTC hour, or null where there are
  * none. An earlier one than the truth gives the same answer, and reads more.
