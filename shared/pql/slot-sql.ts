@@ -5,7 +5,7 @@
 import { sql, type SQL } from "drizzle-orm";
 import { conditionSql, groupSql, time } from "./condition-sql.ts";
 import type { Plan, TemplateName } from "./plan.ts";
-import { dayMs, fieldsOf, hourMs, scanParts, slotMs, type ScanPart } from "./scan-parts.ts";
+import { asksPackage, dayMs, hourMs, scanParts, slotMs, type ScanPart } from "./scan-parts.ts";
 
 type PlanOf<Name extends TemplateName> = Extract<Plan, { readonly template: Name }>;
 
@@ -68,8 +68,6 @@ function totalScans(scan: Scan): readonly { readonly scan: Scan; readonly total:
   ];
 }
 
-const asksPackage = (plan: Plan): boolean => fieldsOf(plan.condition).some(({ name }) => name === "package");
-
 /** `isSum`: rows over all packages, which are few. */
 const rowsSql = (plan: Plan, tenant: SQL, { level, ranges }: Scan, isSum: boolean): SQL => sql`
   e.tenant_id = ${tenant} and e.is_sum = ${sql.raw(String(isSum))} and e.type = any(${sql.param(plan.types)}::text[])
@@ -89,17 +87,34 @@ function rangesSql(level: Scan["level"], ranges: readonly Range[]): SQL {
   return sql`${times[level]} = any(${sql.param(rows)}::timestamptz[])`;
 }
 
-/** (name, total), of names that occur. */
-export function totalsByName(plan: PlanOf<"top" | "top_buckets">, tenant: SQL, sealedTo: number | null): SQL {
+/** (name, total), of names that occur; `ways`: of which ones. */
+export function totalsByName(
+  plan: PlanOf<"top" | "top_buckets">,
+  tenant: SQL,
+  sealedTo: number | null,
+  ways: readonly SQL[] = [sql`true`],
+): SQL {
   const isSum = !asksPackage(plan) && plan.field.name !== "package";
   const scans = scansOf(scanParts(plan, sealedTo).totals)
     .flatMap(totalScans)
-    .map(
-      ({ scan, total }) => sql`select ${groupSql(plan.field)}, ${total} from ${tables[scan.level]} e
-        where ${rowsSql(plan, tenant, scan, isSum)}`,
+    .flatMap(({ scan, total }) =>
+      ways.map(
+        (way) => sql`select ${groupSql(plan.field)}, ${total} from ${tables[scan.level]} e
+          where ${rowsSql(plan, tenant, scan, isSum)} and ${way}`,
+      ),
     );
   return sql`select name, sum(n) as total from (${sql.join(scans, sql` union all `)}) as counts (name, n)
     group by name having sum(n) > 0`;
+}
+
+/** Rows of those in `leaders`. The index finds names, and a missing name, but not either of them at once. */
+export function leadersWays({ field }: PlanOf<"top" | "top_buckets">): readonly SQL[] {
+  const name = groupSql(field);
+  const named = sql`array(select name from leaders where name is not null)`;
+  const unnamed = sql`(select bool_or(name is null) from leaders)`;
+  return field.name === "package"
+    ? [sql`e.package = any(${named})`, sql`e.package is null and ${unnamed}`]
+    : [sql`(${name} = any(${named}) or (${name} is null and ${unnamed}))`];
 }
 
 /** (name, cells) of those in `leaders`, a row a scan. */
@@ -107,12 +122,7 @@ export function leadersCells(plan: PlanOf<"top_buckets">, tenant: SQL, sealedTo:
   const name = groupSql(plan.field);
   const isPackage = plan.field.name === "package";
   const isSum = !asksPackage(plan) && !isPackage;
-  const named = sql`array(select name from leaders where name is not null)`;
-  const unnamed = sql`(select bool_or(name is null) from leaders)`;
-  // The index finds names, and a missing name, but not either of them at once.
-  const ways = isPackage
-    ? [sql`e.package = any(${named})`, sql`e.package is null and ${unnamed}`]
-    : [sql`(${name} = any(${named}) or (${name} is null and ${unnamed}))`];
+  const ways = leadersWays(plan);
   const isAdded = isManyRows(plan) || (asksPackage(plan) && !isPackage);
   const scans = scansOf(scanParts(plan, sealedTo).series).flatMap((scan) =>
     ways.map((way) => {

@@ -6,7 +6,7 @@ import { sql, type SQL } from "drizzle-orm";
 import { conditionSql, groupSql, time } from "./condition-sql.ts";
 import type { Plan, TemplateName } from "./plan.ts";
 import { fitsSlots, scanParts } from "./scan-parts.ts";
-import { everyCells, leadersCells, totalsByName } from "./slot-sql.ts";
+import { everyCells, leadersCells, leadersWays, totalsByName } from "./slot-sql.ts";
 
 type PlanOf<Name extends TemplateName> = Extract<Plan, { readonly template: Name }>;
 type GroupsPlan = PlanOf<"buckets" | "top" | "top_buckets">;
@@ -122,7 +122,7 @@ export const templates: {
     with leaders as materialized (
         select name from unnest(${sql.param(bounds.names ?? [])}::text[]) as asked (name)
       ),
-      totals as materialized (${totalsByName(plan, bounds.tenant, bounds.sealed_to)})
+      totals as materialized (${totalsByName(plan, bounds.tenant, bounds.sealed_to, leadersWays(plan))})
     select null::int as rank, null::text as name,
       json_agg(json_build_array(leaders.name, coalesce(totals.total, 0)))::text as cells, null::text as names, null::text as sum
     from leaders left join totals on totals.name is not distinct from leaders.name

@@ -254,6 +254,16 @@ test("the series of the leaders are found by name: no other package's rows are v
     const byName = nodes.filter((node) => /is_sum = false.*package = ANY/.test(node["Index Cond"] ?? ""));
     expect([name, byName.length > 0]).toEqual([name, true]);
   }
+  for (const query of [
+    "FIND decisions TOP 3 BY package SINCE 25h",
+    "FIND decisions BUCKET BY 5m TOP 3 BY package SINCE 25h",
+  ]) {
+    const nodes = await explain(largest, statementFor("sealed_names", planOf(query, openNow), largest), guards(1_000));
+    const ofAll = nodes
+      .map((node) => node["Index Cond"] ?? "")
+      .filter((condition) => condition.includes("is_sum = false") && !/package (?:= ANY|IS NULL)/.test(condition));
+    expect([query, ofAll]).toEqual([query, []]);
+  }
 });
 
 test("the planner chooses the index by itself for the usual questions: nothing needs to be forbidden to it", async () => {
