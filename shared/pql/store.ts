@@ -182,7 +182,7 @@ export async function readGroups(
     together = combined(plan, sealed, open);
   }
   if (together.state === "missing") throw new Error("names that were asked for are still missing");
-  kept.put(key, sealed);
+  if (sealed !== held) kept.put(key, sealed);
   return { found: together.groups, complete_to: ran.complete_to };
 }
 
