@@ -248,11 +248,13 @@ export async function sweep(env: Env): Promise<void> {
     log("error", "expired answers not forgotten", errorFacts(error));
   });
   await sweepGates(env);
-  await sweepPublishers(env);
+  // A store that hangs may take minutes: it holds up no drain.
+  const published = sweepPublishers(env);
   const drains = Array.from({ length: shardsOf(env) }, (_, shard) => drainAt(env, shard).sweep());
   for (const result of await Promise.allSettled(drains)) {
     if (result.status === "rejected") log("error", "drain not swept", errorFacts(result.reason));
   }
+  await published;
 }
 
 function once<T>(make: () => Promise<T>): () => Promise<T> {
