@@ -16,6 +16,8 @@ export const limits = {
   pageRows: 100,
   /** Rows that one series may count; about 2.7 s at 0.54 µs a row. */
   countedRowsMax: 5_000_000,
+  /** Buckets times names of the events that are not sealed: they go to the worker, where those of sealed hours are. */
+  openCellsMax: 50_000,
   statementTimeoutMs: 4_000,
   /** The price of one question, in rows: at most 0.54 s at 0.54 µs a row. */
   priceRowsMax: 1_000_000,

@@ -112,11 +112,13 @@ type GroupsPlan = Exclude<Plan, { template: "rows" }>;
 export interface AskLimits {
   readonly page_rows: number;
   readonly counted_rows_max: number;
+  readonly open_cells_max: number;
   readonly statement_timeout_ms: number;
 }
 export const askLimits: AskLimits = {
   page_rows: limits.pageRows,
   counted_rows_max: limits.countedRowsMax,
+  open_cells_max: limits.openCellsMax,
   statement_timeout_ms: limits.statementTimeoutMs,
 };
 
@@ -174,6 +176,7 @@ export async function readGroups(
   if (ran.sealed_to === null || ran.sealed_to < sealedTo!) return await readGroups(reading, plan, ran.sealed_to, kept);
   const open = JSON.parse(String(ran.results[0]?.[0]?.["cells"])) as readonly OpenCell[];
   requireCountable(sumOf(open.map(([, , count]) => count)), reading.ask);
+  requireFewCells(open.length, reading.ask);
   let sealed = held ?? sealedCounts(plan, sealedTo, (ran.results[1] ?? []).map(sealedRow));
   let together = combined(plan, sealed, open);
   if (together.state === "missing" && plan.template !== "buckets") {
@@ -209,6 +212,15 @@ const sumOf = (counts: readonly number[]): number => counts.reduce((sum, count) 
 function requireCountable(read: number, { counted_rows_max: rowsMax }: AskLimits): void {
   if (read <= rowsMax) return;
   throw new Problem("too_many_rows", `The query would count over ${rowsMax} rows.`, { rows_max: rowsMax });
+}
+
+function requireFewCells(found: number, { open_cells_max: cellsMax }: AskLimits): void {
+  if (found <= cellsMax) return;
+  throw new Problem(
+    "too_many_rows",
+    `The events that are not sealed yet have over ${cellsMax} names in their buckets: a wider bucket has fewer.`,
+    { cells_max: cellsMax },
+  );
 }
 
 const boundsOf = ({ tenant_id: tenantId, ask }: Reading, sealedTo: number | null): Bounds => ({

@@ -24,6 +24,7 @@ export interface Bounds {
   readonly before: RowPosition | null;
   readonly page_rows: number;
   readonly counted_rows_max: number;
+  readonly open_cells_max: number;
   /** Where rows of counts may be read up to, a UTC hour; null: there are none. See `scanParts`. */
   readonly sealed_to: number | null;
   /** Whose totals and series are asked for. */
@@ -133,12 +134,12 @@ export const templates: {
           from (${leadersCells(plan, bounds.tenant, bounds.sealed_to)}) as led`
     }`,
 
-  // What is not sealed, as \`OpenCell\`s.
+  // What is not sealed, as `OpenCell`s; one more than may be, so that the worker can tell.
   open_cells: (plan, bounds) => {
     const bucket = "bucket_ms" in plan ? slotSql(plan) : sql`0`;
     const name = "field" in plan ? groupSql(plan.field) : sql`null::text`;
     return sql`select coalesce(json_agg(json_build_array(slot, name, n)), '[]')::text as cells
-      from (${openCounts(plan, bounds, bucket, name)}) as counted`;
+      from (select * from (${openCounts(plan, bounds, bucket, name)}) as all_of_them limit ${bounds.open_cells_max + 1}) as counted`;
   },
 };
 

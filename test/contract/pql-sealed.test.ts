@@ -182,6 +182,25 @@ test(
   },
 );
 
+test("more names in buckets of what is not sealed than a worker may hold are refused, and as many are answered", async () => {
+  const query = "FIND events BUCKET BY 5m TOP 2 BY package SINCE 24h";
+  const question = { tenant_id: standing, now: epoch + dayMs + hourMs, query, sealed_to: epoch + dayMs };
+  const ask = (open_cells_max: number): Promise<PqlAnswer> => askPql(app, question, { ...askLimits, open_cells_max });
+  const answer = await ask(1_000);
+  expect(answer).toEqual(await askPql(app, { ...question, sealed_to: null }));
+  let fewest = 0;
+  while (
+    !(await ask(fewest).then(
+      () => true,
+      () => false,
+    ))
+  )
+    fewest += 1;
+  expect(fewest).toBeGreaterThan(2);
+  await expect(ask(fewest - 1)).rejects.toMatchObject({ code: "too_many_rows", members: { cells_max: fewest - 1 } });
+  expect(await ask(fewest)).toEqual(answer);
+});
+
 test("of a question whose sealed hours were read, the next one reads the events since, in one round trip", async () => {
   const batches: number[] = [];
   const counting = new Proxy(app, {
