@@ -127,7 +127,7 @@ class Walk {
   }
 
   async #take(entry: TarEntry): Promise<void> {
-    // `opa build` puts one slash before each name, which OPA takes off; a second one is refused as any empty segment is.
+    // `opa build` puts one slash before each name, which OPA takes off; a second one is refused like every empty segment.
     const name = entry.name.startsWith("/") ? entry.name.slice(1) : entry.name;
     // Folders that stand for the top itself hold nothing by themselves.
     if (entry.kind === "folder" && (name === "" || name === ".")) return;

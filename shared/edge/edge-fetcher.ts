@@ -8,11 +8,10 @@ import type { ArchiveTools } from "../signing/package-archive.ts";
 import { askProviders } from "./ask-providers.ts";
 import type { EdgeCounters } from "./edge-counters.ts";
 import { quarantineMax, type ActivePolicy, type HeldState, type HeldStore, type Quarantined } from "./held-state.ts";
-import { statementKey } from "./layout.ts";
 import { isMismatch, isOfTheContent, refusal, type Refusal } from "./refusal.ts";
 import { routeObject, type Attempt, type Objection, type Timer } from "./route-object.ts";
 import { Routing, type ProviderStanding } from "./routing.ts";
-import { metadataKey, policyKey } from "./serving-path.ts";
+import { metadataKey, policyKey, statementKey } from "./serving-path.ts";
 import {
   metadataBytesMax,
   nextRoot,

@@ -27,10 +27,9 @@ import { errorName } from "../outbox/drain.ts";
 import { storeEvent } from "../outbox/object-outbox.ts";
 import type { EventContext } from "../outbox/outbox.ts";
 import { decideChange, type PolicyChange } from "./change.ts";
-import { statementKey, timestampName } from "./layout.ts";
 import { PublisherState, type SignedRow } from "./publisher-state.ts";
 import { checkRoot } from "./root.ts";
-import { fetcherKey, metadataKey, policyKey } from "./serving-path.ts";
+import { fetcherKey, metadataKey, policyKey, statementKey, timestampName } from "./serving-path.ts";
 import type { Changed, PolicyHistory, PublisherCall, Refused, RepositoryView, RootPut, SignedTuf } from "./service.ts";
 import type { Content, ProviderStore, Vault } from "./stores.ts";
 import {

@@ -1,4 +1,5 @@
-// What a path of the edge names in a provider's store: read by workers/edge for each request, before the store is asked. The
+// Where things lie in a provider's store, for the publisher and fetchers; and what a path of the edge names there: read by
+// workers/edge for each request, before the store is asked. The
 // layout is docs/edge/SERVING.md's; a path that is written in any other way names nothing.
 
 /** Where a thing is in the store, and whose it is: a tenant's slug. */
@@ -44,6 +45,11 @@ export const isTenantSlug = (text: string): boolean => text.length <= 100 && ten
 export const policyKey = (tenant: string, digest: string): string => `policies/${tenant}/${digest}.tar.gz`;
 export const metadataKey = (tenant: string, file: string): string => `tuf/${tenant}/${file}`;
 export const fetcherKey = (keyDigest: string): string => `fetchers/${keyDigest}.json`;
+/** The one key of a tenant's metadata that is rewritten. */
+export const timestampName = "timestamp.json";
+
+/** `sha256`: of the file itself, the publisher's signed statement as a Sigstore bundle in RFC 8785 text. */
+export const statementKey = (tenant: string, sha256: string): string => `statements/${tenant}/${sha256}.dsse.json`;
 
 /** `path` as it stands in the URL, nothing decoded: a `%` is in no name. Null for what names nothing. */
 export function parseEdgePath(path: string): EdgeTarget | null {

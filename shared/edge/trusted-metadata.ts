@@ -6,7 +6,7 @@
 import { z } from "@hono/zod-openapi";
 import { Metadata, MetadataKind } from "@tufjs/models";
 import { sha256Hex, utf8, utf8Text, type Bytes } from "../contract/bytes.ts";
-import { timestampName } from "./layout.ts";
+import { timestampName } from "./serving-path.ts";
 import { refusal, type Read, type Refusal } from "./refusal.ts";
 import {
   keyIdOf,

@@ -5,7 +5,17 @@ import type { EventType } from "../contract/events.ts";
 import { columns } from "./catalogue.ts";
 import { bucketsMs } from "./limits.ts";
 import type { Plan } from "./plan.ts";
-import { asksPackage, dayMs, fieldsOf, fitsSlots, hourMs, scanParts, type ScanPart } from "./scan-parts.ts";
+import {
+  asksPackage,
+  ceilTo,
+  dayMs,
+  fieldsOf,
+  fitsSlots,
+  floorTo,
+  hourMs,
+  scanParts,
+  type ScanPart,
+} from "./scan-parts.ts";
 
 /** Counters of what stands in Postgres: one number a type, in the order of `types`. Times are UTC hours, half-open. */
 export interface Counts {
@@ -88,8 +98,6 @@ function shareOf(hour: number, from: number, to: number, indexedTo: number | nul
   return Math.max(0, Math.min(to, end) - Math.max(from, hour)) / (end - hour);
 }
 
-const floorTo = (ms: number, step: number): number => Math.floor(ms / step) * step;
-const ceilTo = (ms: number, step: number): number => Math.ceil(ms / step) * step;
 const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
 
 /** A smaller question, and what it costs. */

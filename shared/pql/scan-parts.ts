@@ -9,6 +9,11 @@ export const slotMs = 300_000;
 export const hourMs = 3_600_000;
 export const dayMs = 86_400_000;
 
+/** The begin of the step that `ms` is in. */
+export const floorTo = (ms: number, step: number): number => Math.floor(ms / step) * step;
+/** The begin of the step behind it, or `ms` itself. */
+export const ceilTo = (ms: number, step: number): number => Math.ceil(ms / step) * step;
+
 /**
  * Half-open, milliseconds since 1970. `day` parts begin and end with a UTC day, `hour` parts with a slot of five minutes.
  * An hour part that does not begin with its hour takes that hour's later slots.
@@ -62,11 +67,11 @@ export function scanParts(plan: Plan, sealedTo: number | null): ScanParts {
 }
 
 function cover(from: number, to: number, sealedTo: number, withDays: boolean): readonly ScanPart[] {
-  const end = Math.min(Math.floor(to / slotMs) * slotMs, sealedTo);
-  const begin = Math.min(Math.ceil(from / slotMs) * slotMs, end);
+  const end = Math.min(floorTo(to, slotMs), sealedTo);
+  const begin = Math.min(ceilTo(from, slotMs), end);
   if (begin >= end) return [{ level: "raw", from, to }];
-  const firstDay = Math.ceil(begin / dayMs) * dayMs;
-  const lastDay = Math.floor(end / dayMs) * dayMs;
+  const firstDay = ceilTo(begin, dayMs);
+  const lastDay = floorTo(end, dayMs);
   const inner: ScanPart[] =
     withDays && firstDay < lastDay
       ? [

@@ -5,7 +5,7 @@
 import { sql, type SQL } from "drizzle-orm";
 import { conditionSql, groupSql, time } from "./condition-sql.ts";
 import type { Plan, TemplateName } from "./plan.ts";
-import { asksPackage, dayMs, hourMs, scanParts, slotMs, type ScanPart } from "./scan-parts.ts";
+import { asksPackage, dayMs, floorTo, hourMs, scanParts, slotMs, type ScanPart } from "./scan-parts.ts";
 
 type PlanOf<Name extends TemplateName> = Extract<Plan, { readonly template: Name }>;
 
@@ -31,8 +31,6 @@ const scansOf = (parts: readonly ScanPart[]): readonly Scan[] =>
   (["hour", "day"] as const)
     .map((level) => ({ level, ranges: parts.filter((part) => part.level === level) }))
     .filter(({ ranges }) => ranges.length > 0);
-
-const floorTo = (ms: number, step: number): number => ms - (ms % step);
 
 /** The row of which a range has the later slots alone, and the one of which it has the first ones. */
 const cutRows = ({ level, ranges }: Scan): readonly (Range & { readonly row: number })[] =>

@@ -38,6 +38,7 @@ import type { Database } from "../../shared/tenancy/database.ts";
 import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
 import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { Env } from "./env.ts";
+import { inTime } from "./in-time.ts";
 import { unusableReleases } from "./market/release-checks.ts";
 import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
@@ -152,20 +153,11 @@ export const pqlMeterParts = (): PqlMeterParts => ({ clock, limits: meterLimits 
 function meterAt(env: Env, tenantId: string): MeterPort {
   const stub = env.PQL_METER.getByName(tenantId) as unknown as MeterPort;
   const answered = async <T>(answer: Promise<T>): Promise<T> => {
-    let timer: ReturnType<typeof setTimeout> | null = null;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new Error(`the meter did not answer within ${meterTimeoutMs} ms`)),
-        meterTimeoutMs,
-      );
-    });
     try {
-      return await Promise.race([answer, late]);
+      return await inTime(answer, meterTimeoutMs, "the meter");
     } catch (error) {
       log("error", "the meter did not answer", { tenant_id: tenantId, ...errorFacts(error) });
       throw new Problem("meter_unavailable", "The meter of the tenant's questions did not answer. Ask again.");
-    } finally {
-      clearTimeout(timer);
     }
   };
   return {

@@ -1,5 +1,5 @@
 // Which provider's edge forwarded a request, where it proves so. Called by app.ts for the log line; it opens nothing: a request
-// that an edge forwarded has the same rights as any other with its credential.
+// that an edge forwarded has the same rights as every other with its credential.
 
 const providerPattern = /^[a-z0-9-]{1,32}$/;
 

@@ -4,6 +4,7 @@
 import nodeCrypto from "node:crypto";
 import { hex } from "../../../shared/contract/bytes.ts";
 import type { Content, Opened, ProviderStore, Vault } from "../../../shared/edge/stores.ts";
+import { inTime } from "../in-time.ts";
 
 /** Of one call: 64 MiB in 100 s are 5.4 Mbit/s, less than any store takes. */
 const callMsMax = 100_000;
@@ -27,7 +28,7 @@ export function r2Store(name: string, bucket: R2Bucket): ProviderStore {
     async put(key, content) {
       const opened = await content.open();
       await withBody(opened, async (body) => {
-        await inTime(
+        await answered(
           // R2 compares the digest with what it got, and keeps nothing where they differ.
           bucket.put(key, body, {
             sha256: content.sha256,
@@ -37,11 +38,11 @@ export function r2Store(name: string, bucket: R2Bucket): ProviderStore {
       });
     },
     async digest(key) {
-      const object = await inTime(bucket.get(key));
-      return object === null ? null : await inTime(digestOf(object.body));
+      const object = await answered(bucket.get(key));
+      return object === null ? null : await answered(digestOf(object.body));
     },
     async remove(key) {
-      await inTime(bucket.delete(key));
+      await answered(bucket.delete(key));
     },
   };
 }
@@ -106,6 +107,8 @@ export function bunnyStore(
   };
 }
 
+const answered = <T>(work: Promise<T>): Promise<T> => inTime(work, callMsMax, "the bucket");
+
 const cacheControl = ({ immutable }: Content): string =>
   immutable ? "public, max-age=31536000, immutable" : "no-store";
 
@@ -145,16 +148,4 @@ async function digestOf(body: ReadableStream<Uint8Array>): Promise<string> {
   const hasher = nodeCrypto.createHash("sha256");
   for await (const piece of body) hasher.update(piece);
   return hex(hasher.digest());
-}
-
-async function inTime<T>(work: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | null = null;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${callMsMax} ms`)), callMsMax);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
