@@ -26,8 +26,8 @@ export class SealedCache {
 }
 
 /**
- * What the counts are counts of: the tenant, the question without its end, and the stretches of sealed hours, so that a question
- * has the same key until its first bucket passes, or another hour is sealed.
+ * What the counts are counts of: the tenant, the question without its end, and the stretches of sealed hours. `plan` begins with
+ * its hour (`fromItsHour`), so that a question has the same key until that hour passes, or another one is sealed.
  */
 export function sealedKey(tenantId: string, plan: Plan, sealedTo: number | null): string {
   const { totals, series } = scanParts(plan, sealedTo);

@@ -3,7 +3,7 @@
 
 import type { Group } from "./answer.ts";
 import type { Plan } from "./plan.ts";
-import { hourMs, scanParts, slotMs } from "./scan-parts.ts";
+import { floorTo, hourMs, scanParts, slotMs } from "./scan-parts.ts";
 
 type GroupsPlan = Exclude<Plan, { readonly template: "rows" }>;
 type Name = string | null;
@@ -18,6 +18,16 @@ export interface SealedCounts {
   readonly unlisted_max: number | null;
   /** By bucket, of some of the names in `totals`. */
   readonly series: ReadonlyMap<Name, readonly number[]>;
+}
+
+/**
+ * What is read of sealed hours for a question: from the hour on in which its first bucket is, so that the counts serve the next
+ * eleven buckets' questions as well. `skipped`: so many buckets are before the question's own first one.
+ */
+export function fromItsHour(plan: GroupsPlan): { readonly read: GroupsPlan; readonly skipped: number } {
+  if (!("bucket_ms" in plan)) return { read: plan, skipped: 0 };
+  const from = floorTo(plan.from, hourMs);
+  return { read: { ...plan, from }, skipped: (plan.from - from) / plan.bucket_ms };
 }
 
 /** Events that are not sealed, counted: the number of their bucket from 0, or 0, and their name. */
@@ -101,14 +111,25 @@ function addCells(
 /** Groups of an answer, or the names of which more must be known to tell which are the largest, or what their series are. */
 export type Combined =
   | { readonly state: "groups"; readonly groups: readonly Group[] }
-  | { readonly state: "missing"; readonly names: readonly Name[] };
+  | { readonly state: "missing"; readonly names: readonly Name[] }
+  /** A name that is not listed may be among the largest of the buckets that are not skipped, and nobody knows which. */
+  | { readonly state: "unlisted" };
 
-export function combined(plan: GroupsPlan, sealed: SealedCounts, open: readonly OpenCell[]): Combined {
+/** `read`: counts from `skipped` buckets before the question's first one on. */
+export function combined(
+  plan: GroupsPlan,
+  read: SealedCounts,
+  open: readonly OpenCell[],
+  skipped: number = 0,
+): Combined {
+  const sealed = without(read, skipped);
   const other = [...sealed.every];
   for (const [bucket, , count] of open) addAt(other, bucket, count);
   if (plan.template === "buckets") return { state: "groups", groups: [{ rank: null, name: null, counts: other }] };
 
   const chosen = leadersOf(plan.top, sealed, open);
+  // What is listed is the largest of all that was read: without the first buckets it need not be.
+  if (skipped > 0 && sealed.unlisted_max !== null && chosen.least <= sealed.unlisted_max) return { state: "unlisted" };
   const unknown = "bucket_ms" in plan ? chosen.leaders.filter((name) => lacksSeries(sealed, name)) : [];
   const missing = [...new Set([...chosen.unknown, ...unknown])];
   if (missing.length > 0) return { state: "missing", names: missing };
@@ -124,6 +145,32 @@ export function combined(plan: GroupsPlan, sealed: SealedCounts, open: readonly 
   return { state: "groups", groups: [...leaders, { rank: null, name: null, counts: other }] };
 }
 
+interface CutCounts extends SealedCounts {
+  /** Names whose total is not known, since their series is not: none has more than this. */
+  readonly at_most: ReadonlyMap<Name, number>;
+}
+
+/** The counts without their first buckets. */
+function without(read: SealedCounts, skipped: number): CutCounts {
+  if (skipped === 0) return { ...read, at_most: new Map() };
+  const totals = new Map<Name, number>();
+  const atMost = new Map<Name, number>();
+  const series = new Map<Name, readonly number[]>();
+  for (const [name, counts] of read.series) series.set(name, counts.slice(skipped));
+  for (const [name, total] of read.totals) {
+    const counts = read.series.get(name);
+    if (counts === undefined && total > 0) atMost.set(name, total);
+    else totals.set(name, total - sumTo(counts ?? [], skipped));
+  }
+  return { ...read, every: read.every.slice(skipped), totals, series, at_most: atMost };
+}
+
+function sumTo(counts: readonly number[], end: number): number {
+  let sum = 0;
+  for (let at = 0; at < Math.min(end, counts.length); at += 1) sum += counts[at]!;
+  return sum;
+}
+
 const lacksSeries = ({ totals, series }: SealedCounts, name: Name): boolean =>
   (totals.get(name) ?? 0) > 0 && !series.has(name);
 
@@ -133,22 +180,24 @@ const sealedSeries = (plan: GroupsPlan, { totals, series }: SealedCounts, name: 
 /** The largest, ties by name; and names that may be among them, of which the sealed hours' total is not known. */
 function leadersOf(
   top: number,
-  { totals, unlisted_max: unlistedMax }: SealedCounts,
+  { totals, unlisted_max: unlistedMax, at_most: atMost }: CutCounts,
   open: readonly OpenCell[],
-): { readonly leaders: readonly Name[]; readonly unknown: readonly Name[] } {
+): { readonly leaders: readonly Name[]; readonly unknown: readonly Name[]; readonly least: number } {
   const sums = new Map(totals);
-  const unlisted = new Map<Name, number>();
+  /** With the most that they may have. */
+  const unsure = new Map(atMost);
   for (const [, name, count] of open) {
-    const into = unlistedMax === null || totals.has(name) ? sums : unlisted;
-    into.set(name, (into.get(name) ?? 0) + count);
+    const isUnlisted = unlistedMax !== null && !totals.has(name);
+    const into = isUnlisted || atMost.has(name) ? unsure : sums;
+    into.set(name, (into.get(name) ?? (into === unsure ? unlistedMax! : 0)) + count);
   }
   const ranked = [...sums]
     .filter(([, total]) => total > 0)
     .sort(([left, more], [right, less]) => less - more || byCodePoint(left, right))
     .slice(0, top);
   const least = ranked.length < top ? 0 : ranked.at(-1)![1];
-  const unknown = [...unlisted].filter(([, count]) => count + (unlistedMax ?? 0) >= least);
-  return { leaders: ranked.map(([name]) => name), unknown: unknown.map(([name]) => name) };
+  const unknown = [...unsure].filter(([, most]) => most >= least);
+  return { leaders: ranked.map(([name]) => name), unknown: unknown.map(([name]) => name), least };
 }
 
 /** As Postgres orders by name COLLATE "C", in UTF-8; the missing name is the last one. */

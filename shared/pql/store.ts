@@ -9,7 +9,7 @@ import { limits } from "./limits.ts";
 import type { Plan } from "./plan.ts";
 import { ProvisoFailed, type Proviso } from "./proviso.ts";
 import { sealedKey, type SealedCache } from "./sealed-cache.ts";
-import { addAt, combined, sealedCounts, type OpenCell, type SealedRow } from "./sealed-counts.ts";
+import { addAt, combined, fromItsHour, sealedCounts, type OpenCell, type SealedRow } from "./sealed-counts.ts";
 import { isBySlots, sealedStatementOf, statementOf, templates, type Bounds, type RowPosition } from "./templates.ts";
 
 /** The most rows of one `writeEventRows`: what one segment holds. */
@@ -168,24 +168,38 @@ export async function readGroups(
     requireCountable(sumOf(groups.map(({ counts }) => sumOf(counts))), reading.ask);
     return { found: groups, complete_to };
   }
-  const key = sealedKey(reading.tenant_id, plan, sealedTo);
+  return await readSealedAndOpen(reading, plan, sealedTo!, kept, fromItsHour(plan));
+}
+
+/** `read`: what to read of sealed hours, from `skipped` buckets before the plan's first one on. */
+async function readSealedAndOpen(
+  reading: Reading,
+  plan: GroupsPlan,
+  sealedTo: number,
+  kept: SealedCache,
+  { read, skipped }: ReturnType<typeof fromItsHour>,
+): Promise<Found<readonly Group[]>> {
+  const bounds = boundsOf(reading, sealedTo);
+  const key = sealedKey(reading.tenant_id, read, sealedTo);
   const held = kept.get(key);
   const openSql = templates.open_cells(plan, bounds);
-  const ran = await runPlan(reading, held === null ? [openSql, sealedStatementOf(plan, bounds)] : [openSql]);
+  const ran = await runPlan(reading, held === null ? [openSql, sealedStatementOf(read, bounds)] : [openSql]);
   // Sealed hours stay sealed, unless Postgres was set back to an earlier state: then what was asked for was not all there.
-  if (ran.sealed_to === null || ran.sealed_to < sealedTo!) return await readGroups(reading, plan, ran.sealed_to, kept);
+  if (ran.sealed_to === null || ran.sealed_to < sealedTo) return await readGroups(reading, plan, ran.sealed_to, kept);
   const open = JSON.parse(String(ran.results[0]?.[0]?.["cells"])) as readonly OpenCell[];
   requireCountable(sumOf(open.map(([, , count]) => count)), reading.ask);
   requireFewCells(open.length, reading.ask);
-  let sealed = held ?? sealedCounts(plan, sealedTo, (ran.results[1] ?? []).map(sealedRow));
-  let together = combined(plan, sealed, open);
-  if (together.state === "missing" && plan.template !== "buckets") {
-    const { results } = await runPlan(reading, [templates.sealed_names(plan, { ...bounds, names: together.names })]);
-    sealed = sealedCounts(plan, sealedTo, (results[0] ?? []).map(sealedRow), sealed);
-    together = combined(plan, sealed, open);
+  let sealed = held ?? sealedCounts(read, sealedTo, (ran.results[1] ?? []).map(sealedRow));
+  let together = combined(plan, sealed, open, skipped);
+  if (together.state === "missing" && read.template !== "buckets") {
+    const { results } = await runPlan(reading, [templates.sealed_names(read, { ...bounds, names: together.names })]);
+    sealed = sealedCounts(read, sealedTo, (results[0] ?? []).map(sealedRow), sealed);
+    together = combined(plan, sealed, open, skipped);
   }
-  if (together.state === "missing") throw new Error("names that were asked for are still missing");
   if (sealed !== held) kept.put(key, sealed);
+  if (together.state === "unlisted" && skipped > 0)
+    return await readSealedAndOpen(reading, plan, sealedTo, kept, { read: plan, skipped: 0 });
+  if (together.state !== "groups") throw new Error(`counts that were asked for are still ${together.state}`);
   return { found: together.groups, complete_to: ran.complete_to };
 }
 

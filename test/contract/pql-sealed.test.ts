@@ -171,9 +171,12 @@ test(
     await writeEventRows(audit, [...sealed, ...open]);
     const { sealed_to } = await sealHours(audit, tenant, { from: null, to: epoch + hourMs });
     const kept = new SealedCache();
-    for (const clauses of ["BUCKET BY 5m TOP 1", "BUCKET BY 5m TOP 2", "BUCKET BY 1h TOP 13", "TOP 3", "TOP 100"]) {
-      const query = `FIND decisions ${clauses} BY package SINCE 2h`;
-      const question = { tenant_id: tenant, now: epoch + hourMs + 60_000, query };
+    const every = ["BUCKET BY 5m TOP 1", "BUCKET BY 5m TOP 2", "BUCKET BY 1h TOP 13", "TOP 3", "TOP 100"];
+    // Of the last two the first bucket is in the middle of the sealed hour, where who is listed need not be who leads.
+    const times = [[2 * 60, 1], [62, 10], [62, 20]] as const; // prettier-ignore
+    for (const [clauses, [minutes, after]] of every.flatMap((each) => times.map((time) => [each, time] as const))) {
+      const query = `FIND decisions ${clauses} BY package SINCE ${minutes}m`;
+      const question = { tenant_id: tenant, now: epoch + hourMs + after * 60_000, query };
       const found = await askPql(app, { ...question, sealed_to }, askLimits, kept);
       const again = await askPql(app, { ...question, sealed_to }, askLimits, kept);
       expect([query, found]).toEqual([query, await askPql(app, question)]);
@@ -220,7 +223,10 @@ test("of a question whose sealed hours were read, the next one reads the events 
   expect(batches).toHaveLength(2);
   expect(batches[1]).toBe(batches[0]! - 1);
   expect({ ...later, covers: null }).toEqual({ ...first, covers: null });
-  // Its first bucket is another one.
-  await ask(sealed_to + 301_000);
-  expect(batches[2]).toBe(batches[0]);
+  // Its first bucket is another one, and then in another hour.
+  const moved = sealed_to + 301_000;
+  expect(await ask(moved)).toEqual(await askPql(app, { ...question, now: moved }));
+  expect(batches.slice(2)).toEqual([batches[1]]);
+  await ask(sealed_to + hourMs);
+  expect(batches[3]).toBe(batches[0]);
 });
