@@ -3,6 +3,7 @@
 //   simulation  test/simulation, on Node: seeded, node:sqlite, injected faults
 //   workerd     test/workerd, inside workerd
 //   contract    test/contract, on Node, against one real stack that globalSetup brings up once
+//   start       test/start, on Node: `npm start` itself, on state folders of its own
 //   interop     test/interop, on Node, with foreign programs: `npm run test:interop` only
 //   e2e         test/e2e, on Node, as a reader of README does it, on a stack of its own: `npm run test:interop` only
 // Files of one kind share a process (`isolate: false`: a fifth of the time is imports otherwise), so no test may leave a
@@ -129,6 +130,16 @@ export default defineConfig({
           globalSetup: ["./test/support/global-setup.ts"],
           // One stack for all: a file that stops PostgreSQL must not meet another.
           fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: "start",
+          environment: "node",
+          include: ["test/start/**/*.test.ts"],
+          exclude: outside,
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },

@@ -105,8 +105,8 @@ async function main(): Promise<number> {
     await Promise.all(Array.from({ length: atOnce }, work));
     await runSuite("unit");
   } else {
-    // The contract suite waits more than it computes: it runs beside everything else, which follows each other.
-    await Promise.all([runSuite("contract"), work().then(() => runSuites(["unit", "simulation", "workerd"]))]);
+    // The contract suite takes about as long as everything else, which follows each other beside it.
+    await Promise.all([runSuite("contract"), work().then(() => runSuites(["unit", "simulation", "workerd", "start"]))]);
   }
 
   // A child that was just told to stop may need a moment.
