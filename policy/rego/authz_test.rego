@@ -392,6 +392,11 @@ test_a_bar_is_lifted_by_a_person_and_placed_by_anyone_of_the_role if {
 	with_facts("bar.write", placing).allow
 }
 
+test_a_move_without_a_release_is_decided_by_what_there_is if {
+	with_facts("install.write", changed(install, {"release": null})).allow
+	with_facts("install.write", changed(install, {"release": null, "frozen": true})).rule == "package_frozen"
+}
+
 test_a_gate_that_holds_is_widened_only_despite_it if {
 	decision := with_facts("upgrade.start", changed(upgrade, {"gate_holds": true}))
 	decision.rule == "gate_holds"
@@ -404,6 +409,14 @@ test_the_nearest_obstacle_is_told_first_and_the_others_are_there if {
 	decision.rule == "entitlement_missing"
 	count(decision.reasons) == 1
 	[obstacle.rule | some obstacle in decision.obstacles] == ["entitlement_missing", "not_installed"]
+}
+
+test_numbers_that_are_not_whole_get_no_decision if {
+	budget := {"units": 3, "remaining_units": 2, "limit_needed_units": 11, "leak_units_per_hour": 5}
+	every member, value in {"remaining_units": 2.5, "units": 1e300} {
+		not with_facts("execution.start", changed(run, {"privacy": object.union(budget, {member: value})}))
+	}
+	not with_facts("execution.start", changed(run, {"runs_today": 0.5}))
 }
 
 test_a_spent_budget_denies_the_run if {

@@ -183,7 +183,7 @@ privacy_fits if input.facts.privacy == null
 
 privacy_fits if {
 	object.keys(input.facts.privacy) == {"units", "remaining_units", "limit_needed_units", "leak_units_per_hour"}
-	every value in input.facts.privacy { is_number(value) }
+	every value in input.facts.privacy { whole(value) }
 }
 
 minute_fits(value) if {
@@ -192,8 +192,15 @@ minute_fits(value) if {
 }
 
 count_fits(value) if {
-	is_number(value)
+	whole(value)
 	value >= 0
+}
+
+# Whole numbers that every reader of JSON has exactly: a fraction is written differently by OPA's builds.
+whole(value) if {
+	is_number(value)
+	value == floor(value)
+	abs(value) <= 9007199254740991
 }
 
 count_or_null(value) if value == null
