@@ -3,6 +3,7 @@
 
 import type { z } from "zod";
 import { anchoringList, publishedKeys, manifestList, type PublishedKeys } from "../shared/contract/http-audit.ts";
+import { decisionRecord, type DecisionRecord } from "../shared/contract/http-decisions.ts";
 import {
   disclosureLink,
   disclosurePending,
@@ -72,6 +73,9 @@ export function createApi(wire: Wire) {
       send(wire, { method: "DELETE", path: path("principals", id, "identities"), idempotent: true }, () =>
         Promise.resolve(),
       ),
+
+    decision: (id: string): Promise<DecisionRecord> =>
+      json({ method: "GET", path: path("decisions", id) }, decisionRecord),
 
     ...marketApi(client),
     ...entitlementsApi(client),

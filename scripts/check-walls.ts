@@ -27,9 +27,17 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   "workers/signer": [...ground, ...capabilities, ...joints, "durable-objects"],
   // It has no database and no objects: what it serves stands in a provider's store.
   "workers/edge": ["shared/contract", "shared/tenancy", "shared/edge"],
-  // Pure parts alone: the catalogue that PQL is completed from and the writers of its answers, the log's verifier. What has a
-  // store or SQL may not come along (storesBehindCli).
-  cli: ["shared/contract", "shared/audit", "shared/disclosure", "shared/edge", "shared/pql", "shared/signing"],
+  // Pure parts alone: the catalogue that PQL is completed from and the writers of its answers, the log's verifier, the policy that
+  // a decision is asked of again. What has a store or SQL may not come along (storesBehindCli).
+  cli: [
+    "shared/contract",
+    "shared/audit",
+    "shared/disclosure",
+    "shared/edge",
+    "shared/policy",
+    "shared/pql",
+    "shared/signing",
+  ],
 };
 
 /** Words that shared/ may not contain outside of comments and strings: a clock, chance, the environment. */

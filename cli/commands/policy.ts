@@ -12,11 +12,13 @@ import { Failure } from "../failure.ts";
 import { readPublisherKey } from "../package/publisher-key.ts";
 import { bundleFrom } from "../policy/bundle-source.ts";
 import type { Session } from "../session.ts";
+import { replayCommand } from "./policy-replay.ts";
 import { rootCommands } from "./policy-root.ts";
 
 export function policyCommands(program: Command, act: Act): void {
   const policy = group(program, "policy", "edge policies: publish, promote, roll back, and the root of trust");
   rootCommands(policy, act);
+  replayCommand(policy, act);
   leaf(policy, "publish <source>", {
     summary: "sign a folder of Rego and data, or a packed OPA bundle, and publish it on a channel",
     more:

@@ -47,6 +47,7 @@ const tenantColumns: Readonly<Record<string, string>> = {
   rollouts: "tenant_id",
   release_bars: "tenant_id",
   policy_repositories: "tenant_id",
+  decision_inputs: "tenant_id",
 };
 /** The marketplace's own: every tenant reads them, the publishing tenant alone writes. */
 const publicTables = ["channel_history", "channel_pointers", "packages", "release_files", "releases"];
@@ -113,6 +114,7 @@ async function fill(tenantId: string, principal: string): Promise<void> {
     sql`insert into audit_index values (${tenantId}, 1, now()) on conflict do nothing`,
     sql`insert into audit_hours values (${tenantId}, true, 'mc.key.created', '2020-01-01Z', null, null, 1, array_fill(0, array[12]))`,
     sql`insert into audit_days values (${tenantId}, true, 'mc.key.created', '2020-01-01Z', null, null, 1, array_fill(0, array[24]))`,
+    sql`insert into decision_inputs values (${tenantId}, 'evt', now(), '{}')`,
     sql`insert into audit_sealed values (${tenantId}, 0, '2020-01-02Z', '2020-01-02Z') on conflict do nothing`,
   ]);
 }

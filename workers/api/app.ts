@@ -12,6 +12,7 @@ import { notFound, problemResponse, toProblem } from "./middleware/problem.ts";
 import { logVisit, openVisit } from "./middleware/visit.ts";
 import { register as audit } from "./routes/audit.ts";
 import { register as changes } from "./routes/changes.ts";
+import { register as decisions } from "./routes/decisions.ts";
 import { register as disclosure } from "./routes/disclosure.ts";
 import { register as docs } from "./routes/docs.ts";
 import { register as entitlements } from "./routes/entitlements.ts";
@@ -54,6 +55,7 @@ const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   installs,
   rollouts,
   executions,
+  decisions,
   disclosure,
   policies,
   privacy,

@@ -35,6 +35,7 @@ import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import { kidOf } from "../../shared/signing/keys.ts";
 import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
+import { forgetOldInputs } from "../../shared/policy/decision-store.ts";
 import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
 import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { Env } from "./env.ts";
@@ -238,6 +239,9 @@ async function sweepGates(env: Env): Promise<void> {
 export async function sweep(env: Env): Promise<void> {
   await forgetAllExpired(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
     log("error", "expired answers not forgotten", errorFacts(error));
+  });
+  await forgetOldInputs(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
+    log("error", "old inputs of decisions not forgotten", errorFacts(error));
   });
   await sweepGates(env);
   // A store that hangs may take minutes: it holds up no drain.

@@ -2,12 +2,13 @@
 // nobody was asked an entitlement for. The event of a deny is committed before the caller is answered; Postgres being out of reach is then the
 // answer instead. Used by the door, and by routes that decide with facts.
 
-import { canonicalJson, type AuditEvent } from "../../../shared/contract/events.ts";
-import { sha256Hex, utf8 } from "../../../shared/contract/bytes.ts";
+import type { AuditEvent } from "../../../shared/contract/events.ts";
 import { Problem, type ProblemCode } from "../../../shared/contract/problems.ts";
 import { newEvent, outboxInsert } from "../../../shared/outbox/outbox.ts";
 import { decisionInput, type Action, type FactsOf } from "../../../shared/policy/actions.ts";
 import type { Decision, Rule } from "../../../shared/policy/decide.ts";
+import { decidedEvent } from "../../../shared/policy/decided-event.ts";
+import { keepInputs } from "../../../shared/policy/decision-store.ts";
 import type { Caller } from "../../../shared/tenancy/caller.ts";
 import { asTenant } from "../../../shared/tenancy/database.ts";
 import { countMetric } from "../../../shared/tenancy/metrics-store.ts";
@@ -30,21 +31,23 @@ export interface DenyExtra {
   readonly units?: number;
 }
 
-/** The event of a decision, to be committed with what it led to. */
+/** The event of a decision, to be committed with what it led to, and with `keepInputs` of it. */
 export async function decisionEvent(
   call: DeniedCall,
   decision: Decision,
   extra: DenyExtra = {},
 ): Promise<AuditEvent<"mc.policy.decision">> {
   const { facts, ...named } = extra;
-  return newEvent(eventContext(call), "mc.policy.decision", {
-    action: call.action,
-    outcome: decision.allow ? "allow" : "deny",
-    rule: decision.rule,
-    ...named,
-    policy_sha256: call.parts.policy.sha256,
-    input_sha256: await sha256Hex(utf8(canonicalJson(decisionInput(call.action, call.caller, facts)))),
-  });
+  return await decidedEvent(decisionInput(call.action, call.caller, facts), (digest) =>
+    newEvent(eventContext(call), "mc.policy.decision", {
+      action: call.action,
+      outcome: decision.allow ? "allow" : "deny",
+      rule: decision.rule,
+      ...named,
+      policy_sha256: call.parts.policy.sha256,
+      ...digest,
+    }),
+  );
 }
 
 /**
@@ -66,13 +69,14 @@ export async function denied(call: DeniedCall, decision: Decision, extra: DenyEx
   const { caller, parts, action } = call;
   const event = await decisionEvent(call, decision, extra);
   await asTenant(parts.database, caller.tenant_id, [
+    ...keepInputs([event]),
     outboxInsert([event], parts.shards),
     ...(otherRules.has(decision.rule)
       ? []
       : [countMetric(caller.tenant_id, "mc_entitlement_denies_total", { action, reason: decision.rule })]),
   ]);
   parts.nudgeDrain(caller.tenant_id);
-  throw denyProblem(decision, caller, extra.facts ?? null);
+  throw denyProblem(decision, caller, extra.facts ?? null, event.id);
 }
 
 const codes: Partial<Record<Decision["rule"], ProblemCode>> = {
@@ -80,7 +84,7 @@ const codes: Partial<Record<Decision["rule"], ProblemCode>> = {
   privacy_budget_exceeded: "privacy_budget_exceeded",
 };
 
-function denyProblem(decision: Decision, caller: Caller, facts: FactsOf<Action> | null): Problem {
+function denyProblem(decision: Decision, caller: Caller, facts: FactsOf<Action> | null, eventId: string): Problem {
   return new Problem(codes[decision.rule] ?? "denied", decision.reasons.join(" "), {
     rule: decision.rule,
     reasons: decision.reasons,
@@ -88,5 +92,6 @@ function denyProblem(decision: Decision, caller: Caller, facts: FactsOf<Action> 
     roles_allowed: decision.roles_allowed,
     facts,
     fix: decision.fix,
+    decision: eventId,
   });
 }
