@@ -3,7 +3,7 @@
 
 import { sql } from "drizzle-orm";
 import { asTenant, inBatch, type Database } from "../tenancy/database.ts";
-import type { FetcherKey } from "./publisher.ts";
+import type { FetcherKey } from "./publisher-mirror.ts";
 
 /** Of one tenant: so many fetchers are mirrored, the newest first. */
 const fetcherKeysMax = 10_000;

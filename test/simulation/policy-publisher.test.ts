@@ -4,7 +4,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { channelNames, type Channel } from "../../shared/contract/names.ts";
-import { barrierMs } from "../../shared/edge/publisher.ts";
+import { barrierMs } from "../../shared/edge/publisher-courier.ts";
 import { lifeMs } from "../../shared/edge/tuf.ts";
 import { onlineSigners } from "../support/tuf.ts";
 import { principal, PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
