@@ -11,7 +11,10 @@ import { objectOutbox, outboxWaits } from "../shared/outbox/object-outbox.ts";
 import { sqlOf } from "./sql.ts";
 
 const retryMs = 1_000;
-/** How long a change waits for the providers before it is answered; what is behind then comes by alarm. */
+/**
+ * How long a change waits for the providers before it is answered, and an alarm before the next one may come: a store that hangs
+ * goes on by itself, and holds up nothing else that the object has to do.
+ */
 const answerMs = 8_000;
 
 export interface PolicyPublisherParts extends Pick<PublisherParts, "clock" | "random" | "log" | "pause" | "providers"> {
@@ -55,10 +58,12 @@ export function policyPublisherObject<Env>(compose: (env: Env) => PolicyPublishe
     async nudgeFetchers() {
       this.#publisher.nudgeFetchers();
       await this.#schedule();
+      // Not by the alarm alone: one that is under way may wait for a store that hangs.
+      this.#goOn(this.#publisher.catchUp());
     }
 
     async sweep() {
-      await this.#publisher.sweep();
+      await this.#awaited(this.#publisher.sweep());
       await this.#schedule();
     }
 
@@ -67,28 +72,37 @@ export function policyPublisherObject<Env>(compose: (env: Env) => PolicyPublishe
       const { log, send } = this.#parts;
       const outbox = objectOutbox(sqlOf(this.ctx.storage), send(this.#tenantId));
       const drained = await drainAll(outbox, log, { tenant_id: this.#tenantId });
-      await this.#publisher.catchUp();
-      await this.#schedule(drained ? 0 : retryMs);
+      const isDone = await this.#awaited(this.#publisher.catchUp());
+      await this.#schedule(drained ? 0 : retryMs, isDone ? 0 : retryMs);
     }
 
     /** The change is durable, and its alarm stands; the caller is told what the providers have of it by then. */
     async #thenBringOut<T extends { readonly ok: boolean }>(answer: T): Promise<T> {
       if (!answer.ok) return answer;
       await this.#schedule();
-      const out = this.#publisher.catchUp();
-      this.ctx.waitUntil(out);
-      await Promise.race([out, this.#parts.pause(answerMs)]);
+      await this.#awaited(this.#publisher.catchUp());
       await this.#schedule();
       return { ...answer, providers: this.#publisher.providers() };
     }
 
-    /** One alarm for all duties, the earliest of them. */
-    async #schedule(outboxRetryMs = 0): Promise<void> {
+    /** Whether `work` was done within `answerMs`. What was not goes on, and schedules when it is. */
+    async #awaited(work: Promise<void>): Promise<boolean> {
+      this.#goOn(work);
+      const late = this.#parts.pause(answerMs).then(() => false);
+      return await Promise.race([work.then(() => true), late]);
+    }
+
+    #goOn(work: Promise<void>): void {
+      this.ctx.waitUntil(work.then(() => this.#schedule()));
+    }
+
+    /** One alarm for all duties, the earliest of them; `notBeforeMs`: from now on, where work is under way still. */
+    async #schedule(outboxRetryMs = 0, notBeforeMs = 0): Promise<void> {
       const now = this.#parts.clock();
       const due = this.#publisher.nextDue();
       const next = outboxWaits(sqlOf(this.ctx.storage)) ? Math.min(now + outboxRetryMs, due ?? Infinity) : due;
       if (next === null) return await this.ctx.storage.deleteAlarm();
-      await this.ctx.storage.setAlarm(Math.max(next, now));
+      await this.ctx.storage.setAlarm(Math.max(next, now + notBeforeMs));
     }
   };
 }

@@ -192,6 +192,7 @@ export class Courier {
           provider: store.name,
         });
         this.#state.forgetPlaced(store.name);
+        await this.#run(store);
       }
     } catch (error) {
       // Down for the moment: what it has is not known, and what it serves is not ours to change now.

@@ -1,5 +1,5 @@
 // Mirrors who may read into the providers' stores: a file for each fetcher's key, under its digest, and none for one that was
-// revoked. Called by publisher.ts.
+// revoked. Called by publisher.ts. Each provider has a mirror and a retry of its own, so that a revocation waits for no other.
 //
 // What stands where after a crash at each await:
 //   keys read from Postgres               nothing was changed; the nudge still waits, and they are read again
@@ -39,74 +39,73 @@ export interface MirrorParts {
 export class FetcherMirror {
   readonly #parts: MirrorParts;
   readonly #state: PublisherState;
-  #mirroring: Promise<void> | null = null;
+  readonly #running = new Map<string, Promise<void>>();
 
   constructor(parts: MirrorParts, state: PublisherState) {
     this.#parts = parts;
     this.#state = state;
   }
 
-  mirror(): Promise<void> {
-    this.#mirroring ??= this.#mirrorAll().finally(() => {
-      this.#mirroring = null;
-    });
-    return this.#mirroring;
+  /** Tells every store that has not heard the last nudge, and whose time has come. What failed has its next time. */
+  async mirror(): Promise<void> {
+    await Promise.all(this.#parts.providers.map((store) => this.#run(store)));
   }
 
   /** When a store is told next; Infinity where all know. */
   nextDue(now: number): number {
-    if (this.#state.fetchersWaiting() === null) return Infinity;
-    return Math.min(...this.#parts.providers.map(({ name }) => this.#state.provider(name).fetchers_retry_ms ?? now));
+    const waiting = this.#parts.providers.filter(({ name }) => this.#state.fetchersWaiting(name) !== null);
+    return Math.min(...waiting.map(({ name }) => this.#state.fetchersRetryMs(name) ?? now));
   }
 
-  /** Who may read, in each store as it is in Postgres. */
-  async #mirrorAll(): Promise<void> {
-    const nudge = this.#state.fetchersWaiting();
-    const { tenant } = this.#state;
-    const now = this.#parts.clock();
-    const isDue = ({ name }: ProviderStore): boolean => (this.#state.provider(name).fetchers_retry_ms ?? 0) <= now;
-    if (nudge === null || tenant === null || !this.#parts.providers.some(isDue)) return;
-    try {
-      const wanted = new Map<string, Content>();
-      for (const { key_sha256, fetcher_id, expires_at } of await this.#parts.fetcherKeys(now))
-        wanted.set(fetcherKey(key_sha256), await jsonContent(canonicalJson({ fetcher_id, tenant, expires_at }), false));
-      const done = await Promise.all(this.#parts.providers.map((store) => this.#mirrorTo(store, wanted, now)));
-      if (done.every((isDone) => isDone)) return this.#state.noteMirrored(nudge);
-      // All of them wait for the one that failed, unless there is news: who is up is not asked again and again meanwhile.
-      if (this.#state.fetchersWaiting() === nudge)
-        for (const { name } of this.#parts.providers) this.#state.noteFetchersRetry(name, now + retryMs);
-    } catch (error) {
-      this.#parts.log("warn", "the fetchers' keys were not read, will try again", { error: errorName(error) });
-      for (const { name } of this.#parts.providers) this.#state.noteFetchersRetry(name, now + retryMs);
+  /** One a provider: one that runs already takes up what was nudged meanwhile. */
+  #run(store: ProviderStore): Promise<void> {
+    const { name } = store;
+    const running = this.#running.get(name) ?? this.#mirrorTo(store).finally(() => this.#running.delete(name));
+    this.#running.set(name, running);
+    return running;
+  }
+
+  /** Who may read, in the store as it is in Postgres. */
+  async #mirrorTo(store: ProviderStore): Promise<void> {
+    const { name } = store;
+    for (;;) {
+      const nudge = this.#state.fetchersWaiting(name);
+      const now = this.#parts.clock();
+      if (nudge === null || (this.#state.fetchersRetryMs(name) ?? 0) > now) return;
+      try {
+        await this.#tell(store, now);
+        this.#state.noteMirrored(name, nudge);
+      } catch (error) {
+        this.#parts.log("warn", "fetchers' keys were not mirrored, will try again", {
+          provider: name,
+          error: errorName(error),
+        });
+        // Unless there is news: a revocation is tried at once, whatever failed before it.
+        if (this.#state.fetchersWaiting(name) === nudge) this.#state.noteFetchersRetry(name, now + retryMs);
+      }
     }
   }
 
-  async #mirrorTo(store: ProviderStore, wanted: ReadonlyMap<string, Content>, now: number): Promise<boolean> {
-    try {
-      const placed = this.#state.placed(store.name);
-      // Who may read no more goes first.
-      for (const key of placed.keys()) {
-        if (!key.startsWith("fetchers/") || wanted.has(key)) continue;
-        await store.remove(key);
-        if ((await store.digest(key)) !== null) throw new StoreDiffers("still_there");
-        this.#state.noteRemoved(store.name, key);
-      }
-      for (const [key, content] of wanted) {
-        if (placed.get(key) === content.sha256) continue;
-        // Noted before it is put: what may be there is known, so that it can be taken back.
-        this.#state.notePlaced(store.name, key, "");
-        await putAndRead(store, key, content);
-        this.#state.notePlaced(store.name, key, content.sha256);
-      }
-      this.#state.noteFetchersRetry(store.name, null);
-      return true;
-    } catch (error) {
-      this.#parts.log("warn", "fetchers' keys were not mirrored, will try again", {
-        provider: store.name,
-        error: errorName(error),
-      });
-      this.#state.noteFetchersRetry(store.name, now + retryMs);
-      return false;
+  async #tell(store: ProviderStore, now: number): Promise<void> {
+    const { tenant } = this.#state;
+    if (tenant === null) return;
+    const wanted = new Map<string, Content>();
+    for (const { key_sha256, fetcher_id, expires_at } of await this.#parts.fetcherKeys(now))
+      wanted.set(fetcherKey(key_sha256), await jsonContent(canonicalJson({ fetcher_id, tenant, expires_at }), false));
+    const placed = this.#state.placed(store.name);
+    // Who may read no more goes first.
+    for (const key of placed.keys()) {
+      if (!key.startsWith("fetchers/") || wanted.has(key)) continue;
+      await store.remove(key);
+      if ((await store.digest(key)) !== null) throw new StoreDiffers("still_there");
+      this.#state.noteRemoved(store.name, key);
+    }
+    for (const [key, content] of wanted) {
+      if (placed.get(key) === content.sha256) continue;
+      // Noted before it is put: what may be there is known, so that it can be taken back.
+      this.#state.notePlaced(store.name, key, "");
+      await putAndRead(store, key, content);
+      this.#state.notePlaced(store.name, key, content.sha256);
     }
   }
 }

@@ -25,9 +25,9 @@ const retryMaxMs = 60_000;
 const schema = `
   ${objectOutboxSchema}
   create table if not exists repository (
-    only integer primary key check (only = 1), tenant text not null,
-    fetchers_nudged integer not null default 1, fetchers_mirrored integer not null default 0
+    only integer primary key check (only = 1), tenant text not null, fetchers_nudged integer not null default 1
   );
+  create table if not exists mirror (provider text primary key, mirrored integer not null default 0, retry_ms integer);
   create table if not exists root (version integer primary key, body text not null);
   create table if not exists signed (
     role text primary key, version integer not null, body text not null, expires text not null, decided_ms integer not null
@@ -44,7 +44,7 @@ const schema = `
   create table if not exists provider (
     name text primary key, root_version integer not null default 0, targets_version integer not null default 0,
     timestamp_version integer not null default 0, behind_since_ms integer, attempts integer not null default 0,
-    retry_ms integer, reason text, fetchers_retry_ms integer
+    retry_ms integer, reason text
   );
 `;
 
@@ -65,7 +65,6 @@ export interface ProviderRow {
   readonly attempts: number;
   readonly retry_ms: number | null;
   readonly reason: string | null;
-  readonly fetchers_retry_ms: number | null;
 }
 
 export class PublisherState implements ChangeFacts {
@@ -74,7 +73,10 @@ export class PublisherState implements ChangeFacts {
   constructor(sql: Sql, providers: readonly string[]) {
     this.sql = sql;
     sql.exec(schema);
-    for (const name of providers) sql.exec("insert into provider (name) values (?) on conflict do nothing", name);
+    for (const name of providers) {
+      sql.exec("insert into provider (name) values (?) on conflict do nothing", name);
+      sql.exec("insert into mirror (provider) values (?) on conflict do nothing", name);
+    }
   }
 
   /** The tenant's slug; null before the first root. */
@@ -291,23 +293,31 @@ export class PublisherState implements ChangeFacts {
   /** A fetcher's key was made or revoked, or may have been: every store is told at once, whatever it waits for. */
   nudgeFetchers(): void {
     this.sql.exec("update repository set fetchers_nudged = fetchers_nudged + 1");
-    this.sql.exec("update provider set fetchers_retry_ms = null");
+    this.sql.exec("update mirror set retry_ms = null");
   }
 
-  /** The nudge that is not mirrored yet, or null. */
-  fetchersWaiting(): number | null {
+  /** The nudge that this provider's store has not heard yet, or null. */
+  fetchersWaiting(name: string): number | null {
     const [row] = this.sql.exec<{ nudged: number; mirrored: number }>(
-      "select fetchers_nudged as nudged, fetchers_mirrored as mirrored from repository",
+      "select fetchers_nudged as nudged, mirrored from repository, mirror where provider = ?",
+      name,
     );
     return row === undefined || row.mirrored >= row.nudged ? null : row.nudged;
   }
 
-  noteMirrored(nudge: number): void {
-    this.sql.exec("update repository set fetchers_mirrored = max(fetchers_mirrored, ?)", nudge);
+  /** Before when a store that failed is not told again; null: it did not fail. */
+  fetchersRetryMs(name: string): number | null {
+    return (
+      this.sql.exec<{ ms: number | null }>("select retry_ms as ms from mirror where provider = ?", name)[0]?.ms ?? null
+    );
   }
 
-  noteFetchersRetry(name: string, retryMs: number | null): void {
-    this.sql.exec("update provider set fetchers_retry_ms = ? where name = ?", retryMs, name);
+  noteMirrored(name: string, nudge: number): void {
+    this.sql.exec("update mirror set mirrored = ?, retry_ms = null where provider = ?", nudge, name);
+  }
+
+  noteFetchersRetry(name: string, retryMs: number): void {
+    this.sql.exec("update mirror set retry_ms = ? where provider = ?", retryMs, name);
   }
 
   /** Each role's document, where there is a repository. */

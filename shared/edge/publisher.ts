@@ -150,15 +150,14 @@ export class Publisher {
 
   /** Signs again what is due, brings out what is not out, mirrors fetchers. What failed has its next time; throws for defects only. */
   async catchUp(): Promise<void> {
-    await this.#signDue();
-    await Promise.all([this.#courier.bringOut(), this.#mirror.mirror()]);
+    // A signer that is slow, and a store that hangs, hold up no revocation.
+    await Promise.all([this.#signDue().then(() => this.#courier.bringOut()), this.#mirror.mirror()]);
   }
 
   /** The cron's: as catchUp, with fetchers read anew, and each provider's timestamp looked at. */
   async sweep(): Promise<void> {
     this.#state.nudgeFetchers();
-    await this.#courier.look();
-    await this.catchUp();
+    await Promise.all([this.catchUp(), this.#courier.look()]);
   }
 
   /** When `catchUp` has something to do; null without a repository. */

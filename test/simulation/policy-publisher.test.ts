@@ -443,6 +443,30 @@ describe("fetchers' keys", () => {
     expect([names(world.a), names(world.b)]).toEqual([[], []]);
   });
 
+  test("are taken from a store that is well while another one hangs", async () => {
+    const world = await begun("r1");
+    world.fetchers = [key("a"), key("b")];
+    await world.publisher.sweep();
+    let release = (): void => undefined;
+    const hung = new Promise<void>((resolve) => (release = resolve));
+    world.b.meet = () => hung;
+    const sweeping = world.publisher.sweep();
+    world.fetchers = [key("a")];
+    world.publisher.nudgeFetchers();
+    const first = world.publisher.catchUp();
+    await expect.poll(() => names(world.a)).toEqual(["a"]);
+    world.fetchers = [];
+    world.publisher.nudgeFetchers();
+    const second = world.publisher.catchUp();
+    await expect.poll(() => names(world.a)).toEqual([]);
+    expect(names(world.b)).toEqual(["a", "b"]);
+    world.b.meet = () => undefined;
+    release();
+    await Promise.all([sweeping, first, second]);
+    await world.settle();
+    expect(names(world.b)).toEqual([]);
+  });
+
   test("are taken back also from a store that got an older timestamp late", async () => {
     const world = await begun("r1");
     const old = world.b.objects.get("tuf/acme/timestamp.json")!;
