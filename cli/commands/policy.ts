@@ -2,7 +2,12 @@
 
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import type { PolicyChanged, PolicyRevision, ProviderState } from "../../shared/contract/http-policies.ts";
+import type {
+  PolicyChanged,
+  PolicyRevision,
+  PolicySigning,
+  ProviderState,
+} from "../../shared/contract/http-policies.ts";
 import { policyVersion } from "../../shared/contract/http-policies.ts";
 import type { Channel } from "../../shared/contract/names.ts";
 import { policyStatement } from "../../shared/edge/statement.ts";
@@ -131,7 +136,20 @@ async function list(session: Session, name: string | undefined): Promise<void> {
     ),
   );
   if (all.root === null) session.out.note("there is no root of trust yet: maestro policy root init");
+  noteSigning(session, all.signing);
   noteProviders(session, all.providers);
+}
+
+/** What is not signed anew expires, and then fetchers serve nothing: whoever looks is told, with the way out. */
+function noteSigning(session: Session, { failing_since, reason, expires }: PolicySigning): void {
+  if (failing_since === null || reason === null) return;
+  const why = {
+    signer_unavailable: "the signer does not answer: the operator has to look at it",
+    signer_refused: "the signer refuses what the API asks for: the operator has to deploy both in one version",
+    keys_changed: "the root does not name the signer's keys: maestro policy root rotate",
+  }[reason];
+  const end = expires === null ? "" : `; fetchers believe what was signed before until ${expires}`;
+  session.out.note(`nothing is signed since ${failing_since}, since ${why}${end}`);
 }
 
 function tellChange(session: Session, changed: PolicyChanged): void {

@@ -113,12 +113,29 @@ export const policy = z
   .openapi("Policy");
 export type Policy = z.infer<typeof policy>;
 
+export const signingReasons = ["signer_unavailable", "signer_refused", "keys_changed"] as const;
+export const policySigning = z
+  .strictObject({
+    failing_since: timestamp.nullable().describe("since when nothing is signed; null: what was asked last was signed"),
+    reason: z
+      .enum(signingReasons)
+      .nullable()
+      .describe(
+        "`signer_unavailable`: it does not answer; `signer_refused`: what was asked is not what it signs; " +
+          "`keys_changed`: the root does not name its keys, `maestro policy root rotate` does",
+      ),
+    expires: z.string().nullable().describe("when fetchers stop believing what was signed last; null before the first"),
+  })
+  .openapi("PolicySigning");
+export type PolicySigning = z.infer<typeof policySigning>;
+
 export const policyList = z
   .strictObject({
     root: z
       .strictObject({ version: z.int().min(1), expires: z.string() })
       .nullable()
       .describe("null: there is none yet"),
+    signing: policySigning,
     policies: z.array(z.strictObject({ name: policyName, channels })),
     providers,
   })

@@ -3,7 +3,7 @@
 
 import type { Log } from "../contract/ports.ts";
 import { errorName } from "../outbox/drain.ts";
-import type { PublisherState, SignedRow } from "./publisher-state.ts";
+import type { PublisherState, SignedRow, SigningReason } from "./publisher-state.ts";
 import type { Refused, SignedTuf } from "./service.ts";
 import {
   documentText,
@@ -38,9 +38,26 @@ export interface SigningWish {
   readonly root?: RootDocument;
 }
 
-class KeysChanged extends Error {
-  override readonly name = "KeysChanged";
+/** Why nothing is signed; the message is for whoever asked for it. */
+class NotSigned extends Error {
+  override readonly name = "NotSigned";
+  readonly reason: SigningReason;
+
+  constructor(reason: SigningReason, message: string) {
+    super(message);
+    this.reason = reason;
+  }
 }
+
+/** What the operator has to know, and to do. */
+const whatToDo = {
+  signer_unavailable:
+    "nothing is signed: the signer does not answer. Look at the signer worker and its secrets; fetchers refuse what has expired",
+  signer_refused:
+    "nothing is signed: the signer refused what it was asked for. Deploy API and signer in one version; fetchers refuse what has expired",
+  keys_changed:
+    "nothing is signed: the root does not name the signer's keys. An admin has to run `maestro policy root rotate`, or the signer to get its old secrets back; fetchers refuse what has expired",
+} as const satisfies Record<SigningReason, string>;
 
 export const rootMissing: Refused = {
   ok: false,
@@ -64,17 +81,20 @@ export class Signing {
 
   /** The signer's keys for this tenant; null where it does not answer. */
   async keys(): Promise<Record<OnlineRole, TufKey> | null> {
-    return await this.#parts.tufKeys().catch((error: unknown) => this.#noSigner(error));
+    return await this.#parts.tufKeys().catch((error: unknown) => {
+      this.#tell("signer_unavailable", error);
+      return null;
+    });
   }
 
-  #noSigner(error: unknown): null {
-    this.#parts.log("error", "the signer did not answer", { tenant_id: this.#parts.tenantId, error: errorName(error) });
-    return null;
+  #tell(reason: SigningReason, error: unknown): void {
+    const { tenantId, log } = this.#parts;
+    log("error", whatToDo[reason], { tenant_id: tenantId, reason, error: errorName(error) });
   }
 
   /**
    * The documents that a change makes, signed: targets where they change, and what names them. Under the root given, else
-   * the one in force. A value where the signer did not sign.
+   * the one in force. A value where the signer did not sign: then the log has what to do, and the state since when.
    */
   async sign(next: SigningWish, now: number): Promise<SignedText[] | Refused> {
     const root = next.root ?? this.#state.root;
@@ -95,20 +115,25 @@ export class Signing {
       if (next.targets !== undefined || next.snapshot === true || snapshot === undefined)
         snapshot = await sign(await snapshotOf(versionOf("snapshot"), targets, now));
       await sign(await timestampOf(versionOf("timestamp"), snapshot, now));
+      this.#state.forgetSigningTrouble();
       return documents;
     } catch (error) {
-      if (error instanceof KeysChanged) return { ok: false, code: "policy_keys_changed", detail: error.message };
-      this.#noSigner(error);
-      return signerAway;
+      const reason = error instanceof NotSigned ? error.reason : "signer_unavailable";
+      this.#state.noteSigningTrouble(reason, now);
+      this.#tell(reason, error);
+      return error instanceof NotSigned && reason === "keys_changed"
+        ? { ok: false, code: "policy_keys_changed", detail: error.message }
+        : signerAway;
     }
   }
 
   async #signOne(signed: OnlineSigned, { signed: root }: RootDocument): Promise<string> {
     const answer = await this.#parts.signTuf(signed);
-    if (!answer.ok) throw new Error(`the signer refused to sign ${signed._type}: ${answer.reason}`);
+    if (!answer.ok)
+      throw new NotSigned("signer_refused", `the signer refused to sign ${signed._type}: ${answer.reason}`);
     const { keyids, threshold } = root.roles[signed._type];
     if ((await countSignatures(signed, [answer.signature], keyids, root.keys)) < threshold)
-      throw new KeysChanged(`Root ${root.version} does not name the signer's ${signed._type} key.`);
+      throw new NotSigned("keys_changed", `Root ${root.version} does not name the signer's ${signed._type} key.`);
     return documentText({ signed, signatures: [answer.signature] });
   }
 }

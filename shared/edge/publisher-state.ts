@@ -1,7 +1,7 @@
 // What a tenant's PolicyPublisher object remembers: roots, signed metadata, revisions, what each provider has, and its
 // outbox, in the SQLite of the object. Called by publisher.ts alone; each method that writes is one transaction.
 
-import { policyRevision, type PolicyRevision } from "../contract/http-policies.ts";
+import { policyRevision, type PolicyRevision, type signingReasons } from "../contract/http-policies.ts";
 import type { Channel } from "../contract/names.ts";
 import type { Sql } from "../contract/ports.ts";
 import { objectOutboxSchema } from "../outbox/object-outbox.ts";
@@ -38,6 +38,9 @@ const schema = `
   );
   create index if not exists revision_by_version on revision (policy, version);
   create table if not exists intent (intent text primary key, body text not null, created_ms integer not null);
+  create table if not exists signing_trouble (
+    only integer primary key check (only = 1), since_ms integer not null, reason text not null
+  );
   create table if not exists placed (
     provider text not null, key text not null, sha256 text not null, primary key (provider, key)
   );
@@ -47,6 +50,9 @@ const schema = `
     retry_ms integer, reason text
   );
 `;
+
+/** A machine word: why nothing is signed. */
+export type SigningReason = (typeof signingReasons)[number];
 
 export interface SignedRow {
   readonly version: number;
@@ -122,6 +128,26 @@ export class PublisherState implements ChangeFacts {
         now,
       );
     }
+  }
+
+  /** Since when nothing is signed, and why; null while what is asked is signed. */
+  get signingTrouble(): { readonly since_ms: number; readonly reason: SigningReason } | null {
+    return (
+      this.sql.exec<{ since_ms: number; reason: SigningReason }>("select since_ms, reason from signing_trouble")[0] ??
+      null
+    );
+  }
+
+  noteSigningTrouble(reason: SigningReason, now: number): void {
+    this.sql.exec(
+      "insert into signing_trouble values (1, ?, ?) on conflict (only) do update set reason = excluded.reason",
+      now,
+      reason,
+    );
+  }
+
+  forgetSigningTrouble(): void {
+    this.sql.exec("delete from signing_trouble");
   }
 
   /** Within a transaction. */

@@ -9,7 +9,7 @@
 
 import { sha256Hex, utf8 } from "../contract/bytes.ts";
 import { canonicalJson, type EventType } from "../contract/events.ts";
-import type { PolicyRevision, ProviderState } from "../contract/http-policies.ts";
+import type { PolicyRevision, PolicySigning, ProviderState } from "../contract/http-policies.ts";
 import { channelNames, type Channel } from "../contract/names.ts";
 import type { Random, Sql } from "../contract/ports.ts";
 import { storeEvent } from "../outbox/object-outbox.ts";
@@ -118,7 +118,18 @@ export class Publisher {
 
   view(): RepositoryView {
     const policies = this.#state.policies().map((name) => ({ name, channels: this.#heads(name) }));
-    return { root: this.#state.root, policies, providers: this.providers() };
+    return { root: this.#state.root, signing: this.#signingNow(), policies, providers: this.providers() };
+  }
+
+  #signingNow(): PolicySigning {
+    const trouble = this.#state.signingTrouble;
+    const documents = this.#state.documents();
+    const ends = documents === null ? [] : onlineRoles.map((role) => documents[role].expires);
+    return {
+      failing_since: trouble === null ? null : new Date(trouble.since_ms).toISOString(),
+      reason: trouble?.reason ?? null,
+      expires: ends.toSorted()[0] ?? null,
+    };
   }
 
   policy(name: string): PolicyHistory | null {

@@ -1,6 +1,6 @@
 // What the PolicyPublisher object offers the API, and what the signer offers the publisher. Types only.
 
-import type { PolicyRevision, ProviderState } from "../contract/http-policies.ts";
+import type { PolicyRevision, PolicySigning, ProviderState } from "../contract/http-policies.ts";
 import type { Channel } from "../contract/names.ts";
 import type { ChangeRefusal, PolicyChange } from "./change.ts";
 import type { OnlineRole, OnlineSigned, RootDocument, TufKey, TufSignature } from "./tuf.ts";
@@ -50,6 +50,7 @@ export interface PolicyHistory {
 
 export interface RepositoryView {
   readonly root: RootDocument | null;
+  readonly signing: PolicySigning;
   readonly policies: readonly Omit<PolicyHistory, "revisions">[];
   readonly providers: readonly ProviderState[];
 }

@@ -284,6 +284,40 @@ describe("what is signed", () => {
     expect(await world.publish("r2")).toMatchObject({ ok: true, revision: { revision: 2 } });
   });
 
+  test("is missed by nobody while it is not signed: the log says what to do, the view since when and why", async () => {
+    const world = await begun("r1");
+    const { expires } = world.publisher.view().signing;
+    expect(world.publisher.view().signing).toEqual({ failing_since: null, reason: null, expires });
+    world.isSignerDown = true;
+    world.now += lifeMs.timestamp / 3;
+    const since = new Date(world.now).toISOString();
+    await world.publisher.catchUp();
+    expect(world.publisher.view().signing).toEqual({ failing_since: since, reason: "signer_unavailable", expires });
+    expect(world.logged.at(-1)).toContain("Look at the signer worker");
+    await world.reopen();
+    world.isSignerDown = false;
+    world.signers = await onlineSigners(tenantId, "other secret");
+    world.now += 60_000;
+    await world.publisher.catchUp();
+    expect(world.publisher.view().signing).toEqual({ failing_since: since, reason: "keys_changed", expires });
+    expect(world.logged.at(-1)).toContain("maestro policy root rotate");
+    expect(await world.putRoot(await world.root(2, ["one"]))).toMatchObject({ ok: true });
+    expect(world.publisher.view().signing).toMatchObject({ failing_since: null, reason: null });
+  });
+
+  test("and a call that never answers holds up no revocation of a fetcher", async () => {
+    const world = await begun("r1");
+    world.fetchers = [{ key_sha256: "f".repeat(64), fetcher_id: "key_1", expires_at: null }];
+    await world.publisher.sweep();
+    world.isSignerHung = true;
+    void world.publish("r2");
+    await expect.poll(() => world.hungCalls).toBe(1);
+    world.fetchers = [];
+    world.publisher.nudgeFetchers();
+    void world.publisher.catchUp();
+    await expect.poll(() => world.a.has(`fetchers/${"f".repeat(64)}.json`)).toBe(false);
+  });
+
   test("is signed by keys that the root names, and by no others", async () => {
     const world = await begun("r1");
     world.signers = await onlineSigners(tenantId, "other secret");

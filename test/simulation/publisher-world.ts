@@ -122,6 +122,8 @@ export class PublisherWorld {
   /** Never, unless a test says otherwise: the stores here answer at once. */
   pause: (ms: number) => Promise<void> = never;
   isSignerDown = false;
+  isSignerHung = false;
+  hungCalls = 0;
   #sql!: OpenSql;
   readonly #path: string;
   readonly #next = seeded(7);
@@ -172,6 +174,10 @@ export class PublisherWorld {
       signTuf: (signed) =>
         death.around(async () => {
           if (this.isSignerDown) throw new Error("down");
+          if (this.isSignerHung) {
+            this.hungCalls += 1;
+            return await never();
+          }
           return { ok: true as const, signature: await this.signers[signed._type].sign(signed) };
         }),
       tufKeys: () => death.around(keys),

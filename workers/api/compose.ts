@@ -44,6 +44,7 @@ import { unusableReleases } from "./market/release-checks.ts";
 import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
 import { bunnyStore, r2Store, r2Vault } from "./policies/stores.ts";
+import { tufSignerInTime } from "./policies/tuf-signer.ts";
 import { QueryTimeNotes } from "./pql-times.ts";
 import { GrammarMemory } from "./pql-grammar.ts";
 
@@ -108,6 +109,7 @@ function makeParts(env: Env): Parts {
     pqlGrammar: new GrammarMemory(),
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],
+    tufSigner: tufSignerInTime(env.SIGNER as unknown as Parts["tufSigner"]),
     publisher: (tenantId) => publisherAt(env, tenantId),
     releaseKeys: once(() => releaseKeysOf(env)),
     artifacts: env.ARTIFACTS,
@@ -183,7 +185,7 @@ export const rolloutGatesParts = (env: Env): RolloutGatesParts => {
 };
 
 export const policyPublisherParts = (env: Env): PolicyPublisherParts => {
-  const { database, shards, signer } = partsOf(env);
+  const { database, shards, tufSigner } = partsOf(env);
   return {
     clock,
     random,
@@ -193,8 +195,8 @@ export const policyPublisherParts = (env: Env): PolicyPublisherParts => {
     send: (tenantId) => sendTo(env, shardOf(tenantId, shards)),
     ofTenant: (tenantId) => ({
       vault: r2Vault(env.ARTIFACTS),
-      signTuf: (signed) => signer.signTuf(tenantId, signed),
-      tufKeys: () => signer.tufKeys(tenantId),
+      signTuf: (signed) => tufSigner.signTuf(tenantId, signed),
+      tufKeys: () => tufSigner.tufKeys(tenantId),
       fetcherKeys: (now) => fetcherKeysOf(database, tenantId, now),
     }),
   };

@@ -45,7 +45,9 @@ export interface Parts {
   /** Which tenants have PQL 1.2, as this isolate read it last. */
   readonly pqlGrammar: GrammarMemory;
   readonly audit: AuditServiceApi & DisclosureServiceApi;
-  readonly signer: SignerServiceApi & TufSignerApi;
+  readonly signer: SignerServiceApi;
+  /** Rejects where it does not answer in time. */
+  readonly tufSigner: TufSignerApi;
   /** The tenant's publisher of edge policies. */
   publisher(tenantId: string): PublisherPort;
   /**

@@ -21,6 +21,7 @@ import { policyKeys, policyRootPut } from "../../../shared/edge/answers.ts";
 import { rootDocument } from "../../../shared/edge/tuf.ts";
 import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
+import { errorFacts } from "../middleware/problem.ts";
 import { channelHeader, keepPolicy, statementHeader, statementHeaderMax } from "../policies/publish-policy.ts";
 
 const tags = ["policies"];
@@ -46,9 +47,9 @@ export function register(door: Door): void {
     action: "policy.read",
     idempotency: "none",
     handler: async ({ parts, caller }) => {
-      const { root, policies, providers } = await parts.publisher(caller.tenant_id).view();
+      const { root, policies, providers, signing } = await parts.publisher(caller.tenant_id).view();
       const told = root === null ? null : { version: root.signed.version, expires: root.signed.expires };
-      return { status: 200, body: { root: told, policies: [...policies], providers: [...providers] } };
+      return { status: 200, body: { root: told, signing, policies: [...policies], providers: [...providers] } };
     },
   });
 
@@ -63,12 +64,17 @@ export function register(door: Door): void {
     }),
     action: "policy.read",
     idempotency: "none",
+    problems: ["policy_unavailable"],
     handler: async ({ parts, caller }) => {
       const { root } = await parts.publisher(caller.tenant_id).view();
-      return {
-        status: 200,
-        body: { tenant: caller.tenant, keys: await parts.signer.tufKeys(caller.tenant_id), root },
-      };
+      const keys = await parts.tufSigner.tufKeys(caller.tenant_id).catch((error: unknown) => {
+        parts.log("error", "the signer did not tell its keys: look at the signer worker", {
+          tenant_id: caller.tenant_id,
+          ...errorFacts(error),
+        });
+        throw new Problem("policy_unavailable", "The signer did not tell its keys.");
+      });
+      return { status: 200, body: { tenant: caller.tenant, keys, root } };
     },
   });
 
