@@ -6,6 +6,7 @@ import type { Channel } from "../contract/names.ts";
 import type { Sql } from "../contract/ports.ts";
 import { objectOutboxSchema } from "../outbox/object-outbox.ts";
 import type { ChangeFacts } from "./change.ts";
+import type { Intent } from "./service.ts";
 import {
   rootDocument,
   targetsSigned,
@@ -37,7 +38,9 @@ const schema = `
     bundle_sha256 text not null, body text not null, primary key (policy, channel, revision)
   );
   create index if not exists revision_by_version on revision (policy, version);
-  create table if not exists intent (intent text primary key, body text not null, created_ms integer not null);
+  create table if not exists answered (
+    claim_sha256 text primary key, body_sha256 text not null, answer text not null, created_ms integer not null
+  );
   create table if not exists signing_trouble (
     only integer primary key check (only = 1), since_ms integer not null, reason text not null
   );
@@ -220,17 +223,23 @@ export class PublisherState implements ChangeFacts {
       .map(({ policy }) => policy);
   }
 
-  /** What this intent was answered, or null; forgets what is too old. */
-  recall(intent: string | null, now: number): unknown {
-    this.sql.exec("delete from intent where created_ms <= ?", now - intentWindowMs);
+  /** What this intent was answered; null: nothing yet, "conflict": it came with another body. Forgets what is too old. */
+  recall(intent: Intent | null, now: number): { readonly answer: unknown } | "conflict" | null {
+    this.sql.exec("delete from answered where created_ms <= ?", now - intentWindowMs);
     if (intent === null) return null;
-    const [row] = this.sql.exec<{ body: string }>("select body from intent where intent = ?", intent);
-    return row === undefined ? null : (JSON.parse(row.body) as unknown);
+    const [row] = this.sql.exec<{ body_sha256: string; answer: string }>(
+      "select body_sha256, answer from answered where claim_sha256 = ?",
+      intent.claim_sha256,
+    );
+    if (row === undefined) return null;
+    return row.body_sha256 === intent.body_sha256 ? { answer: JSON.parse(row.answer) as unknown } : "conflict";
   }
 
   /** Within the transaction of the change. */
-  remember(intent: string | null, answer: unknown, now: number): void {
-    if (intent !== null) this.sql.exec("insert into intent values (?, ?, ?)", intent, JSON.stringify(answer), now);
+  remember(intent: Intent | null, answer: unknown, now: number): void {
+    if (intent === null) return;
+    const { claim_sha256, body_sha256 } = intent;
+    this.sql.exec("insert into answered values (?, ?, ?, ?)", claim_sha256, body_sha256, JSON.stringify(answer), now);
   }
 
   provider(name: string): ProviderRow {

@@ -20,7 +20,7 @@ import { FetcherMirror, type MirrorParts } from "./publisher-mirror.ts";
 import { rootMissing, signerAway, Signing, type SigningParts } from "./publisher-signing.ts";
 import { PublisherState } from "./publisher-state.ts";
 import { checkRoot } from "./root.ts";
-import type { Changed, PolicyHistory, PublisherCall, RepositoryView, RootPut } from "./service.ts";
+import type { Changed, PolicyHistory, PublisherCall, Refused, RepositoryView, RootPut } from "./service.ts";
 import { documentText, isDueAgain, lifeMs, onlineRoles, type OnlineRole, type RootDocument } from "./tuf.ts";
 
 /** After a signer that did not sign what was due. */
@@ -55,8 +55,9 @@ export class Publisher {
   change({ principal, intent }: PublisherCall, change: PolicyChange): Promise<Changed> {
     return this.#serially(async (): Promise<Changed> => {
       const now = this.#parts.clock();
-      const known = this.#state.recall(intent, now) as PolicyRevision | null;
-      if (known !== null) return { ok: true, revision: known, providers: this.providers() };
+      const known = this.#state.recall(intent, now);
+      if (known === "conflict") return otherBody;
+      if (known !== null) return { ok: true, revision: known.answer as PolicyRevision, providers: this.providers() };
       if (this.#state.root === null) return rootMissing;
       const decided = decideChange(this.#state, change, now);
       if (decided.state === "refused") return { ok: false, code: decided.code, detail: decided.detail };
@@ -90,9 +91,10 @@ export class Publisher {
       const now = this.#parts.clock();
       const answer = { version: root.signed.version, expires: root.signed.expires };
       const before = this.#state.root;
-      const isKnown = this.#state.recall(intent, now) !== null;
+      const known = this.#state.recall(intent, now);
+      if (known === "conflict") return otherBody;
       // The root in force, sent again: nothing to do, also under another intent.
-      if (isKnown || (before !== null && canonicalJson(before) === canonicalJson(root)))
+      if (known !== null || (before !== null && canonicalJson(before) === canonicalJson(root)))
         return { ok: true, ...answer, providers: this.providers() };
       const keys = await this.#signing.keys();
       if (keys === null) return signerAway;
@@ -214,6 +216,12 @@ export class Publisher {
     });
   }
 }
+
+const otherBody: Refused = {
+  ok: false,
+  code: "idempotency_conflict",
+  detail: "This Idempotency-Key was sent before on this route, with another body.",
+};
 
 const changeEvents = {
   published: "mc.policy.published",

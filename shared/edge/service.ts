@@ -15,10 +15,16 @@ export type SignedTuf =
   | { readonly ok: true; readonly signature: TufSignature }
   | { readonly ok: false; readonly reason: string };
 
-/** Who asks, for the event; `intent`: hex digest of the Idempotency-Key's claim, or null. */
+/** What an Idempotency-Key stands for: hex digests of its claim, and of the body that it came with. */
+export interface Intent {
+  readonly claim_sha256: string;
+  readonly body_sha256: string;
+}
+
+/** Who asks, for the event; `intent` null: no key was sent. */
 export interface PublisherCall {
   readonly principal: string;
-  readonly intent: string | null;
+  readonly intent: Intent | null;
 }
 
 export type PublisherRefusal =
@@ -26,7 +32,8 @@ export type PublisherRefusal =
   | "policy_root_missing"
   | "policy_root_invalid"
   | "policy_keys_changed"
-  | "policy_unavailable";
+  | "policy_unavailable"
+  | "idempotency_conflict";
 
 export type Refused = { readonly ok: false; readonly code: PublisherRefusal; readonly detail: string };
 export type Changed =

@@ -7,7 +7,7 @@ import { channelNames, type Channel } from "../../shared/contract/names.ts";
 import { barrierMs } from "../../shared/edge/publisher-courier.ts";
 import { lifeMs } from "../../shared/edge/tuf.ts";
 import { onlineSigners } from "../support/tuf.ts";
-import { principal, PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
+import { intentOf, principal, PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
 import { tenantId } from "./audit-events.ts";
 
 const deep = process.env["MAESTRO_DEEP"] === "1";
@@ -32,7 +32,7 @@ describe("after a death at any call, before or after its effect,", () => {
     const [first, second] = [await world.root(1), await world.root(2, ["two"], ["one", "two"])];
     const change = (intent: string, wish: { kind: "roll_back" } | { kind: "promote" }) =>
       world.publisher.change(
-        { principal, intent },
+        { principal, intent: intentOf(intent, wish.kind) },
         wish.kind === "roll_back"
           ? { kind: "roll_back", policy: "gateway", channel: "stable", revision: null }
           : { kind: "promote", policy: "gateway", from: "stable", to: "canary" },
@@ -333,6 +333,19 @@ describe("what is signed", () => {
 });
 
 describe("a change is refused", () => {
+  test("where its key came before with another body, also to a publisher that has died since", async () => {
+    const world = await begun();
+    const first = await world.publish("r1", "gateway", "stable", "a key");
+    await world.reopen();
+    expect(await world.publish("r1", "gateway", "stable", "a key")).toEqual(first);
+    expect(await world.publish("r2", "gateway", "stable", "a key")).toMatchObject({ code: "idempotency_conflict" });
+    const next = await world.root(2, ["two"], ["one", "two"]);
+    expect(await world.putRoot(next, "a key")).toMatchObject({ code: "idempotency_conflict" });
+    await world.settle();
+    expect(await world.served(world.a)).toEqual({ version: "r1", revision: 1 });
+    expect(world.events()).toHaveLength(2);
+  });
+
   test("before there is a root, and a root that is not the next one is too", async () => {
     const world = await PublisherWorld.make();
     expect(await world.publish("r1")).toMatchObject({ ok: false, code: "policy_root_missing" });

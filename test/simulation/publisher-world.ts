@@ -10,7 +10,7 @@ import type { Channel } from "../../shared/contract/names.ts";
 import type { KeptBundle } from "../../shared/edge/change.ts";
 import { Publisher } from "../../shared/edge/publisher.ts";
 import type { FetcherKey } from "../../shared/edge/publisher-mirror.ts";
-import type { Changed, RootPut } from "../../shared/edge/service.ts";
+import type { Changed, Intent, RootPut } from "../../shared/edge/service.ts";
 import { metadataKey, policyKey, statementKey, timestampName } from "../../shared/edge/serving-path.ts";
 import type { Content, ProviderStore } from "../../shared/edge/stores.ts";
 import type { OnlineRole, RootDocument } from "../../shared/edge/tuf.ts";
@@ -107,6 +107,10 @@ async function bytesOf(content: Content): Promise<Bytes> {
   for await (const piece of (await content.open()).body) pieces.push(piece);
   return concat(...pieces);
 }
+
+/** What an Idempotency-Key and the body with it stand for, as the API tells it. */
+export const intentOf = (key: string | null, body: string): Intent | null =>
+  key === null ? null : { claim_sha256: key, body_sha256: body };
 
 export class PublisherWorld {
   /** The real time at first: a stock client has no other clock. */
@@ -213,18 +217,21 @@ export class PublisherWorld {
     return await rootDocumentOf(onlineKeys(this.signers), { version, keys: own, by: signing, now: this.now });
   }
 
-  putRoot(root: RootDocument, intent: string | null = null): Promise<RootPut> {
-    return this.publisher.putRoot({ principal, intent }, slug, root);
+  putRoot(root: RootDocument, key: string | null = null): Promise<RootPut> {
+    return this.publisher.putRoot({ principal, intent: intentOf(key, JSON.stringify(root)) }, slug, root);
   }
 
   async publish(
     text: string,
     policy = "gateway",
     channel: Channel = "stable",
-    intent: string | null = null,
+    key: string | null = null,
   ): Promise<Changed> {
     const bundle = await this.keep(text);
-    return await this.publisher.change({ principal, intent }, { kind: "publish", policy, channel, bundle });
+    return await this.publisher.change(
+      { principal, intent: intentOf(key, text) },
+      { kind: "publish", policy, channel, bundle },
+    );
   }
 
   /** Lets the alarms come until nothing is due within the next minute, 100 at most. */

@@ -208,7 +208,7 @@ type AnyCall = Pick<Call, "parts" | "caller" | "claim" | "now">;
 
 const callOf = async ({ caller, claim }: AnyCall): Promise<PublisherCall> => ({
   principal: caller.principal_id,
-  intent: claim === null ? null : hex(await claimDigest(claim)),
+  intent: claim === null ? null : { claim_sha256: hex(await claimDigest(claim)), body_sha256: claim.body_sha256 },
 });
 
 /** The publisher and Postgres share no transaction; after a crash in between, the publisher knows the intent. */
