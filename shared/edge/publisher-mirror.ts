@@ -7,17 +7,26 @@
 //   …found gone                           `placed` has it no more, or still: then it is removed and looked for again
 //   a key noted, then put                 it is there or not; `placed` knows that it may be: put again, or taken back
 //   …read back                            `placed` has its digest, or not: then it is put and read again
+//   a look at what was taken back         nothing was changed; it is looked for again
+//   …found there, and removed             it is there or not; `taken_back` has it still: it is looked for again
+// A write that we gave up on may arrive long after its key was found gone: what was taken back is looked for each minute, for
+// a day, and removed again. Only the mirror of its provider puts and removes a key, so that a look meets no put of our own.
 
 import { canonicalJson } from "../contract/events.ts";
 import type { Clock, Log } from "../contract/ports.ts";
 import { errorName } from "../outbox/drain.ts";
-import { jsonContent, putAndRead, StoreDiffers } from "./publisher-puts.ts";
+import { jsonContent, putAndRead, removeAndRead } from "./publisher-puts.ts";
 import type { PublisherState } from "./publisher-state.ts";
 import { fetcherKey } from "./serving-path.ts";
 import type { Content, ProviderStore } from "./stores.ts";
 
 /** After a store that did not take them, or fetchers that could not be read. */
 const retryMs = 60_000;
+/** For how long it is looked for what was taken back: no store brings a write later. */
+const takenBackMs = 24 * 3_600_000;
+/** How often, and how many at one time, those that were not looked for the longest first. */
+const lookAgainMs = 50_000;
+const looksMax = 64;
 
 /** A fetcher's key that may read. */
 export interface FetcherKey {
@@ -96,9 +105,8 @@ export class FetcherMirror {
     // Who may read no more goes first.
     for (const key of placed.keys()) {
       if (!key.startsWith("fetchers/") || wanted.has(key)) continue;
-      await store.remove(key);
-      if ((await store.digest(key)) !== null) throw new StoreDiffers("still_there");
-      this.#state.noteRemoved(store.name, key);
+      await removeAndRead(store, key);
+      this.#state.noteTakenBack(store.name, key, now);
     }
     for (const [key, content] of wanted) {
       if (placed.get(key) === content.sha256) continue;
@@ -106,6 +114,16 @@ export class FetcherMirror {
       this.#state.notePlaced(store.name, key, "");
       await putAndRead(store, key, content);
       this.#state.notePlaced(store.name, key, content.sha256);
+    }
+    for (const key of this.#state.takenBack(store.name, now - takenBackMs, now - lookAgainMs, looksMax)) {
+      if ((await store.digest(key)) !== null) {
+        this.#parts.log("error", "a fetcher's key that was taken back is in the store again: it is removed", {
+          provider: store.name,
+        });
+        await removeAndRead(store, key);
+        this.#state.noteTakenBack(store.name, key, now);
+      }
+      this.#state.noteLookedFor(store.name, key, now);
     }
   }
 }

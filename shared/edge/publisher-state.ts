@@ -28,6 +28,10 @@ const schema = `
   create table if not exists repository (
     only integer primary key check (only = 1), tenant text not null, fetchers_nudged integer not null default 1
   );
+  create table if not exists taken_back (
+    provider text not null, key text not null, taken_ms integer not null, looked_ms integer not null,
+    primary key (provider, key)
+  );
   create table if not exists mirror (provider text primary key, mirrored integer not null default 0, retry_ms integer);
   create table if not exists root (version integer primary key, body text not null);
   create table if not exists signed (
@@ -263,6 +267,7 @@ export class PublisherState implements ChangeFacts {
   }
 
   notePlaced(name: string, key: string, sha256: string): void {
+    this.sql.exec("delete from taken_back where provider = ? and key = ?", name, key);
     this.sql.exec(
       "insert into placed values (?, ?, ?) on conflict (provider, key) do update set sha256 = excluded.sha256",
       name,
@@ -273,6 +278,38 @@ export class PublisherState implements ChangeFacts {
 
   noteRemoved(name: string, key: string): void {
     this.sql.exec("delete from placed where provider = ? and key = ?", name, key);
+  }
+
+  /** A fetcher's key that is gone from the store, now: from here on it is looked for, should an older write come late. */
+  noteTakenBack(name: string, key: string, now: number): void {
+    this.sql.transaction(() => {
+      this.noteRemoved(name, key);
+      this.sql.exec(
+        `insert into taken_back values (?, ?, ?, ?) on conflict (provider, key)
+         do update set taken_ms = excluded.taken_ms, looked_ms = excluded.looked_ms`,
+        name,
+        key,
+        now,
+        now,
+      );
+    });
+  }
+
+  /** Keys that were taken back since then and not looked for since `lookedMs`, the longest not looked for first. Forgets older ones. */
+  takenBack(name: string, takenMs: number, lookedMs: number, limit: number): string[] {
+    this.sql.exec("delete from taken_back where provider = ? and taken_ms <= ?", name, takenMs);
+    return this.sql
+      .exec<{ key: string }>(
+        "select key from taken_back where provider = ? and looked_ms <= ? order by looked_ms, key limit ?",
+        name,
+        lookedMs,
+        limit,
+      )
+      .map(({ key }) => key);
+  }
+
+  noteLookedFor(name: string, key: string, now: number): void {
+    this.sql.exec("update taken_back set looked_ms = ? where provider = ? and key = ?", now, name, key);
   }
 
   /** The timestamp of that version was read back: the provider has all of it. `tuf`: metadata that it still needs. */

@@ -490,6 +490,45 @@ describe("fetchers' keys", () => {
     expect([names(world.a), names(world.b)]).toEqual([[], []]);
   });
 
+  test("do not come back with a write that arrives after they were taken back", async () => {
+    const world = await begun();
+    world.fetchers = [key("a")];
+    let arrive = (): void => undefined;
+    const late = new Promise<void>((resolve) => (arrive = resolve));
+    world.b.delay = (name) => (name.startsWith("fetchers/") ? late : null);
+    await world.publisher.sweep();
+    world.b.delay = () => null;
+    world.fetchers = [];
+    await world.publisher.sweep();
+    await world.reopen();
+    expect([names(world.a), names(world.b)]).toEqual([[], []]);
+    arrive();
+    await late;
+    expect(names(world.b)).toEqual(["a"]);
+    world.now += 60_000;
+    await world.publisher.sweep();
+    expect(names(world.b)).toEqual([]);
+    expect(world.logged.at(-1)).toContain("taken back");
+    // Looked for each minute for a day, and then no more; one that may read again is nobody's to remove.
+    const looks: string[] = [];
+    world.b.meet = (call, name) => void looks.push(`${call} ${name.slice(0, 10)}`);
+    world.now += 60_000;
+    await world.publisher.sweep();
+    expect(looks).toContain("digest fetchers/a");
+    world.fetchers = [key("a")];
+    for (let minute = 0; minute < 3; minute += 1) {
+      world.now += 60_000;
+      await world.publisher.sweep();
+    }
+    expect(names(world.b)).toEqual(["a"]);
+    world.fetchers = [];
+    await world.publisher.sweep();
+    world.now += 24 * 3_600_000;
+    looks.length = 0;
+    await world.publisher.sweep();
+    expect(looks.filter((look) => look.endsWith("fetchers/a"))).toEqual([]);
+  });
+
   test("are taken from a store that is well while another one hangs", async () => {
     const world = await begun("r1");
     world.fetchers = [key("a"), key("b")];

@@ -61,6 +61,8 @@ export class MemoryStore {
   meet: (call: "put" | "digest" | "remove", key: string) => void | Promise<void> = () => undefined;
   /** What becomes of the bytes on their way. */
   bend: (key: string, bytes: Bytes) => Bytes = (_, bytes) => bytes;
+  /** A write that its caller gave up on, and that arrives when this resolves; null: it arrives now. */
+  delay: (key: string) => Promise<void> | null = () => null;
 
   constructor(name: string) {
     this.name = name;
@@ -73,6 +75,11 @@ export class MemoryStore {
         death.around(async () => {
           await this.meet("put", key);
           const bytes = await bytesOf(content);
+          const later = this.delay(key);
+          if (later !== null) {
+            void later.then(() => this.objects.set(key, bytes));
+            throw new Error("late");
+          }
           if (content.immutable && this.objects.has(key) && utf8Text(this.objects.get(key)!) !== utf8Text(bytes))
             throw new Error(`an immutable key is written with other bytes: ${key}`);
           this.objects.set(key, this.bend(key, bytes));
