@@ -1,9 +1,9 @@
 // The edge's app over stores that do what no real store may: the whole of it, on Node.
 
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import { apiKeyDigest } from "../../shared/tenancy/api-key.ts";
-import { createEdge, objectLimits, type Edge, type EdgeParts } from "./app.ts";
+import { createEdge, fetcherLimits, objectLimits, type Edge, type EdgeParts } from "./app.ts";
 import type { EdgeStore } from "./cache.ts";
 import { fetcherMsMax } from "./fetchers.ts";
 
@@ -92,6 +92,38 @@ test(
     expect(performance.now() - started).toBeLessThan(4_000);
   },
 );
+
+test("a flood of made-up keys fails no fetcher that is known, whatever the store takes", async () => {
+  let answer = (): void => {};
+  const slow = new Promise<void>((resolve) => (answer = resolve));
+  let reads = 0;
+  const known = `fetchers/${await apiKeyDigest(key)}.json`;
+  const edge = edgeOver({
+    async get(name, signal) {
+      if (name.startsWith("fetchers/") && name !== known) {
+        reads += 1;
+        await slow;
+      }
+      return mapStore.get(name, signal);
+    },
+  });
+  expect((await ask(edge)).status).toBe(200);
+  now += fetcherMsMax;
+  const statuses: number[] = [];
+  const flood = Array.from({ length: 300 }, async (_, index) => {
+    const madeUp = `mk_${index.toString(2).padStart(32, "0").replaceAll("0", "b").replaceAll("1", "c")}`;
+    const { status } = await ask(edge, path, { authorization: `Bearer ${madeUp}` });
+    statuses.push(status);
+  });
+  const refused = 300 - fetcherLimits.doubtfulReadsMax;
+  await vi.waitUntil(() => statuses.length === refused);
+  expect((await ask(edge)).status).toBe(200);
+  answer();
+  await Promise.all(flood);
+  expect(statuses.slice(0, refused)).toEqual(Array(refused).fill(503));
+  expect(statuses.slice(refused)).toEqual(Array(fetcherLimits.doubtfulReadsMax).fill(401));
+  expect(reads).toBe(fetcherLimits.doubtfulReadsMax);
+});
 
 test("an object beyond the bound is refused before it is read", async () => {
   let cancelled = false;

@@ -40,6 +40,7 @@ export const objectLimits: CacheLimits = {
   missingMax: 1_024,
   objectBytesMax: 64 * 1024 * 1024,
   readsMax: 256,
+  doubtfulReadsMax: 256,
   readMsMax: 10_000,
   sharedReadMsMax: 3_000,
 };
@@ -49,6 +50,7 @@ export const fetcherLimits: CacheLimits = {
   missingMax: 8_192,
   objectBytesMax: 4_096,
   readsMax: 64,
+  doubtfulReadsMax: 32,
   readMsMax: 3_000,
   sharedReadMsMax: 1_000,
 };

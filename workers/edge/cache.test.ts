@@ -10,6 +10,7 @@ const limits: CacheLimits = {
   missingMax: 2,
   objectBytesMax: 600,
   readsMax: 3,
+  doubtfulReadsMax: 2,
   readMsMax: 80,
   sharedReadMsMax: 40,
 };
@@ -140,6 +141,20 @@ test.each([
 });
 
 describe("bounds", () => {
+  test("reads that anybody can ask for leave room for the others", async () => {
+    let answer = (): void => {};
+    gate = new Promise<void>((resolve) => (answer = resolve));
+    const doubtful = { ...forASecond, isDoubtful: true };
+    const asked = ["a", "b", "c"].map((key) => cache.read(key, doubtful));
+    expect(await asked[2]).toMatchObject({ state: "unavailable", why: "busy" });
+    put("x");
+    const known = cache.read("x", forASecond);
+    answer();
+    expect((await known).state).toBe("found");
+    expect((await Promise.all(asked)).map(({ state }) => state)).toEqual(["missing", "missing", "unavailable"]);
+    expect((await cache.read("c", doubtful)).state).toBe("missing");
+  });
+
   test("bytes and entries stay below them, the least used goes first", async () => {
     for (const key of ["a", "b", "c", "d"]) {
       put(key);

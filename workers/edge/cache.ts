@@ -25,6 +25,8 @@ export interface CacheLimits {
   readonly objectBytesMax: number;
   /** Reads of the store at one time. */
   readonly readsMax: number;
+  /** Of them, those whose rule is doubtful: the others are kept free for who is known. */
+  readonly doubtfulReadsMax: number;
   readonly readMsMax: number;
   /** How old a read may be that a further request waits for, instead of reading itself. */
   readonly sharedReadMsMax: number;
@@ -38,6 +40,8 @@ export interface CacheRule {
   readonly freshMs: number;
   /** How long it is remembered that nothing is there; 0: not at all. */
   readonly missingMs: number;
+  /** Anybody can ask for it, also for what is not there. */
+  readonly isDoubtful?: boolean;
 }
 
 export interface Entry {
@@ -98,7 +102,7 @@ export class EdgeCache {
   readonly #missing = new Map<string, number>();
   readonly #flights = new Map<string, Flight>();
   /** Bytes that each read under way holds; a read whose request the platform dropped is let go by its age. */
-  readonly #reading = new Map<object, { readonly startedAt: number; bytes: number }>();
+  readonly #reading = new Map<object, { readonly startedAt: number; readonly isDoubtful: boolean; bytes: number }>();
   #kept = 0;
 
   constructor(parts: CacheParts, limits: CacheLimits) {
@@ -152,9 +156,10 @@ export class EdgeCache {
   }
 
   async #load(key: string, rule: CacheRule, now: number): Promise<Loaded> {
-    this.#dropLost(now);
-    if (this.#reading.size >= this.#limits.readsMax) return { state: "unavailable", why: "busy" };
-    const reading = { startedAt: now, bytes: 0 };
+    const isDoubtful = rule.isDoubtful ?? false;
+    if (this.#isFull(isDoubtful)) this.#dropLost(now);
+    if (this.#isFull(isDoubtful)) return { state: "unavailable", why: "busy" };
+    const reading = { startedAt: now, isDoubtful, bytes: 0 };
     this.#reading.set(reading, reading);
     const stop = new AbortController();
     try {
@@ -259,8 +264,15 @@ export class EdgeCache {
     }
   }
 
+  #isFull(isDoubtful: boolean): boolean {
+    if (this.#reading.size >= this.#limits.readsMax) return true;
+    if (!isDoubtful) return false;
+    let doubtful = 0;
+    for (const reading of this.#reading.values()) if (reading.isDoubtful) doubtful += 1;
+    return doubtful >= this.#limits.doubtfulReadsMax;
+  }
+
   #dropLost(now: number): void {
-    if (this.#reading.size < this.#limits.readsMax) return;
     for (const [id, { startedAt }] of this.#reading) {
       if (now - startedAt > this.#limits.readMsMax * 2) this.#reading.delete(id);
     }

@@ -4,11 +4,14 @@
 import { utf8Text } from "../../shared/contract/bytes.ts";
 import { fetcherKey, isTenantSlug } from "../../shared/edge/serving-path.ts";
 import { apiKeyDigest, apiKeyPattern } from "../../shared/tenancy/api-key.ts";
-import type { EdgeCache, Entry, Source } from "./cache.ts";
+import type { CacheRule, EdgeCache, Entry, Source } from "./cache.ts";
 
 /** So long a revoked key may still be taken, and a new key be refused that was tried before it was made. */
 export const fetcherMsMax = 5_000;
 export const unknownKeyMsMax = 1_000;
+/** So long, and so many: keys that were good. Made-up ones are read from the store beside them, and never in their place. */
+const goodMsMax = 3_600_000;
+const goodKeysMax = 8_192;
 
 export interface Fetcher {
   readonly fetcher_id: string;
@@ -26,7 +29,8 @@ export type WhoIsIt = { readonly source: Source | null } & (
   | { readonly state: "unavailable" }
 );
 
-const rule = { digest: null, freshMs: fetcherMsMax, missingMs: unknownKeyMsMax } as const;
+const goodRule: CacheRule = { digest: null, freshMs: fetcherMsMax, missingMs: unknownKeyMsMax };
+const doubtfulRule: CacheRule = { ...goodRule, isDoubtful: true };
 
 /** The key of `Authorization: Bearer mk_…`, or null. */
 export function bearerKey(authorization: string | null): string | null {
@@ -39,6 +43,8 @@ export class Fetchers {
   readonly #cache: EdgeCache;
   readonly #parsed = new WeakMap<Entry, { readonly fetcher: Fetcher | null }>();
   readonly #onBroken: () => void;
+  /** When a key was good last, ms since 1970 by its digest; the longest ago first. */
+  readonly #good = new Map<string, number>();
 
   /** `onBroken`: told of each file that is no fetcher's; its key opens nothing. */
   constructor(cache: EdgeCache, onBroken: () => void) {
@@ -49,13 +55,27 @@ export class Fetchers {
   async find(authorization: string | null, now: number): Promise<WhoIsIt> {
     const key = bearerKey(authorization);
     if (key === null) return { state: "unknown", source: null };
-    const read = await this.#cache.read(fetcherKey(await apiKeyDigest(key)), rule);
+    const digest = await apiKeyDigest(key);
+    const isGood = now - (this.#good.get(digest) ?? -Infinity) < goodMsMax;
+    const read = await this.#cache.read(fetcherKey(digest), isGood ? goodRule : doubtfulRule);
     const { source } = read;
-    if (read.state === "missing") return { state: "unknown", source };
-    if (read.state !== "found") return { state: "unavailable", source };
-    const fetcher = this.#fetcherIn(read.entry);
-    if (fetcher === null || fetcher.expiresAt <= now) return { state: "unknown", source };
+    if (read.state !== "missing" && read.state !== "found") return { state: "unavailable", source };
+    const fetcher = read.state === "found" ? this.#fetcherIn(read.entry) : null;
+    if (fetcher === null || fetcher.expiresAt <= now) {
+      this.#good.delete(digest);
+      return { state: "unknown", source };
+    }
+    if (!isGood || source !== "hit") this.#noteGood(digest, now);
     return { state: "known", fetcher, source };
+  }
+
+  #noteGood(digest: string, now: number): void {
+    this.#good.delete(digest);
+    this.#good.set(digest, now);
+    for (const oldest of this.#good.keys()) {
+      if (this.#good.size <= goodKeysMax) break;
+      this.#good.delete(oldest);
+    }
   }
 
   #fetcherIn(entry: Entry): Fetcher | null {
