@@ -1,12 +1,16 @@
-// `maestro policy root init|rotate`: the root of trust of a tenant's policies, made and signed on this machine.
+// `maestro policy root init|rotate|show`: the root of trust of a tenant's policies, made and signed on this machine, and what a
+// fetcher pins of it.
 
+import { resolve } from "node:path";
 import type { Command } from "commander";
+import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import type { PolicyKeys, PolicyRootPut } from "../../shared/edge/answers.ts";
 import { checkRoot } from "../../shared/edge/root.ts";
-import { rootOf, type RootDocument } from "../../shared/edge/tuf.ts";
+import { documentText, rootOf, type RootDocument } from "../../shared/edge/tuf.ts";
 import type { TufSigner } from "../../shared/edge/tuf-keys.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import { Failure } from "../failure.ts";
+import { writePrivate } from "../folders.ts";
 import { readRootKeys, rootKeysFolder, rootKeysFor, type RootKey } from "../policy/root-keys.ts";
 import type { Session } from "../session.ts";
 
@@ -30,6 +34,59 @@ export function rootCommands(policy: Command, act: Act): void {
     .option("--keys <count>", "new root keys; as many as there are now, where it is not given", integerFrom(1, 16))
     .option("--threshold <count>", "how many of them have to sign; as now, where it is not given", integerFrom(1, 16))
     .action(act(rotate));
+  leaf(root, "show", {
+    summary: "what a fetcher pins: the root in force and its digest, and the keys of the publishers",
+    more:
+      "It comes from the API, which is not to be believed in this: compare the digest with the root's keepers and the keys\n" +
+      "with the publishers, by another way, before a fetcher gets them.",
+    examples: [
+      "maestro policy root show --out 1.root.json",
+      "maestro edge fetch gateway --tenant acme --root 1.root.json --publisher $(maestro policy root show --publishers)",
+    ],
+  })
+    .option("--out <file>", "write the root there, as `maestro edge --root` takes it")
+    .option(
+      "--publishers",
+      "print the publishers' keys and nothing else, one a line, as `maestro edge --publisher` takes them",
+    )
+    .action(act(show));
+}
+
+async function show(session: Session, options: { out?: string; publishers?: true }): Promise<void> {
+  const { tenant, root, publishers } = await (await session.api()).policyKeys();
+  const keys = publishers.map(({ spki }) => spki);
+  if (options.publishers === true) {
+    if (options.out !== undefined)
+      throw new Failure("usage", "--publishers prints the keys alone; --out is for the root");
+    if (keys.length === 0)
+      throw new Failure("usage", `${tenant} has no publisher's key`, {
+        advice: "Whoever publishes makes and registers one:",
+        command: "maestro market keygen",
+      });
+    return session.out.result({ publishers: keys }, () => keys.join("\n"));
+  }
+  if (root === null)
+    throw new Failure("usage", `${tenant} has no root yet`, {
+      advice: "The first one:",
+      command: "maestro policy root init",
+    });
+  const text = documentText(root);
+  const sha256 = await sha256Hex(utf8(text));
+  const file = options.out === undefined ? null : resolve(session.host.cwd, options.out);
+  if (file !== null) await writePrivate(file, text);
+  const { version, expires, roles } = root.signed;
+  session.out.result({ tenant, version, expires, sha256, file, root, publishers: keys }, () =>
+    session.out.record([
+      ["tenant", tenant],
+      ["root", version],
+      ["expires", expires],
+      ["signed by", `${roles.root.threshold} of ${roles.root.keyids.length} root keys`],
+      ["sha256", sha256],
+      ...(options.out === undefined ? [] : [["file", options.out] as const]),
+      ...keys.map((key) => ["publisher", key] as const),
+    ]),
+  );
+  session.out.note("compare the digest and the keys with those who hold them, by another way than this one");
 }
 
 async function init(session: Session, options: { keys: number; threshold: number }): Promise<void> {

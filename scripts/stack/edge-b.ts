@@ -86,7 +86,11 @@ export async function startEdgeB(options: EdgeBOptions): Promise<EdgeB> {
     child.once("error", (error) => end(error.message));
     child.once("exit", (code, signal) => end(signal ?? `exit status ${code}`));
   });
-  if (child.pid !== undefined) options.keeper.watch(child.pid);
+  if (child.pid !== undefined) {
+    options.keeper.watch(child.pid);
+    // For whoever wants to see what a provider's outage is: README stops this process for a while.
+    writeFileSync(join(folder, "pid"), `${child.pid}\n`);
+  }
 
   async function stop(): Promise<void> {
     state.stopping = true;

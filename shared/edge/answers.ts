@@ -2,6 +2,7 @@
 
 import { z } from "@hono/zod-openapi";
 import { providerState } from "../contract/http-policies.ts";
+import { sha256Digest, timestamp } from "../contract/names.ts";
 import { rootDocument, tufKey } from "./tuf.ts";
 
 export const policyRootPut = z
@@ -9,11 +10,20 @@ export const policyRootPut = z
   .openapi("PolicyRootPut");
 export type PolicyRootPut = z.infer<typeof policyRootPut>;
 
+export const publishersMax = 100;
+const policyPublisher = z
+  .strictObject({ key_id: sha256Digest, spki: z.base64().max(200), created_at: timestamp })
+  .openapi("PolicyPublisher");
+
 export const policyKeys = z
   .strictObject({
     tenant: z.string().describe("the tenant's slug, under which its metadata lies"),
     keys: z.strictObject({ targets: tufKey, snapshot: tufKey, timestamp: tufKey }),
     root: rootDocument.nullable().describe("the root in force; null before the first"),
+    publishers: z
+      .array(policyPublisher)
+      .max(publishersMax)
+      .describe("keys that may sign policies here, the newest first; a fetcher believes those that it is given"),
   })
   .openapi("PolicyKeys");
 export type PolicyKeys = z.infer<typeof policyKeys>;

@@ -56,6 +56,15 @@ export async function readPublisherKey(database: Database, tenantId: string, key
   return rows?.[0] === undefined ? null : publisherKeyOf(rows[0]);
 }
 
+/** The tenant's publisher keys that are not revoked, the newest first, at most `limit`. */
+export async function publisherKeysOf(database: Database, tenantId: string, limit: number) {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select key_id, spki, created_at, revoked_at from publisher_keys
+        where tenant_id = ${tenantId} and revoked_at is null order by created_at desc, key_id limit ${limit}`,
+  ]);
+  return (rows ?? []).map(publisherKeyOf);
+}
+
 const publisherKeyOf = (row: Row) =>
   publisherKey.parse({
     ...row,

@@ -2,6 +2,7 @@
 // the root rotated, with a stock TUF client that follows all of it.
 
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -117,6 +118,13 @@ test("a folder goes from this machine to a stock TUF client at both providers, f
     "root-2-2.json",
   ]);
   await isServed({ revision: 3 });
+
+  const shown = await ok(operator, "policy", "root", "show", "--out", "pin.json");
+  const pinned = readFileSync(join(home, "pin.json"), "utf8");
+  expect(pinned).toBe(await read("b")("3.root.json"));
+  expect(shown).toMatchObject({ version: 3, sha256: createHash("sha256").update(pinned).digest("hex") });
+  const { publishers } = await ok(operator, "policy", "root", "show", "--publishers");
+  expect(publishers).toEqual([expect.stringMatching(/^[A-Za-z0-9+/]{122}==$/)]);
   const listed = await ok(operator, "policy", "list", "gateway");
   expect((listed["revisions"] as { channel: string; revision: number }[]).length).toBe(4);
 });

@@ -17,8 +17,9 @@ import { Problem, type ProblemCode } from "../../../shared/contract/problems.ts"
 import type { PolicyChange } from "../../../shared/edge/change.ts";
 import { noteRepository } from "../../../shared/edge/store.ts";
 import type { PublisherCall, Refused } from "../../../shared/edge/service.ts";
-import { policyKeys, policyRootPut } from "../../../shared/edge/answers.ts";
+import { policyKeys, policyRootPut, publishersMax } from "../../../shared/edge/answers.ts";
 import { rootDocument } from "../../../shared/edge/tuf.ts";
+import { publisherKeysOf } from "../../../shared/market/release-store.ts";
 import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
 import { errorFacts } from "../middleware/problem.ts";
@@ -58,8 +59,9 @@ export function register(door: Door): void {
       method: "get",
       path: "/api/policies/keys",
       tags,
-      summary: "The public keys that sign this tenant's metadata, and the root in force",
-      description: "For whoever makes the next root: `maestro policy root init|rotate`.",
+      summary: "The public keys that sign this tenant's metadata and policies, and the root in force",
+      description:
+        "For whoever makes the next root (`maestro policy root init|rotate`), and for what a fetcher pins (`show`).",
       responses: { 200: { description: "The keys", content: json(policyKeys) } },
     }),
     action: "policy.read",
@@ -74,7 +76,9 @@ export function register(door: Door): void {
         });
         throw new Problem("policy_unavailable", "The signer did not tell its keys.");
       });
-      return { status: 200, body: { tenant: caller.tenant, keys, root } };
+      const registered = await publisherKeysOf(parts.database, caller.tenant_id, publishersMax);
+      const publishers = registered.map(({ key_id, spki, created_at }) => ({ key_id, spki, created_at }));
+      return { status: 200, body: { tenant: caller.tenant, keys, root, publishers } };
     },
   });
 
