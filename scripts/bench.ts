@@ -1,21 +1,18 @@
 // `npm run bench -- NAME [--json FILE] [--repeats N]`: a benchmark, repeated on a new durable stack each time, or on the one
 // that it keeps; medians and spreads go to standard output, and to FILE. docs/BENCHMARKS.md has the figures and what they mean.
 
-import { randomBytes } from "node:crypto";
-import { accessSync, constants, mkdirSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { writeFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { audit } from "./bench/audit.ts";
 import type { Benchmark, Parts } from "./bench/benchmark.ts";
 import { chain } from "./bench/chain.ts";
 import { market } from "./bench/market.ts";
 import { pql } from "./bench/pql.ts";
-import { loadAverage, machineFacts, requireDurable } from "./bench/machine.ts";
+import { loadAverage, machineFacts } from "./bench/machine.ts";
 import { spreads, type Spread } from "./bench/statistics.ts";
+import { interruption, onStack, progressOf, requireWritable, writeEvidence } from "./run/harness.ts";
 import { describeFailure } from "./stack/failure.ts";
-import { removeState, startStack } from "./stack/index.ts";
-import { acquireLock } from "./stack/lock.ts";
-import { projectFolder } from "./stack/workers.ts";
 
 const benchmarks: Readonly<Record<string, Benchmark>> = { audit, chain, market, pql };
 const repeatsMax = 20;
@@ -60,62 +57,10 @@ function readArguments(args: string[]): Asked | null {
   const repeats = Number(values.repeats);
   if (!Number.isInteger(repeats) || repeats < 1 || repeats > repeatsMax)
     throw new TypeError(`--repeats is a whole number, 1 to ${repeatsMax}, not ${values.repeats}.`);
-  if (values.json !== undefined) requireWritable(dirname(resolve(values.json)));
+  if (values.json !== undefined) requireWritable(values.json);
   if (values.evidence && benchmark.evidence === undefined)
     throw new TypeError(`--evidence: the benchmark "${name}" has no report to keep.`);
   return { name, benchmark, json: values.json, repeats, evidence: values.evidence };
-}
-
-/** Before the minutes that a benchmark takes, not behind them. */
-function requireWritable(folder: string): void {
-  try {
-    accessSync(folder, constants.W_OK);
-  } catch (error) {
-    throw new TypeError(`--json: the folder ${folder} cannot be written.`, { cause: error });
-  }
-}
-
-/** On one line of a terminal; elsewhere a line each time that the words change. */
-function progressOf(prefix: string): (words: string) => void {
-  let last = "";
-  return (words) => {
-    if (process.stderr.isTTY) process.stderr.write(`\r\u001b[2K${prefix}${words}`);
-    else if (words.replaceAll(/\d+/g, "") !== last) process.stderr.write(`${prefix}${words}\n`);
-    last = words.replaceAll(/\d+/g, "");
-  };
-}
-
-/** On a disk, and so not in the folder for temporary files, which may be in memory. Answers PostgreSQL's version, too. */
-async function runOnce(
-  benchmark: Benchmark,
-  signal: AbortSignal,
-  progress: (words: string) => void,
-): Promise<{ parts: Parts<number>; postgres: string }> {
-  const kept = benchmark.keptFolder?.();
-  const folder = kept ?? join("/var/tmp", `maestro-bench-${randomBytes(6).toString("hex")}`);
-  const died = new AbortController();
-  const releaseLock = kept === undefined ? () => {} : acquireLock(kept);
-  progress("starting a stack");
-  try {
-    // Not ephemeral: such a stack runs PostgreSQL without fsync.
-    const stack = await startStack({
-      folder,
-      ...(benchmark.workerConfigs === undefined ? {} : { workerConfigs: benchmark.workerConfigs(folder) }),
-      onDeath: (who, how) => died.abort(new Error(`${who} ended with ${how}`)),
-    });
-    try {
-      const postgres = await requireDurable(stack);
-      return {
-        parts: await benchmark.run({ stack, signal: AbortSignal.any([signal, died.signal]), progress }),
-        postgres,
-      };
-    } finally {
-      await stack.stop();
-    }
-  } finally {
-    if (kept === undefined) removeState(folder);
-    releaseLock();
-  }
 }
 
 function spreadsOf(runs: readonly Parts<number>[]): Parts<Spread> {
@@ -137,12 +82,6 @@ function table(parts: Parts<Spread>): string {
     .join("\n");
 }
 
-function writeEvidence(reports: Readonly<Record<string, string>>): void {
-  const folder = join(projectFolder, "docs", "evidence");
-  mkdirSync(folder, { recursive: true });
-  for (const [name, text] of Object.entries(reports)) writeFileSync(join(folder, name), text);
-}
-
 async function main(): Promise<number> {
   let asked: Asked | null;
   try {
@@ -156,29 +95,26 @@ async function main(): Promise<number> {
     return 0;
   }
 
-  const interrupted = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.on(signal, () => interrupted.abort(new Error(`interrupted by ${signal}`)));
-  }
+  const interrupted = interruption();
 
   const { name, benchmark, repeats } = asked;
   const startedAt = new Date().toISOString();
   const runs: { load_average_before: number; parts: Parts<number> }[] = [];
   let postgres = "";
+  const kept = benchmark.keptFolder?.() ?? null;
   try {
     for (let repeat = 1; repeat <= repeats; repeat += 1) {
-      interrupted.signal.throwIfAborted();
+      interrupted.throwIfAborted();
       const before = loadAverage();
-      const run = await runOnce(benchmark, interrupted.signal, progressOf(`${name} ${repeat}/${repeats}  `));
-      postgres = run.postgres;
-      runs.push({ load_average_before: before, parts: run.parts });
+      const progress = progressOf(`${name} ${repeat}/${repeats}  `);
+      const run = await onStack({ ...benchmark, kept }, interrupted, progress, (bench) => benchmark.run(bench));
+      ({ postgres } = run);
+      runs.push({ load_average_before: before, parts: run.outcome });
     }
   } catch (error) {
     if (process.stderr.isTTY) process.stderr.write("\n");
-    process.stderr.write(
-      `${interrupted.signal.aborted ? "interrupted; everything is stopped" : describeFailure(error)}\n`,
-    );
-    return interrupted.signal.aborted ? 130 : 1;
+    process.stderr.write(`${interrupted.aborted ? "interrupted; everything is stopped" : describeFailure(error)}\n`);
+    return interrupted.aborted ? 130 : 1;
   }
   if (process.stderr.isTTY) process.stderr.write("\r\u001b[2K");
 

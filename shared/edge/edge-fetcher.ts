@@ -53,6 +53,8 @@ export interface EdgeFetcherParts {
   readonly clock: Clock;
   readonly timer: Timer;
   readonly counters: EdgeCounters;
+  /** Of these providers, shared with whoever fetches beside it; one of its own, where it is not given. */
+  readonly routing?: Routing;
 }
 
 /** What a refresh means for one policy on one channel. `active`: what is served from now on. */
@@ -125,7 +127,7 @@ export class EdgeFetcher {
 
   constructor(parts: EdgeFetcherParts, state: HeldState) {
     this.#parts = parts;
-    this.#routing = new Routing(parts.providers);
+    this.#routing = parts.routing ?? new Routing(parts.providers);
     this.#state = state;
   }
 
