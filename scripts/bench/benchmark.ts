@@ -34,6 +34,8 @@ export interface Benchmark {
   keptFolder?(): string;
   /** Other workers than the product's, by their wrangler.toml, made in `folder`. */
   workerConfigs?(folder: string): string[];
+  /** Another entry of provider B than the product's, relative to the project. */
+  readonly edgeBEntry?: string;
   run(bench: Bench): Promise<Parts<number>>;
   /** The figures that stand at the top of the result. */
   headline(parts: Parts<Spread>): Figures;

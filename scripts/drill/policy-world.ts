@@ -31,6 +31,7 @@ export interface Published {
   readonly path: string;
   /** Of the tar.gz, lower-case hex. */
   readonly sha256: string;
+  readonly bytes: number;
   readonly revision: number;
   /** When the API had answered that both providers serve it: ms since 1970. */
   readonly at: number;
@@ -49,6 +50,7 @@ type PolicyStack = Pick<Stack, "apiUrl" | "edge" | "seedTenant">;
 
 const confirmMsMax = 20_000;
 const pollMs = 20;
+const noiseBytesMax = 5_000_000;
 const attemptsMax = 10;
 const againMs = 200;
 const readableMsMax = 10_000;
@@ -97,7 +99,8 @@ export async function policyWorld(stack: PolicyStack, slug: string, signal: Abor
       const bundle = bundleOf([
         { name: ".manifest", body: bundleManifest({ revision: version }) },
         { name: "app/authz.rego", body: "package app.authz\n\nallow if input.user in data.app.allowed\n" },
-        { name: "app/data.json", body: JSON.stringify({ allowed: [version], noise: noise(bytes) }) },
+        { name: "app/data.json", body: JSON.stringify({ allowed: [version] }) },
+        ...noise(bytes).map((text, at) => ({ name: `app/noise/${at}/data.json`, body: JSON.stringify({ text }) })),
       ]);
       const statement = await signStatement(signer, policyStatement(signedOf(policy, version, bundle)));
       let answer = (await call("POST", `/api/policies/${policy}/bundles`, keys.publisher, {
@@ -116,7 +119,7 @@ export async function policyWorld(stack: PolicyStack, slug: string, signal: Abor
         const { providers } = (await call("GET", `/api/policies/${policy}`, keys.publisher)) as PolicyChanged;
         answer = { ...answer, providers };
       }
-      return { path: pathOf(policy), sha256, revision, at: clock() };
+      return { path: pathOf(policy), sha256, bytes: bundle.length, revision, at: clock() };
     },
   };
 }
@@ -133,8 +136,11 @@ function signedOf(policy: string, version: string, bundle: Bytes) {
   };
 }
 
-/** Text of which gzip saves nothing but base64's quarter. */
-const noise = (bytes: number): string => randomBytes(Math.ceil(bytes)).toString("base64");
+/** Texts of which gzip saves nothing but base64's quarter, none larger than one file of data may be. */
+function noise(bytes: number): string[] {
+  const count = Math.ceil(bytes / noiseBytesMax);
+  return Array.from({ length: count }, () => randomBytes(Math.round(bytes / count)).toString("base64"));
+}
 
 /** The fetcher's key is mirrored into both stores some moments after the root. */
 async function untilReadable(stack: PolicyStack, { tenant, key }: Trust, signal: AbortSignal): Promise<void> {

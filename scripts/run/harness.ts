@@ -44,6 +44,7 @@ export interface StackWish {
   readonly kept: string | null;
   /** Other workers than the product's, by their wrangler.toml, made in `folder`. */
   workerConfigs?(folder: string): string[];
+  readonly edgeBEntry?: string;
 }
 
 /** On a disk, and so not in the folder for temporary files, which may be in memory. Answers PostgreSQL's version, too. */
@@ -63,6 +64,7 @@ export async function onStack<T>(
     const stack = await startStack({
       folder,
       ...(wish.workerConfigs === undefined ? {} : { workerConfigs: wish.workerConfigs(folder) }),
+      ...(wish.edgeBEntry === undefined ? {} : { edgeBEntry: wish.edgeBEntry }),
       onDeath: (who, how) => died.abort(new Error(`${who} ended with ${how}`)),
     });
     try {

@@ -58,6 +58,8 @@ export interface StackOptions {
   readonly witnesses?: readonly { readonly url: string; readonly vkey: string }[];
   /** Other workers than the product's, by their wrangler.toml: for tests of the stack itself. */
   readonly workerConfigs?: readonly string[];
+  /** Another entry of provider B than the product's, relative to the project: for a benchmark. */
+  readonly edgeBEntry?: string;
 }
 
 export interface Stack {
@@ -122,7 +124,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const preparing = prepareWorkers(configs, join(folder, "workers-cache.json"));
     preparing.catch(() => {}); // Awaited below; a failure before that must not end the process.
     const preparingB = prepareDenoScript(
-      join(projectFolder, "workers/edge/bunny.ts"),
+      join(projectFolder, options.edgeBEntry ?? "workers/edge/bunny.ts"),
       join(folder, "edge-b-cache.json"),
     );
     preparingB.catch(() => {}); // As above.
