@@ -1,4 +1,5 @@
-// TUF metadata as we write it, read by a stock tuf-js: what it accepts, and what of it changed by an attacker it refuses.
+// TUF metadata as we write it, read by a stock tuf-js: what it accepts, and that it refuses what has one bit changed. Each attack that
+// TUF is there against is test/interop/tuf-attacks.test.ts's.
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -100,39 +101,11 @@ describe("a stock tuf-js", () => {
     expect(await client.target(path)).toMatchObject({ hashes: { sha256: "b".repeat(64) } });
   });
 
-  test("refuses a rotation that too few have signed", async () => {
-    const { client, files, keys, signers, now } = await world();
-    const next = await rootSigners("three", "four");
-    const online = onlineKeys(signers);
-    files.set("2.root.json", documentText(await rootDocumentOf(online, { version: 2, keys: next, now })));
-    await expect(client.target(path)).rejects.toThrow(/signed/);
-    const few = await rootDocumentOf(online, { version: 2, keys: next, threshold: 2, by: [keys[0]!, next[0]!], now });
-    files.set("2.root.json", documentText(few));
-    await expect(client.target(path)).rejects.toThrow(/signed/);
-  });
-
   test("refuses another tenant's metadata under the same signer", async () => {
     const { client, files, now } = await world();
     const other = await onlineSigners("7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0002");
     await writeOnline(files, other, { [path]: target("f", 9) }, at(9), now);
     await expect(client.target(path)).rejects.toThrow(/signed/);
-  });
-
-  test("refuses an older version, an expired timestamp, and versions that do not belong together", async () => {
-    const { client, files, publish, now } = await world();
-    await publish("b", 2);
-    await client.target(path);
-    const second = new Map(files);
-    await publish("a", 1);
-    await expect(client.target(path)).rejects.toThrow(/version/);
-    for (const [name, text] of second) files.set(name, text);
-    await publish("c", 3, now - lifeMs.timestamp - 1_000);
-    await expect(client.target(path)).rejects.toThrow(/expired/);
-    await publish("c", 4);
-    files.set("4.targets.json", files.get("2.targets.json")!);
-    await expect(client.target(path)).rejects.toThrow(/hash|length|version/i);
-    files.set("4.snapshot.json", files.get("2.snapshot.json")!);
-    await expect(client.target(path)).rejects.toThrow(/hash|length|version/i);
   });
 
   test("refuses any document of which one bit was changed, or reads the same from it", async () => {

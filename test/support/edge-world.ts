@@ -37,6 +37,8 @@ export interface PublishOptions {
   /** Bends what the metadata says. */
   readonly target?: (target: PolicyTarget) => PolicyTarget;
   readonly by?: Signer;
+  /** The secrets of other online keys than the root names. */
+  readonly online?: string;
 }
 
 export interface EdgeWorld {
@@ -49,8 +51,8 @@ export interface EdgeWorld {
   readonly objects: Objects;
   /** Writes bundle, statement and metadata of the next version. */
   publish(options?: PublishOptions): Promise<{ readonly bundle: Bytes; readonly sha256: string }>;
-  /** Signs snapshot and timestamp anew, of the same targets. */
-  sign(now: number): Promise<void>;
+  /** Signs snapshot and timestamp anew, of the same targets; or all three with those versions, whatever came before. */
+  sign(now: number, versions?: Readonly<Record<OnlineRole, number>>): Promise<void>;
   /** The next root, kept by `names` and signed by `by`: by the old and the new keys where it is not given. */
   rotateRoot(options: {
     readonly names: readonly string[];
@@ -130,12 +132,15 @@ export async function edgeWorld(
       objects.set(`policies/${tenant}/${target.hashes.sha256}.tar.gz`, bundle);
       objects.set(`statements/${tenant}/${target.custom.statement_sha256}.dsse.json`, statement);
       for (const role of ["targets", "snapshot", "timestamp"] as const) versions[role] += 1;
+      if (options.online !== undefined) online = await onlineSigners(tenant, options.online);
       await write(now);
       return { bundle, sha256: target.hashes.sha256 };
     },
-    async sign(now) {
-      versions.snapshot += 1;
-      versions.timestamp += 1;
+    async sign(now, given) {
+      if (given === undefined) {
+        versions.snapshot += 1;
+        versions.timestamp += 1;
+      } else Object.assign(versions, given);
       await write(now);
     },
     async rotateRoot({ names, threshold: of = 1, by = [...keeperNames, ...names], now = begin, online: secret }) {

@@ -1,7 +1,7 @@
 // A TUF repository in memory, as our own code writes it, and a stock tuf-js over it: for tests of what is written and of
 // whom else it convinces.
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -99,6 +99,56 @@ class MapFetcher extends BaseFetcher {
     if (text === null) throw new DownloadHTTPError("Failed to download", 404);
     return new Blob([utf8(text)]).stream();
   }
+}
+
+/** Reads a provider over HTTP as a TUF client does: metadata by name, a target by the digest before its last segment. */
+class HttpFetcher extends BaseFetcher {
+  readonly #urlOf: (path: string) => string;
+  readonly #headers: Readonly<Record<string, string>>;
+
+  constructor(urlOf: (path: string) => string, headers: Readonly<Record<string, string>>) {
+    super();
+    this.#urlOf = urlOf;
+    this.#headers = headers;
+  }
+
+  override async fetch(url: string): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+    const response = await fetch(this.#urlOf(new URL(url).pathname), { headers: this.#headers });
+    if (response.status === 200 && response.body !== null) return response.body;
+    await response.body?.cancel();
+    throw new DownloadHTTPError("Failed to download", response.status);
+  }
+}
+
+/**
+ * A stock client over HTTP that trusts `root`. `urlOf` is told `/metadata/NAME` and `/targets/PATH`, and says where that is; `headers` go
+ * with each request.
+ */
+export function tufHttpClient(
+  root: string,
+  urlOf: (path: string) => string,
+  headers: Readonly<Record<string, string>>,
+) {
+  const folder = mkdtempSync(join(tmpdir(), "tuf-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  writeFileSync(join(folder, "root.json"), root);
+  return {
+    /** Refreshes anew, downloads the target of that path and answers its bytes. Throws what tuf-js throws. */
+    async download(path: string): Promise<Uint8Array> {
+      const fetcher = new HttpFetcher(urlOf, headers);
+      const updater = new Updater({
+        metadataDir: folder,
+        metadataBaseUrl: "http://tuf/metadata",
+        targetDir: folder,
+        targetBaseUrl: "http://tuf/targets",
+        fetcher,
+      });
+      await updater.refresh();
+      const info = await updater.getTargetInfo(path);
+      if (info === undefined) throw new Error(`no target ${path}`);
+      return readFileSync(await updater.downloadTarget(info, join(folder, "bundle")));
+    },
+  };
 }
 
 /** A stock client that trusts `root`, and remembers what it has seen between its refreshes, as one on a disk does. */
