@@ -31,6 +31,7 @@ import {
 import type { Role } from "../shared/contract/names.ts";
 import { apiPath as path, createClient, fits } from "./api/client.ts";
 import { entitlementsApi } from "./api/entitlements.ts";
+import { fleetApi } from "./api/fleet.ts";
 import { installsApi } from "./api/installs.ts";
 import { marketApi, transferWithinMs } from "./api/market.ts";
 import { policiesApi } from "./api/policies.ts";
@@ -81,6 +82,7 @@ export function createApi(wire: Wire) {
     ...entitlementsApi(client),
     ...installsApi(client),
     ...policiesApi(client),
+    ...fleetApi(client),
 
     startExecution: (body: StartExecution): Promise<Execution> =>
       json({ method: "POST", path: "/api/executions", json: body, idempotent: true }, execution),

@@ -3,20 +3,26 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
-import { EdgeCounters } from "../../shared/edge/edge-counters.ts";
+import { EdgeCounters, type EdgeCounts } from "../../shared/edge/edge-counters.ts";
 import { openEdgeFetcher, type EdgeFetcher, type Refresh, type Verdict } from "../../shared/edge/edge-fetcher.ts";
-import { parseProviders, providersBytesMax } from "../../shared/edge/providers.ts";
+import { parseProviders, providersBytesMax, type Provider } from "../../shared/edge/providers.ts";
+import type { HeldState } from "../../shared/edge/held-state.ts";
 import { refusalWords } from "../../shared/edge/refusal.ts";
 import { isTenantSlug } from "../../shared/edge/serving-path.ts";
 import { metadataBytesMax } from "../../shared/edge/trusted-metadata.ts";
 import { parseTargetPath, targetPath } from "../../shared/edge/tuf.ts";
 import { channelArgument, group, leaf, policyArgument, type Act } from "../command.ts";
+import { parseApiUrl } from "../config.ts";
 import { readCounts, writeCounts } from "../edge/counts-file.ts";
+import { FleetReporter } from "../edge/fleet-reporter.ts";
 import { clearQuarantine, openHeldFolder, readHeld } from "../edge/held-folder.ts";
-import { httpProviders } from "../edge/http-provider.ts";
+import { httpProviders, readBounds } from "../edge/http-provider.ts";
+import { readIdentity, type InstanceIdentity } from "../edge/instance-file.ts";
+import { CacheCounts, ReportBook } from "../edge/report.ts";
 import { edgeTools, nodeTimer } from "../edge/node-parts.ts";
 import { startOpaServer, type Available } from "../edge/opa-server.ts";
 import type { ExitName } from "../exit-codes.ts";
+import { fleetCommands } from "./edge-fleet.ts";
 import { errorCode, Failure, messageOf } from "../failure.ts";
 import { folderOf } from "../folders.ts";
 import { isLoopback } from "../http.ts";
@@ -56,7 +62,9 @@ export function edgeCommands(program: Command, act: Act): void {
       summary: "keep fetching, and serve OPA's bundle API on this machine",
       more:
         "OPA asks http://127.0.0.1:8383/bundles/NAME/CHANNEL. It is served from the last good bundle until the metadata that\n" +
-        "named it expires; from then on the answer is 503, with the reason. Runs until Ctrl-C.",
+        "named it expires; from then on the answer is 503, with the reason. Runs until Ctrl-C. What is held is reported each ten\n" +
+        "seconds, for `maestro edge fleet`; where nobody takes reports, fetching goes on. The flag edge_multicdn is believed from\n" +
+        "--api alone: a CDN provider could make it up.",
       examples: [`maestro edge serve gateway ${trust}`, `maestro edge serve gateway ${trust} --listen 127.0.0.1:9000`],
     }).argument("<policies...>", "NAME, or NAME/CHANNEL"),
   )
@@ -64,7 +72,10 @@ export function edgeCommands(program: Command, act: Act): void {
       address: "127.0.0.1",
       port: 8383,
     })
+    .option("--api <url>", "the API's own address, to report to; else reports go by any provider's name")
+    .option("--no-report", "tell the fleet's board nothing")
     .action(act(serve));
+  fleetCommands(edge, act);
   held(
     leaf(edge, "status", {
       summary: "what is held: how old, from which provider, until when; what failed; counters",
@@ -124,9 +135,19 @@ const stateFolder = ({ host }: Session, { tenant, state }: HeldOptions): string 
   state === undefined ? resolve(folderOf(host, "state"), "edge", tenant) : resolve(host.cwd, state);
 
 interface Fetching {
+  /** Another one once the flag edge_multicdn was switched. */
   readonly fetcher: EdgeFetcher;
   readonly counters: EdgeCounters;
+  /** As they were before this process. */
+  readonly countsBefore: EdgeCounts;
   readonly folder: string;
+  readonly identity: InstanceIdentity;
+  readonly caches: CacheCounts;
+  readonly key: string;
+  /** Those that are asked now, in the order of their file. */
+  providers(): readonly Provider[];
+  /** Between two refreshes: asks the providers that the flag leaves. True where these are others now. */
+  followFlag(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -134,14 +155,18 @@ async function open(session: Session, options: FetchOptions): Promise<Fetching> 
   const { host, out } = session;
   const parsed = parseProviders(await fileOf(session, options.providers, providersBytesMax));
   if (!parsed.ok) throw new Failure("usage", `${options.providers} cannot be used: ${printable(parsed.reason)}`);
-  const { providers } = parsed.config;
+  const { providers: all } = parsed.config;
   const folder = stateFolder(session, options);
   const store = await openHeldFolder(folder);
   const counters = new EdgeCounters(await readCounts(folder));
-  const http = httpProviders(providers, await fetcherKey(session, options.keyFile));
+  const identity = await readIdentity(folder, host.now());
+  const caches = new CacheCounts();
+  const key = await fetcherKey(session, options.keyFile);
+  const http = httpProviders(all, key, readBounds, (provider, cacheStatus) => caches.saw(provider, cacheStatus));
+  const providersNow = (): Provider[] => (identity.asksOneProvider(host.now()) ? all.slice(0, 1) : [...all]);
+  let providers = providersNow();
   const parts = {
     tenant: options.tenant,
-    providers: providers.map(({ name }) => name),
     publishers: options.publisher.map(publisherKey),
     start: http.start,
     store,
@@ -150,21 +175,40 @@ async function open(session: Session, options: FetchOptions): Promise<Fetching> 
     timer: nodeTimer,
     counters,
   };
-  const opened = await openEdgeFetcher(
-    parts,
-    await fileOf(session, options.root, metadataBytesMax.root),
-    await store.load(),
-  );
-  if (!opened.ok)
+  const pin = await fileOf(session, options.root, metadataBytesMax.root);
+  const openWith = async (state: HeldState | null): Promise<EdgeFetcher> => {
+    const opened = await openEdgeFetcher({ ...parts, providers: providers.map(({ name }) => name) }, pin, state);
+    if (opened.ok) return opened.fetcher;
     throw new Failure("usage", `${folder} cannot be gone on with: ${printable(opened.reason)}`, {
       advice: "Name another folder with --state, or the root and the tenant that it began with.",
     });
+  };
+  let fetcher = await openWith(await store.load());
   const close = async (): Promise<void> => {
     http.close();
     const why = await writeCounts(folder, counters.read());
     if (why !== null) out.note(`the counters could not be written to ${folder} (${why})`);
   };
-  return { fetcher: opened.fetcher, counters, folder, close };
+  return {
+    get fetcher() {
+      return fetcher;
+    },
+    counters,
+    countsBefore: counters.read(),
+    folder,
+    identity,
+    caches,
+    key,
+    providers: () => providers,
+    async followFlag() {
+      const wanted = providersNow();
+      if (wanted.length === providers.length) return false;
+      providers = wanted;
+      fetcher = await openWith(fetcher.state);
+      return true;
+    },
+    close,
+  };
 }
 
 async function fileOf({ host }: Session, path: string, bytesMax: number): Promise<string> {
@@ -266,29 +310,54 @@ const objectionLines = ({ objections }: Refresh): string[] =>
 async function serve(
   session: Session,
   policies: readonly string[],
-  options: FetchOptions & { readonly listen: { readonly address: string; readonly port: number } },
+  options: FetchOptions & {
+    readonly listen: { readonly address: string; readonly port: number };
+    readonly api?: string;
+    readonly report: boolean;
+  },
 ): Promise<void> {
   const { host, out } = session;
   const paths = pathsOf(policies);
+  const api = options.api === undefined ? null : parseApiUrl(options.api);
   const fetching = await open(session, options);
-  const { fetcher } = fetching;
+  const reporter = options.report ? reporterOf(session, fetching, api) : null;
   const told = new Map<string, string>();
   try {
     const server = await startOpaServer({
       ...options.listen,
-      available: (path) => availableOf(fetcher, paths, path, host.now(), told),
+      available: (path) => availableOf(fetching.fetcher, paths, path, host.now(), told),
       onFault: (error) => out.note(`an answer failed: ${printable(messageOf(error))}`),
     });
     try {
       const urls = paths.map((path) => `${server.url}/bundles/${path.replace("/bundle.tar.gz", "")}`);
       out.result({ url: server.url, bundles: urls }, () => out.record(urls.map((url) => ["bundle", url] as const)));
-      await keepFetching(session, fetching, paths, told, () => server.wake());
+      await keepFetching(session, fetching, reporter, paths, told, () => server.wake());
     } finally {
+      await reporter?.close();
       await server.close();
     }
   } finally {
     await fetching.close();
   }
+}
+
+function reporterOf(session: Session, fetching: Fetching, api: string | null): FleetReporter {
+  const { identity, key, caches, countsBefore } = fetching;
+  if (api !== null && fetching.providers().some(({ baseUrl }) => new URL(baseUrl).origin === api))
+    throw new Failure("usage", `${printable(api)} is a CDN provider, and not the API itself`, {
+      advice: "Leave --api out: reports go by the providers' names then.",
+    });
+  return new FleetReporter({
+    identity,
+    key,
+    host: session.host,
+    book: new ReportBook(countsBefore, caches),
+    addressees: () => [
+      ...(api === null ? [] : [{ baseUrl: api, isApi: true }]),
+      ...fetching.providers().map(({ baseUrl }) => ({ baseUrl, isApi: false })),
+    ],
+    note: (line) => session.out.note(remark(session, line)),
+  });
 }
 
 function availableOf(
@@ -312,16 +381,30 @@ function availableOf(
 /** Until Ctrl-C. `told`: what stands about each path, in words; a line goes to stderr when it changes. */
 async function keepFetching(
   session: Session,
-  { fetcher, counters, folder }: Fetching,
+  fetching: Fetching,
+  reporter: FleetReporter | null,
   paths: readonly string[],
   told: Map<string, string>,
   wake: () => void,
 ): Promise<void> {
   const { host, out } = session;
+  const { counters, folder } = fetching;
   const lines = new Map<string, string>();
   let countedAt = host.now();
   while (!host.interrupted.aborted) {
+    if (await fetching.followFlag()) {
+      const names = fetching.providers().map(({ name }) => name);
+      out.note(remark(session, `the flag edge_multicdn was switched: asks ${names.join(", ")}`));
+    }
+    const { fetcher } = fetching;
     const refresh = await fetcher.refresh(paths);
+    reporter?.saw({
+      refresh,
+      held: fetcher.state,
+      standings: fetcher.standings(),
+      counts: counters.read(),
+      now: host.now(),
+    });
     for (const [path, verdict] of refresh.verdicts) {
       const row = rowOf(path, verdict);
       told.set(path, row.why ?? verdict.verdict);
@@ -347,6 +430,11 @@ function lineOf({ host, out }: Session, row: ReturnType<typeof rowOf>): string {
   const what = `${row.policy}/${row.channel} ${row.verdict}`;
   const held = row.revision === null ? "" : ` revision ${row.revision} (${row.version}) from ${row.from}`;
   return printable(`${time} ${what}${held}${row.why === null ? "" : `: ${row.why}`}`);
+}
+
+function remark({ host, out }: Session, note: string): string {
+  const time = new Date(host.now()).toISOString();
+  return out.json ? JSON.stringify({ time, note }) : printable(`${time} ${note}`);
 }
 
 async function pause({ host }: Session): Promise<void> {

@@ -28,11 +28,15 @@ export interface HttpProviders {
   close(): void;
 }
 
+/** Told of each head of an answer: which provider's, and its Cache-Status. */
+export type OnHead = (provider: string, cacheStatus: string | undefined) => void;
+
 /** `key`: the fetcher's key, sent to each of them as a bearer. */
 export function httpProviders(
   providers: readonly { readonly name: string; readonly baseUrl: string }[],
   key: string,
   bounds: ReadBounds = readBounds,
+  onHead: OnHead = () => undefined,
 ): HttpProviders {
   const baseUrls = new Map(providers.map(({ name, baseUrl }) => [name, baseUrl]));
   const options = { keepAlive: true, maxSockets: socketsMax };
@@ -47,6 +51,7 @@ export function httpProviders(
         maxHeaderSize: headBytesMax,
         headers: { authorization: `Bearer ${key}`, accept: wanted.contentType, "accept-encoding": "identity" },
       });
+      sent.on("response", ({ headers }) => onHead(provider, headers["cache-status"] as string | undefined));
       sent.end();
       return attemptOf(sent, provider, wanted, bounds);
     },

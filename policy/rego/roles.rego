@@ -44,6 +44,9 @@ by_action := {
 	"policy.promote": ["admin", "publisher"],
 	"policy.roll_back": ["admin", "operator"],
 	"policy.root": ["admin"],
+	"edge.report": ["fetcher"],
+	"edge.read": ["admin", "operator", "auditor", "publisher", "viewer"],
+	"edge.forget": ["admin", "operator"],
 }
 
 allowed := by_action[input.action]

@@ -14,6 +14,7 @@ export const eventBytesMax = 48 * 1024;
 
 const executionId = z.string().regex(idPattern("execution"));
 const rolloutId = z.string().regex(idPattern("rollout"));
+const fetcherId = z.string().regex(idPattern("fetcher"));
 const units = z.int().min(0);
 const code = z
   .string()
@@ -297,6 +298,19 @@ export const eventTypes = {
       outcome: z.enum(["created", "rotated"]),
     }),
   },
+  "mc.edge.instance_appeared": {
+    urgent: false,
+    attributes: z.strictObject({ instance_id: fetcherId, outcome: z.literal("appeared") }),
+  },
+  "mc.edge.mismatch_reported": {
+    urgent: false,
+    attributes: z.strictObject({
+      instance_id: fetcherId,
+      provider: code.describe("whose bytes were not those that their name or the signed metadata says"),
+      mismatch_count: z.int().min(1).describe("of this provider, that the instance has met in all"),
+      outcome: z.literal("refused"),
+    }),
+  },
   "mc.log.head": {
     urgent: false,
     attributes: z.strictObject({
@@ -322,7 +336,7 @@ export type EventType = keyof typeof eventTypes;
 export type EventAttributes<T extends EventType> = z.infer<(typeof eventTypes)[T]["attributes"]>;
 
 /** Who counts events: the store that owns the state. */
-export const eventSources = ["api", "privacy", "audit", "disclosure", "edge"] as const;
+export const eventSources = ["api", "privacy", "audit", "disclosure", "edge", "fleet"] as const;
 
 export interface AuditEvent<T extends EventType = EventType> {
   readonly id: string;

@@ -10,6 +10,8 @@ export const flags = {
   audit_rt_export:
     "periodic export: the log is sealed every two minutes and not at once, links wait for that, packs are version 2 (no proofs, no appendices)",
   pql_v1_2: "PQL 1.1 only: BUCKET BY and TOP are refused, within five seconds; FIND, WHERE and SINCE stay",
+  edge_multicdn:
+    "one provider: fetchers that are told the API's own address ask the first CDN provider alone; policies go on to all of them",
 } as const;
 export type FlagName = keyof typeof flags;
 export const flagNames = Object.keys(flags) as [FlagName, ...FlagName[]];

@@ -13,6 +13,7 @@ export const idPrefixes = {
   grant: "grt",
   rollout: "rol",
   change: "chg",
+  fetcher: "fet",
 } as const;
 export type IdKind = keyof typeof idPrefixes;
 

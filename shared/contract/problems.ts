@@ -145,6 +145,16 @@ export const problems = {
     "The tenant has as many policies as it may have",
     "Publish under a name that is there already.",
   ],
+  edge_instance_taken: [
+    409,
+    "Another fetcher reports under this id",
+    "Take a new id, and report again: two fetchers share a folder's copy, or an older copy was put back.",
+  ],
+  edge_fleet_full: [
+    409,
+    "The board of the fleet is full",
+    "Have an operator forget instances that are gone (`maestro edge forget`); silent ones make room by themselves.",
+  ],
   bucket_unavailable: [
     503,
     "The bucket of artifacts cannot be reached",
@@ -186,6 +196,11 @@ export const problems = {
     "The tenant has asked for more rows than it may for now",
     "Ask again after `Retry-After` seconds, or ask for less.",
   ],
+  edge_reports_limited: [
+    429,
+    "This instance reports too often",
+    "Report again after `Retry-After` seconds: the newest report says everything.",
+  ],
   internal: [500, "Something broke on our side", "Try again; if it stays, report the request id."],
   database_unavailable: [
     503,
@@ -206,6 +221,11 @@ export const problems = {
     503,
     "Policies cannot be published now",
     "Try again after `Retry-After` seconds; nothing was changed.",
+  ],
+  edge_board_unavailable: [
+    503,
+    "The board of the fleet cannot be reached",
+    "Try again after `Retry-After` seconds; fetchers go on without it.",
   ],
   audit_unavailable: [503, "The audit log cannot be reached", "Try again after `Retry-After` seconds."],
   store_unavailable: [

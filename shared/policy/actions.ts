@@ -48,6 +48,9 @@ export const actions = [
   "policy.promote",
   "policy.roll_back",
   "policy.root",
+  "edge.report",
+  "edge.read",
+  "edge.forget",
 ] as const;
 export type Action = (typeof actions)[number];
 

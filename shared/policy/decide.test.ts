@@ -32,21 +32,22 @@ const ask = <A extends Action>(role: Role, action: A, facts?: FactsOf<A>): Decis
   decide(policy, decisionInput(action, caller(role), facts));
 
 const operator =
-  "whoami.read release.read artifact.read entitlement.read entitlement.propose explain.ask install.read install.write install.pin upgrade.start rollback.start package.freeze bar.write execution.start execution.finish execution.read disclosure.link budget.read audit.read pql.query flag.read metrics.read policy.read policy.roll_back";
+  "whoami.read release.read artifact.read entitlement.read entitlement.propose explain.ask install.read install.write install.pin upgrade.start rollback.start package.freeze bar.write execution.start execution.finish execution.read disclosure.link budget.read audit.read pql.query flag.read metrics.read policy.read policy.roll_back edge.read edge.forget";
 const auditor =
-  "whoami.read release.read entitlement.read explain.ask install.read execution.read disclosure.link pql.query budget.read audit.read key.list flag.read metrics.read policy.read";
+  "whoami.read release.read entitlement.read explain.ask install.read execution.read disclosure.link pql.query budget.read audit.read key.list flag.read metrics.read policy.read edge.read";
 const publisher =
-  "whoami.read publisher_key.add release.publish release.yank release.read channel.move artifact.read explain.ask policy.read policy.publish policy.promote";
+  "whoami.read publisher_key.add release.publish release.yank release.read channel.move artifact.read explain.ask policy.read policy.publish policy.promote edge.read";
 const viewer =
-  "whoami.read release.read entitlement.read explain.ask install.read execution.read budget.read flag.read metrics.read policy.read";
+  "whoami.read release.read entitlement.read explain.ask install.read execution.read budget.read flag.read metrics.read policy.read edge.read";
 const mayDo: Record<Role, readonly string[]> = {
-  admin: actions,
+  // A report is of the one who runs it.
+  admin: actions.filter((action) => action !== "edge.report"),
   operator: operator.split(" "),
   auditor: auditor.split(" "),
   publisher: publisher.split(" "),
   reviewer: ["whoami.read", "release.read", "release.review", "artifact.read", "explain.ask"],
   viewer: viewer.split(" "),
-  fetcher: ["whoami.read"],
+  fetcher: ["whoami.read", "edge.report"],
 };
 
 const entitledOn = (channel: Channel, allowed = true): EntitlementFact => ({

@@ -33,6 +33,7 @@ const examplePath = (path: string): string =>
     .replace("/rollouts/{id}", "/rollouts/rol_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/executions/{id}", "/executions/exe_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/policies/{name}", "/policies/gateway")
+    .replace("/fleet/{instance}", "/fleet/fet_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("{sha256}", "0".repeat(64))
     .replace("{range}", "00000000000000000000-00000000000000000001")
     .replace("{+path}", "0/000");
@@ -68,8 +69,8 @@ test("every action of the policy has a route, and every route's action is one of
   expect(new Set(decidedRoutes.map(({ action }) => action))).toEqual(new Set(actions));
 });
 
-/** Questions change nothing. */
-const withoutKey = ["POST /api/market/explain", "POST /api/pql"];
+/** Questions change nothing; a report is ordered by its own sequence number. */
+const withoutKey = ["POST /api/edge/reports", "POST /api/market/explain", "POST /api/pql"];
 
 test("every POST that changes something needs an Idempotency-Key; PUT and DELETE take one", () => {
   const byMethod = { get: "none", post: "required", put: "optional", delete: "optional" };

@@ -1,7 +1,14 @@
 // The worker under test in test/workerd: the classes of the API's and the audit worker's scripts in one, with the
 // bindings of both wrangler.toml files (vitest.config.ts merges them). It answers nothing itself.
 
-export { Entitlements, OutboxDrain, PolicyPublisher, PqlMeter, PrivacyLedger } from "../../workers/api/index.ts";
+export {
+  EdgeHealth,
+  Entitlements,
+  OutboxDrain,
+  PolicyPublisher,
+  PqlMeter,
+  PrivacyLedger,
+} from "../../workers/api/index.ts";
 export { AuditLog, AuditService, DisclosureGrants, LogAnchor } from "../../workers/audit/index.ts";
 export { SignerService } from "../../workers/signer/index.ts";
 export { DrainProbe } from "./drain-probe.ts";

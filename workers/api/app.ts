@@ -15,6 +15,7 @@ import { register as changes } from "./routes/changes.ts";
 import { register as decisions } from "./routes/decisions.ts";
 import { register as disclosure } from "./routes/disclosure.ts";
 import { register as docs } from "./routes/docs.ts";
+import { register as edge } from "./routes/edge.ts";
 import { register as entitlements } from "./routes/entitlements.ts";
 import { register as executions } from "./routes/executions.ts";
 import { register as explain } from "./routes/explain.ts";
@@ -58,6 +59,7 @@ const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   decisions,
   disclosure,
   policies,
+  edge,
   privacy,
   pql,
   audit,

@@ -8,6 +8,7 @@ import { drizzle } from "drizzle-orm/neon-http";
 import { createRemoteJWKSet, customFetch } from "jose";
 import policyBuild from "../../policy/generated/authz.json";
 import policyModule from "../../policy/generated/authz.wasm";
+import type { EdgeHealthParts } from "../../durable-objects/edge-health.ts";
 import type { EntitlementsParts } from "../../durable-objects/entitlements.ts";
 import type { OutboxDrainParts } from "../../durable-objects/outbox-drain.ts";
 import type { PolicyPublisherParts } from "../../durable-objects/policy-publisher.ts";
@@ -18,6 +19,7 @@ import { base64Bytes } from "../../shared/contract/bytes.ts";
 import type { Log, Random } from "../../shared/contract/ports.ts";
 import { Problem } from "../../shared/contract/problems.ts";
 import { fetcherKeysOf, repositoriesToSweep } from "../../shared/edge/store.ts";
+import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort } from "../../shared/edge/service.ts";
 import type { ProviderStore } from "../../shared/edge/stores.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
@@ -39,6 +41,7 @@ import { forgetOldInputs } from "../../shared/policy/decision-store.ts";
 import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
 import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { Env } from "./env.ts";
+import { FlagMemory } from "./flag-memory.ts";
 import { inTime } from "./in-time.ts";
 import { unusableReleases } from "./market/release-checks.ts";
 import { errorFacts } from "./middleware/problem.ts";
@@ -46,7 +49,6 @@ import type { Parts } from "./parts.ts";
 import { bunnyStore, r2Store, r2Vault } from "./policies/stores.ts";
 import { tufSignerInTime } from "./policies/tuf-signer.ts";
 import { QueryTimeNotes } from "./pql-times.ts";
-import { GrammarMemory } from "./pql-grammar.ts";
 
 /**
  * An unknown `kid` makes us fetch the issuer's keys again, but not twice within this time: made-up ones cost the issuer
@@ -59,6 +61,9 @@ const keysPauseMs = 2_000;
 
 /** Longer than the roles' statement_timeout: what takes this long will not answer any more. */
 const databaseTimeoutMs = 12_000;
+
+/** The board answers within milliseconds; nobody's fetching waits for it. */
+const boardTimeoutMs = 2_000;
 
 /** A meter answers within milliseconds; without its answer nothing is read. */
 const meterTimeoutMs = 2_000;
@@ -106,11 +111,13 @@ function makeParts(env: Env): Parts {
     sealedCounts: new SealedCache(),
     noteQueryTime: (tenantId, time) => times.note(tenantId, time),
     tellQueryTimes: (tenantId) => times.tell(tenantId),
-    pqlGrammar: new GrammarMemory(),
+    pqlGrammar: new FlagMemory(),
+    edgeFlag: new FlagMemory(),
     audit: env.AUDIT as unknown as Parts["audit"],
     signer: env.SIGNER as unknown as Parts["signer"],
     tufSigner: tufSignerInTime(env.SIGNER as unknown as Parts["tufSigner"]),
     publisher: (tenantId) => publisherAt(env, tenantId),
+    fleet: (tenantId) => fleetAt(env, tenantId),
     releaseKeys: once(() => releaseKeysOf(env)),
     artifacts: env.ARTIFACTS,
     nudgeDrain: (tenantId) => {
@@ -151,6 +158,29 @@ export const privacyLedgerParts = (env: Env): PrivacyLedgerParts => {
 };
 
 export const pqlMeterParts = (): PqlMeterParts => ({ clock, limits: meterLimits });
+
+export const edgeHealthParts = (env: Env): EdgeHealthParts => {
+  const { shards } = partsOf(env);
+  return { clock, random, log, send: (tenantId) => sendTo(env, shardOf(tenantId, shards)) };
+};
+
+/** A board that fails or is late is a problem of its own: what is read without it is not told. */
+function fleetAt(env: Env, tenantId: string): FleetPort {
+  const stub = env.EDGE_HEALTH.getByName(tenantId) as unknown as FleetPort;
+  const answered = async <T>(answer: Promise<T>): Promise<T> => {
+    try {
+      return await inTime(answer, boardTimeoutMs, "the board");
+    } catch (error) {
+      log("error", "the board of the fleet did not answer", { tenant_id: tenantId, ...errorFacts(error) });
+      throw new Problem("edge_board_unavailable", "The board of the tenant's fleet did not answer. Ask again.");
+    }
+  };
+  return {
+    report: (principal, report) => answered(stub.report(principal, report)),
+    view: () => answered(stub.view()),
+    forget: (instance) => answered(stub.forget(instance)),
+  };
+}
 
 /** A meter that fails or is late is a problem of its own: a question without a price is not read. */
 function meterAt(env: Env, tenantId: string): MeterPort {

@@ -32,6 +32,7 @@ export interface Env {
   readonly ROLLOUT_GATES: DurableObjectNamespace;
   readonly PQL_METER: DurableObjectNamespace;
   readonly POLICY_PUBLISHER: DurableObjectNamespace;
+  readonly EDGE_HEALTH: DurableObjectNamespace;
   readonly AUDIT: Fetcher;
   readonly SIGNER: Fetcher;
   readonly ARTIFACTS: R2Bucket;

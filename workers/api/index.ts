@@ -1,5 +1,6 @@
 // The API worker's entry: requests, the cron, and the classes of its Durable Objects.
 
+import { edgeHealthObject } from "../../durable-objects/edge-health.ts";
 import { entitlementsObject } from "../../durable-objects/entitlements.ts";
 import { outboxDrainObject } from "../../durable-objects/outbox-drain.ts";
 import { policyPublisherObject } from "../../durable-objects/policy-publisher.ts";
@@ -8,6 +9,7 @@ import { privacyLedgerObject } from "../../durable-objects/privacy-ledger.ts";
 import { rolloutGatesObject } from "../../durable-objects/rollout-gates.ts";
 import { createApp } from "./app.ts";
 import {
+  edgeHealthParts,
   entitlementsParts,
   outboxDrainParts,
   partsOf,
@@ -28,6 +30,8 @@ export const PrivacyLedger = privacyLedgerObject<Env>(privacyLedgerParts);
 export const PqlMeter = pqlMeterObject<Env>(pqlMeterParts);
 
 export const PolicyPublisher = policyPublisherObject<Env>(policyPublisherParts);
+
+export const EdgeHealth = edgeHealthObject<Env>(edgeHealthParts);
 
 export const RolloutGates = rolloutGatesObject<Env>(rolloutGatesParts);
 

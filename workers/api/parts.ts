@@ -4,6 +4,7 @@
 import type { AuditServiceApi } from "../../shared/audit/service.ts";
 import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
+import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort, TufSignerApi } from "../../shared/edge/service.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
@@ -16,7 +17,7 @@ import type { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { SignerServiceApi } from "../../shared/signing/service.ts";
-import type { GrammarMemory } from "./pql-grammar.ts";
+import type { FlagMemory } from "./flag-memory.ts";
 
 export interface Parts {
   readonly clock: Clock;
@@ -43,13 +44,17 @@ export interface Parts {
   /** The histogram has what this isolate noted of the tenant when it resolves. Throws Problem `meter_unavailable`. */
   readonly tellQueryTimes: (tenantId: string) => Promise<void>;
   /** Which tenants have PQL 1.2, as this isolate read it last. */
-  readonly pqlGrammar: GrammarMemory;
+  readonly pqlGrammar: FlagMemory;
+  /** Which tenants have edge_multicdn, as this isolate read it last. */
+  readonly edgeFlag: FlagMemory;
   readonly audit: AuditServiceApi & DisclosureServiceApi;
   readonly signer: SignerServiceApi;
   /** Rejects where it does not answer in time. */
   readonly tufSigner: TufSignerApi;
   /** The tenant's publisher of edge policies. */
   publisher(tenantId: string): PublisherPort;
+  /** The board of the tenant's fetchers. Its calls throw Problem `edge_board_unavailable`. */
+  fleet(tenantId: string): FleetPort;
   /**
    * The marketplace's release keys that signatures are verified with, kid → SPKI in base64: pinned in the configuration, so
    * that verifying needs no signer, and a signer that was replaced is not believed.

@@ -5,7 +5,8 @@ import type { FlagList } from "../../shared/contract/http-flags.ts";
 import { Problem } from "../../shared/contract/problems.ts";
 import { parsePql } from "../../shared/pql/parse.ts";
 import { PqlError } from "../../shared/pql/pql-error.ts";
-import { GrammarMemory, requireGrammar, type GrammarParts } from "./pql-grammar.ts";
+import { FlagMemory } from "./flag-memory.ts";
+import { requireGrammar, type GrammarParts } from "./pql-grammar.ts";
 
 const query = "FIND events TOP 3 BY type";
 const requireOf = (parts: GrammarParts, text: string): Promise<void> =>
@@ -18,7 +19,7 @@ function world() {
   });
   const parts: GrammarParts = {
     clock: () => state.now,
-    pqlGrammar: new GrammarMemory(),
+    pqlGrammar: new FlagMemory(),
     entitlements: () => ({
       flags: () => {
         state.asked += 1;
@@ -62,7 +63,7 @@ test("where the flag cannot be read the question is refused as unavailable, and 
 });
 
 test("the memory holds a thousand tenants and forgets the one that was read first", () => {
-  const memory = new GrammarMemory();
+  const memory = new FlagMemory();
   for (let count = 0; count < 1_000; count += 1) memory.set(`t${count}`, true, count);
   memory.set("t0", false, 1_000);
   memory.set("new", true, 1_000);

@@ -1,8 +1,10 @@
 // /api/metrics: the tenant's counters and histograms, for Prometheus.
 
 import { createRoute, z } from "@hono/zod-openapi";
+import { fleetMetricsText } from "../../../shared/edge/fleet-metrics.ts";
 import { metricsText } from "../../../shared/tenancy/metrics-store.ts";
 import type { Door } from "../door.ts";
+import { readFleet } from "../edge/read-fleet.ts";
 
 export function register(door: Door): void {
   door.route({
@@ -17,13 +19,15 @@ export function register(door: Door): void {
     }),
     action: "metrics.read",
     idempotency: "none",
-    problems: ["meter_unavailable"],
+    problems: ["meter_unavailable", "edge_board_unavailable"],
     handler: async ({ parts, caller }) => {
       const timesText = async (): Promise<string> => {
         await parts.tellQueryTimes(caller.tenant_id);
         return await parts.meter(caller.tenant_id).timesText();
       };
-      const texts = [metricsText(parts.database, caller.tenant_id), timesText()];
+      const fleetText = async (): Promise<string> =>
+        fleetMetricsText(await readFleet(parts, caller.tenant_id), parts.clock());
+      const texts = [metricsText(parts.database, caller.tenant_id), timesText(), fleetText()];
       return {
         status: 200,
         body: (await Promise.all(texts)).join(""),

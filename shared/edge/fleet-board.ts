@@ -1,0 +1,223 @@
+// The board of a tenant's fleet: the newest report of each instance, and counters that only go up, also over an instance's
+// restarts. Held in memory by durable-objects/edge-health.ts, which keeps it as one value.
+
+import {
+  countNames,
+  reportEveryMs,
+  silentMs,
+  type EdgeReport,
+  type FetcherCounts,
+  type ReportedProvider,
+} from "../contract/http-edge.ts";
+
+export const boardBounds = {
+  instancesMax: 500,
+  /** Of all reports as JSON, which is ASCII: with the rest it stays below the 2 MB that an object's one value may have. */
+  reportBytesMax: 1_536 * 1_024,
+  /** Providers that counters are kept of; more than a fetcher may have. */
+  providersMax: 64,
+  /** An instance may report so often at once, and then once in `reportEveryMs / burst` ms. */
+  burst: 10,
+} as const;
+
+export interface ProviderCounts {
+  readonly cache_hits: number;
+  readonly cache_misses: number;
+  readonly mismatches: number;
+}
+const providerCountNames = ["cache_hits", "cache_misses", "mismatches"] as const;
+
+export interface Totals {
+  readonly counts: FetcherCounts;
+  /** By the provider's name. */
+  readonly providers: Readonly<Record<string, ProviderCounts>>;
+}
+
+export interface HeldInstance {
+  /** Whose key reported it first: no other may report under its id. */
+  readonly principal: string;
+  readonly first_seen_ms: number;
+  readonly reported_ms: number;
+  readonly report: EdgeReport;
+  /** Of boots before this one. */
+  readonly before: Totals;
+}
+
+/** What is kept: plain data. */
+export interface BoardState {
+  instances: Record<string, HeldInstance>;
+  /** Of instances that have left. */
+  gone: Totals;
+}
+
+export interface BoardView {
+  /** By id, in order. */
+  readonly instances: readonly (HeldInstance & { readonly totals: Totals })[];
+  readonly gone: Totals;
+}
+
+export type Noted =
+  /** `left`: ids of silent instances that made room. */
+  | { readonly outcome: "noted"; readonly isNew: boolean; readonly totals: Totals; readonly left: readonly string[] }
+  /** This one, or a newer one of the same boot, is there. */
+  | { readonly outcome: "repeated" }
+  /** Another fetcher reports under this id, or did so later. */
+  | { readonly outcome: "taken" }
+  | { readonly outcome: "limited"; readonly retry_ms: number }
+  | { readonly outcome: "full" };
+
+/** The tenant's EdgeHealth object. */
+export interface FleetPort {
+  /** When it has resolved, `view` has it; it is durable 5 s later, since the next report says everything anew. */
+  report(principal: string, report: EdgeReport): Promise<Noted>;
+  view(): Promise<BoardView>;
+  /** Durable when it has resolved; false where there is no instance of that id. */
+  forget(instance: string): Promise<boolean>;
+}
+
+const noCounts = (): FetcherCounts => Object.fromEntries(countNames.map((name) => [name, 0])) as FetcherCounts;
+export const noTotals = (): Totals => ({ counts: noCounts(), providers: {} });
+export const emptyBoard = (): BoardState => ({ instances: {}, gone: noTotals() });
+
+export class FleetBoard {
+  readonly #state: BoardState;
+  readonly #buckets = new Map<string, { tokens: number; at: number }>();
+  /** Bytes of each report, measured once. */
+  readonly #sizes = new WeakMap<EdgeReport, number>();
+
+  /** `state` is read anew with each call, and changed in place. */
+  constructor(state: BoardState) {
+    this.#state = state;
+  }
+
+  /** `principal`: of the key that the report came with. */
+  note(principal: string, report: EdgeReport, now: number): Noted {
+    const held = this.#find(report.instance);
+    if (held !== null && isTaken(held, principal, report)) return { outcome: "taken" };
+    const retry_ms = this.#take(report.instance, now);
+    if (retry_ms > 0) return { outcome: "limited", retry_ms };
+    const isSameBoot = held !== null && held.report.boot_id === report.boot_id;
+    if (isSameBoot && report.sequence <= held.report.sequence) return { outcome: "repeated" };
+    const left = this.#makeRoom(report, now);
+    if (left === null) return { outcome: "full" };
+    const next: HeldInstance = {
+      principal,
+      first_seen_ms: held?.first_seen_ms ?? now,
+      reported_ms: now,
+      report: isSameBoot ? neverDown(held.report, report) : report,
+      before: held === null ? noTotals() : isSameBoot ? held.before : totalsOf(held),
+    };
+    this.#state.instances[report.instance] = next;
+    return { outcome: "noted", isNew: held === null, totals: totalsOf(next), left };
+  }
+
+  /** False where there is none of that id. Its counts stay in the fleet's. */
+  forget(instance: string): boolean {
+    const held = this.#find(instance);
+    if (held === null) return false;
+    this.#state.gone = sum(this.#state.gone, totalsOf(held));
+    delete this.#state.instances[instance];
+    this.#buckets.delete(instance);
+    return true;
+  }
+
+  view(): BoardView {
+    const ids = Object.keys(this.#state.instances).toSorted();
+    const instances = ids.map((id) => this.#state.instances[id]!);
+    return {
+      instances: instances.map((held) => ({ ...held, totals: totalsOf(held) })),
+      gone: this.#state.gone,
+    };
+  }
+
+  #find(instance: string): HeldInstance | null {
+    return Object.hasOwn(this.#state.instances, instance) ? this.#state.instances[instance]! : null;
+  }
+
+  /** 0, or in how many ms there is room for one more. */
+  #take(instance: string, now: number): number {
+    const everyMs = reportEveryMs / boardBounds.burst;
+    const known = this.#buckets.get(instance) ?? { tokens: boardBounds.burst, at: now };
+    const tokens = Math.min(boardBounds.burst, known.tokens + Math.max(0, now - known.at) / everyMs);
+    if (tokens < 1) return Math.ceil((1 - tokens) * everyMs);
+    this.#buckets.delete(instance);
+    this.#buckets.set(instance, { tokens: tokens - 1, at: now });
+    for (const oldest of this.#buckets.keys()) {
+      if (this.#buckets.size <= boardBounds.instancesMax) break;
+      this.#buckets.delete(oldest);
+    }
+    return 0;
+  }
+
+  /** The silent ones leave, the longest silent first, until the report fits; null where it does not. */
+  #makeRoom(report: EdgeReport, now: number): string[] | null {
+    const others = Object.values(this.#state.instances).filter((held) => held.report.instance !== report.instance);
+    let bytes = others.reduce((all, held) => all + this.#bytesOf(held.report), this.#bytesOf(report));
+    let count = others.length + 1;
+    const isFull = (): boolean => count > boardBounds.instancesMax || bytes > boardBounds.reportBytesMax;
+    if (!isFull()) return [];
+    const left: string[] = [];
+    const silent = others.filter((held) => now - held.reported_ms > silentMs);
+    for (const { report: theirs } of silent.toSorted((one, other) => one.reported_ms - other.reported_ms)) {
+      left.push(theirs.instance);
+      bytes -= this.#bytesOf(theirs);
+      count -= 1;
+      if (!isFull()) break;
+    }
+    if (isFull()) return null;
+    for (const instance of left) this.forget(instance);
+    return left;
+  }
+
+  #bytesOf(report: EdgeReport): number {
+    const bytes = this.#sizes.get(report) ?? JSON.stringify(report).length;
+    this.#sizes.set(report, bytes);
+    return bytes;
+  }
+}
+
+function isTaken(held: HeldInstance, principal: string, { boot, boot_id }: EdgeReport): boolean {
+  if (held.principal !== principal) return true;
+  return boot_id !== held.report.boot_id && boot <= held.report.boot;
+}
+
+const isOfProvider = (name: string) => (one: ReportedProvider) => one.name === name;
+
+/** A boot's own counters only go up: where one has, it stays. */
+function neverDown(before: EdgeReport, after: EdgeReport): EdgeReport {
+  return {
+    ...after,
+    counts: counted(countNames, (name) => Math.max(before.counts[name], after.counts[name])),
+    providers: after.providers.map((one) => {
+      const earlier = before.providers.find(isOfProvider(one.name));
+      if (earlier === undefined) return one;
+      return { ...one, ...counted(providerCountNames, (name) => Math.max(earlier[name], one[name])) };
+    }),
+  };
+}
+
+const totalsOf = ({ before, report }: Pick<HeldInstance, "before" | "report">): Totals =>
+  sum(before, {
+    counts: report.counts,
+    providers: Object.fromEntries(
+      report.providers.map((one) => [one.name, counted(providerCountNames, (name) => one[name])]),
+    ),
+  });
+
+export function sum(one: Totals, other: Totals): Totals {
+  const names = [...new Set([...Object.keys(one.providers), ...Object.keys(other.providers)])];
+  return {
+    counts: counted(countNames, (name) => one.counts[name] + other.counts[name]),
+    providers: Object.fromEntries(
+      names.slice(0, boardBounds.providersMax).map((name) => {
+        const [left, right] = [one, other].map(({ providers }) =>
+          Object.hasOwn(providers, name) ? providers[name] : undefined,
+        );
+        return [name, counted(providerCountNames, (count) => (left?.[count] ?? 0) + (right?.[count] ?? 0))];
+      }),
+    ),
+  };
+}
+
+const counted = <K extends string>(names: readonly K[], of: (name: K) => number): Record<K, number> =>
+  Object.fromEntries(names.map((name) => [name, Math.min(Number.MAX_SAFE_INTEGER, of(name))])) as Record<K, number>;
