@@ -14,7 +14,10 @@ export const staleMs = 5_000;
 export const reportPoliciesMax = 200;
 export const reportProvidersMax = 16;
 
-export const fetcherId = z.string().regex(idPattern("fetcher"), "fet_ and 26 characters of Crockford's base32");
+export const fetcherId = z
+  .string()
+  .regex(idPattern("fetcher"), "fet_ and 26 characters of Crockford's base32")
+  .openapi({ example: "fet_01k9x6f6c8a0b1c2d3e4f5g6h7" });
 const count = z.int().min(0);
 const version = z
   .int()
@@ -23,8 +26,12 @@ const version = z
 const providerName = z
   .string()
   .max(32)
-  .regex(/^[a-z0-9]+(?:-[a-z0-9]+)*$/, "a provider's name is lower-case letters, digits and single dashes");
-const machineWord = z.string().regex(/^[a-z0-9_]{1,64}$/, "a machine word");
+  .regex(/^[a-z0-9]+(?:-[a-z0-9]+)*$/, "a provider's name is lower-case letters, digits and single dashes")
+  .openapi({ example: "a" });
+const machineWord = z
+  .string()
+  .regex(/^[a-z0-9_]{1,64}$/, "a machine word")
+  .openapi({ example: "wrong_digest" });
 
 export const fetcherCounts = z
   .strictObject({
@@ -93,7 +100,8 @@ export const edgeReport = z
     boot_id: z
       .string()
       .regex(/^[0-9a-f]{32}$/, "16 random bytes in hex")
-      .describe("new for each start"),
+      .describe("new for each start")
+      .openapi({ example: "0f8e4d7c6b5a49382716051423324150" }),
     sequence: z.int().min(1),
     sent_at: timestamp.describe("by the fetcher's clock"),
     policies: z

@@ -97,8 +97,8 @@ export function fleetMetricsText({ summary, instances }: Fleet, now: number): st
   ].join("");
 }
 
-const ofStates = (counts: Fleet["summary"]["instances"]): Sample[] =>
-  fleetStates.map((state) => [{ state }, counts[state]] as const);
+const ofStates = ({ total, ...counts }: Fleet["summary"]["instances"]): Sample[] =>
+  total === 0 ? [] : fleetStates.map((state) => [{ state }, counts[state]] as const);
 
 function series(name: string, type: "gauge" | "counter", help: string, samples: readonly Sample[]): string {
   const lines = samples.map(([labels, value]) => {
