@@ -5,9 +5,9 @@ import { resolve } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
 import { EdgeCounters, type EdgeCounts } from "../../shared/edge/edge-counters.ts";
 import { openEdgeFetcher, type EdgeFetcher, type Refresh, type Verdict } from "../../shared/edge/edge-fetcher.ts";
+import { heldSha256, type HeldState } from "../../shared/edge/held-state.ts";
 import { parseProviders, providersBytesMax, type Provider } from "../../shared/edge/providers.ts";
-import type { HeldState } from "../../shared/edge/held-state.ts";
-import { refusalWords } from "../../shared/edge/refusal.ts";
+import { refusalWords, type Refusal } from "../../shared/edge/refusal.ts";
 import { isTenantSlug } from "../../shared/edge/serving-path.ts";
 import { metadataBytesMax } from "../../shared/edge/trusted-metadata.ts";
 import { parseTargetPath, targetPath } from "../../shared/edge/tuf.ts";
@@ -84,7 +84,8 @@ export function edgeCommands(program: Command, act: Act): void {
   ).action(act(status));
   held(
     leaf(edge, "clear", {
-      summary: "forget which bundles failed, so that they are fetched once more; no `maestro edge serve` may run",
+      summary:
+        "forget which bundles and deltas failed, so that they are fetched once more; no `maestro edge serve` may run",
       examples: ["maestro edge clear --tenant acme"],
     }),
   ).action(act(clear));
@@ -304,8 +305,13 @@ function rowOf(path: string, verdict: Verdict) {
   };
 }
 
-const objectionLines = ({ objections }: Refresh): string[] =>
-  objections.map(({ provider, refusal: { code, detail } }) => printable(`${provider}: ${code}: ${detail}`));
+const objectionLines = ({ objections, failedDeltas }: Refresh): string[] => [
+  ...objections.map(({ provider, refusal: { code, detail } }) => printable(`${provider}: ${code}: ${detail}`)),
+  ...failedDeltas.map(deltaLine),
+];
+
+const deltaLine = ({ code, detail }: Refusal): string =>
+  printable(`the whole bundle was fetched, since its delta failed: ${code}: ${detail}`);
 
 async function serve(
   session: Session,
@@ -370,7 +376,7 @@ function availableOf(
   if (!paths.includes(path)) return { state: "unknown" };
   const serving = fetcher.serving(path, now);
   if (serving.state === "ready") {
-    const { sha256 } = serving.active;
+    const sha256 = heldSha256(serving.active);
     return { state: "ready", sha256, bytes: async () => await fetcher.bytes(sha256) };
   }
   const last = told.get(path) ?? "nothing was fetched yet.";
@@ -414,6 +420,7 @@ async function keepFetching(
       lines.set(path, line);
       out.note(lineOf(session, row));
     }
+    for (const failed of refresh.failedDeltas) out.note(deltaLine(failed));
     wake();
     if (host.now() - countedAt >= countsEveryMs) {
       countedAt = host.now();
@@ -465,6 +472,7 @@ async function status(session: Session, options: HeldOptions): Promise<void> {
     state: folder,
     policies,
     quarantine: state.quarantine,
+    failed_deltas: state.failed_deltas,
     counts,
     refreshed_ms_ago: refreshedAgo,
   };
@@ -496,10 +504,15 @@ async function status(session: Session, options: HeldOptions): Promise<void> {
         ],
         ["mismatches", counts.mismatches],
         ["fetches, hedges, failovers", `${counts.fetches}, ${counts.hedges}, ${counts.failovers}`],
+        ["deltas applied, failed", `${counts.deltas_applied}, ${counts.deltas_failed}`],
+        ["bytes by deltas, whole", `${counts.delta_bytes}, ${counts.whole_bytes}`],
         ["quarantined", state.quarantine.length],
       ]),
       ...state.quarantine.map(({ path, sha256, provider, code, detail }) =>
         printable(`quarantined: ${path} ${sha256}${provider === null ? "" : ` of ${provider}`}: ${code}: ${detail}`),
+      ),
+      ...state.failed_deltas.map(({ path, from, code, detail }) =>
+        printable(`delta failed: ${path} from ${from}: ${code}: ${detail}`),
       ),
     ].join("\n"),
   );

@@ -285,6 +285,7 @@ test("counts are of this process alone, time without news is counted beyond five
     refresh: {
       verdicts: new Map([[policyPath, { verdict: "refused", refusal: wrong, active: null }]]),
       objections: [{ provider: "a", refusal: wrong }],
+      failedDeltas: [],
       from: null,
     },
     held: {

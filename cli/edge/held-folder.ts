@@ -19,7 +19,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Bytes } from "../../shared/contract/bytes.ts";
-import { heldState, type HeldState, type HeldStore, type Kept } from "../../shared/edge/held-state.ts";
+import { heldSha256, heldState, type HeldState, type HeldStore, type Kept } from "../../shared/edge/held-state.ts";
 import { errorCode, Failure } from "../failure.ts";
 
 const pointerName = "held.json";
@@ -67,7 +67,7 @@ export async function openHeldFolder(folder: string, beforeStep: BeforeStep = ()
 
   async function sweep(state: HeldState | null): Promise<void> {
     beforeStep("sweep", "pointer");
-    const named = new Set(Object.values(state?.active ?? {}).map(({ sha256 }) => `${sha256}.tar.gz`));
+    const named = new Set(Object.values(state?.active ?? {}).map((active) => `${heldSha256(active)}.tar.gz`));
     for (const name of await readdir(folder)) if (name.endsWith(".part")) await rm(join(folder, name), { force: true });
     for (const name of await readdir(bundles)) if (!named.has(name)) await rm(join(bundles, name), { force: true });
   }
@@ -163,12 +163,12 @@ async function readPointer(path: string): Promise<HeldState | null> {
 /** What a folder holds, for who only shows it: nothing is swept. */
 export const readHeld = (folder: string): Promise<HeldState | null> => readPointer(join(folder, pointerName));
 
-/** Forgets which bundles failed; answers how many, or null where nothing is held. Throws Failure where that cannot be written. */
+/** Forgets which bundles and deltas failed; answers how many, or null where nothing is held. Throws Failure where that cannot be written. */
 export async function clearQuarantine(folder: string): Promise<number | null> {
   const store = await openHeldFolder(folder);
   const state = await store.load();
   if (state === null) return null;
-  const kept = await store.swap({ ...state, generation: state.generation + 1, quarantine: [] });
+  const kept = await store.swap({ ...state, generation: state.generation + 1, quarantine: [], failed_deltas: [] });
   if (!kept.ok) throw new Failure("failure", `${folder} cannot be written: ${kept.reason}`);
-  return state.quarantine.length;
+  return state.quarantine.length + state.failed_deltas.length;
 }

@@ -12,7 +12,7 @@ import { routeObject, type Objection } from "../../shared/edge/route-object.ts";
 import { Routing, type ProviderStanding } from "../../shared/edge/routing.ts";
 import { policyKey, statementKey } from "../../shared/edge/serving-path.ts";
 import { parseTargetPath, type PolicyTarget } from "../../shared/edge/tuf.ts";
-import { checkDigest, checkPolicy, statementBytesMax } from "../../shared/edge/verify-policy.ts";
+import { checkDigest, checkStatement, checkTar, statementBytesMax } from "../../shared/edge/verify-policy.ts";
 import type { Trust } from "./policy-world.ts";
 
 export interface Had {
@@ -122,7 +122,10 @@ export async function openEdgeClient(
         const statement = await counted(statementKey(tenant, digest), statementBytesMax, statementType, digest, null);
         if (!statement.ok) return statement.objections[0]!.refusal;
         const policy = parseTargetPath(path)!.policy;
-        return await checkPolicy(policy, target, bundle.bytes, statement.bytes, [trust.publisher], edgeTools);
+        return (
+          (await checkStatement(policy, target, statement.bytes, [trust.publisher])) ??
+          (await checkTar(target.custom, bundle.bytes, edgeTools))
+        );
       };
       const known = judged.get(sha256) ?? judge();
       judged.set(sha256, known);

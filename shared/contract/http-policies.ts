@@ -128,6 +128,16 @@ export const policySigning = z
   })
   .openapi("PolicySigning");
 export type PolicySigning = z.infer<typeof policySigning>;
+/** What lies between two tars now; all that a publisher learns of it. */
+export const policyDelta = z
+  .strictObject({
+    from: sha256Digest.describe("of the tar that it starts from"),
+    to: sha256Digest.describe("of the tar that it leads to"),
+    bytes: z.int().min(1),
+    sha256: sha256Digest.describe("of the delta that is kept: the first one that came"),
+  })
+  .openapi("PolicyDelta");
+export type PolicyDelta = z.infer<typeof policyDelta>;
 
 export const policyList = z
   .strictObject({

@@ -15,10 +15,15 @@ export const edgeCounts = z.strictObject({
   refused: byName.describe("by the refusal's code"),
   refused_by_provider: byName,
   mismatches: count.describe("answers with other bytes than their name says"),
-  fetches: count.describe("of bundles and statements"),
+  fetches: count.describe("of bundles, deltas and statements"),
   attempts: count.describe("of these, at providers"),
   hedges: count,
   failovers: count,
+  // Absent from files of before there were deltas.
+  deltas_applied: count.default(0),
+  deltas_failed: count.default(0).describe("each followed by the whole bundle"),
+  delta_bytes: count.default(0).describe("of deltas that came"),
+  whole_bytes: count.default(0).describe("of whole bundles that came"),
   refreshed_at: timestamp.nullable().describe("when metadata was last found fresh, new or not"),
   refreshed_from: z.string().nullable(),
 });
@@ -36,6 +41,10 @@ export const noCounts = (): EdgeCounts => ({
   attempts: 0,
   hedges: 0,
   failovers: 0,
+  deltas_applied: 0,
+  deltas_failed: 0,
+  delta_bytes: 0,
+  whole_bytes: 0,
   refreshed_at: null,
   refreshed_from: null,
 });
@@ -48,6 +57,19 @@ const mismatches: ReadonlySet<RefusalCode> = new Set([
   "statement_disagrees",
 ]);
 
+type Counted =
+  | "refreshes"
+  | "activated"
+  | "current"
+  | "behind"
+  | "fetches"
+  | "hedges"
+  | "failovers"
+  | "deltas_applied"
+  | "deltas_failed"
+  | "delta_bytes"
+  | "whole_bytes";
+
 export class EdgeCounters {
   readonly #counts: EdgeCounts;
 
@@ -56,7 +78,7 @@ export class EdgeCounters {
     this.#counts = structuredCopy(counts);
   }
 
-  add(name: "refreshes" | "activated" | "current" | "behind" | "fetches" | "hedges" | "failovers", by = 1): void {
+  add(name: Counted, by = 1): void {
     this.#counts[name] += by;
   }
 

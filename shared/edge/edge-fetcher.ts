@@ -3,15 +3,27 @@
 // touches a network, a disk or a clock is handed in.
 
 import { sha256Hex, utf8, type Bytes } from "../contract/bytes.ts";
+import { tarBytesMax } from "../contract/http-policies.ts";
 import type { Clock } from "../contract/ports.ts";
 import type { ArchiveTools } from "../signing/package-archive.ts";
 import { askProviders } from "./ask-providers.ts";
 import type { EdgeCounters } from "./edge-counters.ts";
-import { quarantineMax, type ActivePolicy, type HeldState, type HeldStore, type Quarantined } from "./held-state.ts";
-import { isMismatch, isOfTheContent, refusal, type Refusal } from "./refusal.ts";
+import { deltaFor, fetchByDelta } from "./fetch-delta.ts";
+import {
+  failedDeltasMax,
+  heldSha256,
+  quarantineMax,
+  type ActivePolicy,
+  type FailedDelta,
+  type HeldState,
+  type HeldStore,
+  type Quarantined,
+} from "./held-state.ts";
+import { tarInside, type DeltaTools } from "./patch-tar.ts";
+import { isMismatch, refusal, type Refusal } from "./refusal.ts";
 import { routeObject, type Attempt, type Objection, type Timer } from "./route-object.ts";
 import { Routing, type ProviderStanding } from "./routing.ts";
-import { metadataKey, policyKey, statementKey } from "./serving-path.ts";
+import { deltaKey, metadataKey, policyKey, statementKey } from "./serving-path.ts";
 import {
   metadataBytesMax,
   nextRoot,
@@ -24,7 +36,7 @@ import {
   type TrustedMetadata,
 } from "./trusted-metadata.ts";
 import { parseTargetPath, type PolicyTarget } from "./tuf.ts";
-import { checkDigest, checkPolicy, statementBytesMax } from "./verify-policy.ts";
+import { checkDigest, checkStatement, checkTar, statementBytesMax } from "./verify-policy.ts";
 
 /** One object of a provider's store. */
 export interface Wanted {
@@ -37,6 +49,7 @@ export interface Wanted {
 export const contentTypes = {
   metadata: "application/json",
   policy: "application/gzip",
+  delta: "application/zstd",
   statement: "application/json",
 } as const;
 
@@ -49,7 +62,7 @@ export interface EdgeFetcherParts {
   readonly publishers: readonly string[];
   readonly start: (provider: string, wanted: Wanted) => Attempt;
   readonly store: HeldStore;
-  readonly tools: ArchiveTools;
+  readonly tools: ArchiveTools & DeltaTools;
   readonly clock: Clock;
   readonly timer: Timer;
   readonly counters: EdgeCounters;
@@ -72,6 +85,8 @@ export interface Refresh {
   readonly verdicts: ReadonlyMap<string, Verdict>;
   /** What was said against single providers, also where another one had it right. */
   readonly objections: readonly Objection[];
+  /** Why whole bundles were fetched where a delta was named, a sentence each. */
+  readonly failedDeltas: readonly Refusal[];
   /** Whose metadata was taken; null where nobody's was. */
   readonly from: string | null;
 }
@@ -113,6 +128,7 @@ export async function openEdgeFetcher(parts: EdgeFetcherParts, pin: string, kept
     trusted,
     active: {},
     quarantine: [],
+    failed_deltas: [],
   };
   return { ok: true, fetcher: new EdgeFetcher(parts, first) };
 }
@@ -158,13 +174,20 @@ export class EdgeFetcher {
     const offers = await this.#askMetadata(rooted, objections, now);
     const best = newestOf(offers);
     counters.add("behind", offers.filter((offer) => isBehind(offer.value, best?.view ?? null)).length);
-    const changes: Changes = { active: { ...this.#state.active }, quarantine: this.#state.quarantine };
+    const changes: Changes = {
+      active: { ...this.#state.active },
+      quarantine: this.#state.quarantine,
+      failed_deltas: this.#state.failed_deltas,
+    };
+    const failedDeltas: Refusal[] = [];
     const wanted = new Map<string, Verdict>();
     if (best === null) for (const path of paths) wanted.set(path, this.#withoutNews(path, offers, objections));
     else {
       counters.refreshed(now, best.from);
       changes.quarantine = changes.quarantine.filter((entry) => isStillNamed(entry, best.view));
-      for (const path of paths) wanted.set(path, await this.#follow(path, best.view, changes, objections));
+      changes.failed_deltas = changes.failed_deltas.filter((entry) => isDeltaNamed(entry, best.view));
+      for (const path of paths)
+        wanted.set(path, await this.#follow(path, best.view, changes, { objections, failedDeltas }));
     }
     const kept = await this.#keep({ ...this.#state, trusted: best?.trusted ?? rooted, ...changes });
     const after = clock();
@@ -172,15 +195,27 @@ export class EdgeFetcher {
       [...wanted].map(([path, verdict]) => [path, this.#finally(path, verdict, kept, after)] as const),
     );
     this.#count(verdicts, objections);
-    return { verdicts, objections, from: best?.from ?? null };
+    return { verdicts, objections, failedDeltas, from: best?.from ?? null };
   }
 
-  /** The bytes that are served for that digest; null where the disk has lost them: the next refresh fetches them again. */
+  /**
+   * What is held under that digest (`heldSha256`) and served; null where the disk has lost it: the next refresh fetches it
+   * again. What was packed here has no signed digest of its own: before this process takes it, its tar is compared.
+   */
   async bytes(sha256: string): Promise<Bytes | null> {
     const bytes = await this.#parts.store.bundle(sha256);
-    if (bytes === null) this.#whole.delete(sha256);
-    else this.#whole.add(sha256);
-    return bytes;
+    const packed = this.#whole.has(sha256)
+      ? undefined
+      : Object.values(this.#state.active).find(({ packed_sha256 }) => packed_sha256 === sha256);
+    const isWhole = bytes !== null && (packed === undefined || (await this.#isTarOf(packed, bytes)));
+    if (isWhole) this.#whole.add(sha256);
+    else this.#whole.delete(sha256);
+    return isWhole ? bytes : null;
+  }
+
+  async #isTarOf({ tar_sha256 }: ActivePolicy, bytes: Bytes): Promise<boolean> {
+    const tar = await tarInside(bytes, tarBytesMax, this.#parts.tools);
+    return tar.ok && tar.sha256 === tar_sha256;
   }
 
   #activeOf(path: string): ActivePolicy | null {
@@ -253,7 +288,7 @@ export class EdgeFetcher {
   }
 
   /** Fetches, verifies and keeps what the metadata names for `path`, where that is not what is active already. */
-  async #follow(path: string, view: MetadataView, changes: Changes, objections: Objection[]): Promise<Verdict> {
+  async #follow(path: string, view: MetadataView, changes: Changes, told: Told): Promise<Verdict> {
     const before = this.#activeOf(path);
     const policy = parseTargetPath(path)?.policy;
     const target = Object.hasOwn(view.targets, path) ? view.targets[path] : undefined;
@@ -263,17 +298,18 @@ export class EdgeFetcher {
     const expires_at = iso(view.expiresAt);
     const same = before !== null && before.sha256 === sha256 && before.tar_sha256 === target.custom.tar_sha256;
     const isSame = same && before.statement_sha256 === target.custom.statement_sha256;
-    if (isSame && (this.#whole.has(sha256) || (await this.bytes(sha256)) !== null)) {
+    if (isSame && (this.#whole.has(heldSha256(before)) || (await this.bytes(heldSha256(before))) !== null)) {
       const { revision, version, published_at } = target.custom;
       const active = { ...before, revision, version, published_at, expires_at };
       changes.active[path] = active;
       return { verdict: "current", active };
     }
-    const fetched = await this.#fetch(path, policy, target, changes, objections);
+    const fetched = await this.#fetch(path, policy, target, changes, told);
     if (!fetched.ok) return refusedWith(fetched.refusal, before);
-    const kept = await this.#parts.store.putBundle(sha256, fetched.bytes);
+    const held = fetched.packed ?? sha256;
+    const kept = await this.#parts.store.putBundle(held, fetched.bytes);
     if (!kept.ok) return refusedWith(notKept(kept.reason), before);
-    this.#whole.add(sha256);
+    this.#whole.add(held);
     const active: ActivePolicy = {
       sha256,
       bytes: target.length,
@@ -285,6 +321,7 @@ export class EdgeFetcher {
       from: fetched.from,
       activated_at: iso(this.#parts.clock()),
       expires_at,
+      packed_sha256: fetched.packed,
     };
     changes.active[path] = active;
     return { verdict: "activated", active };
@@ -295,11 +332,12 @@ export class EdgeFetcher {
     policy: string,
     target: PolicyTarget,
     changes: Changes,
-    objections: Objection[],
+    told: Told,
   ): Promise<
-    | { readonly ok: true; readonly bytes: Bytes; readonly from: string }
+    | { readonly ok: true; readonly bytes: Bytes; readonly from: string; readonly packed: string | null }
     | { readonly ok: false; readonly refusal: Refusal }
   > {
+    const { objections } = told;
     const { tenant, tools, publishers } = this.#parts;
     const { sha256 } = target.hashes;
     const { statement_sha256: statementSha256 } = target.custom;
@@ -328,16 +366,68 @@ export class EdgeFetcher {
       null,
     );
     if (!statement.ok) return statement;
+    const unsigned = await checkStatement(policy, target, statement.bytes, publishers);
+    if (unsigned !== null) {
+      isolate(null, unsigned);
+      return { ok: false, refusal: unsigned };
+    }
+    const made = await this.#fetchByDelta(path, target, providers, changes, told);
+    if (made !== null) return { ok: true, ...made };
     const bundle = await one(
       { key: policyKey(tenant, sha256), bytesMax: target.length, contentType: contentTypes.policy },
       sha256,
       target.length,
     );
     if (!bundle.ok) return bundle;
-    const refused = await checkPolicy(policy, target, bundle.bytes, statement.bytes, publishers, tools);
-    if (refused === null) return bundle;
-    if (isOfTheContent(refused)) isolate(null, refused);
+    this.#parts.counters.add("whole_bytes", bundle.bytes.length);
+    const refused = await checkTar(target.custom, bundle.bytes, tools);
+    if (refused === null) return { ...bundle, packed: null };
+    isolate(null, refused);
     return { ok: false, refusal: refused };
+  }
+
+  /** Null: there is no delta to ask for, or it failed, which is told and remembered. */
+  async #fetchByDelta(
+    path: string,
+    target: PolicyTarget,
+    providers: readonly string[],
+    changes: Changes,
+    { objections, failedDeltas }: Told,
+  ): Promise<{ readonly bytes: Bytes; readonly from: string; readonly packed: string } | null> {
+    const { tenant, tools, counters, clock } = this.#parts;
+    const before = this.#activeOf(path);
+    const delta = deltaFor(before, target, changes.failed_deltas);
+    if (before === null || delta === null) return null;
+    const { tar_sha256: to } = target.custom;
+    const by = await fetchByDelta(
+      {
+        tools,
+        counters,
+        held: async (sha256) => await this.bytes(sha256),
+        fetch: async ({ from, bytes, sha256 }) => {
+          const wanted = { key: deltaKey(tenant, from, to), bytesMax: bytes, contentType: contentTypes.delta };
+          return await this.#route(wanted, providers, sha256, bytes);
+        },
+        worst,
+      },
+      before,
+      delta,
+      target,
+    );
+    if (by.state === "no_base") return null;
+    objections.push(...by.objections);
+    if (by.state === "made") {
+      counters.add("deltas_applied");
+      return { bytes: by.bytes, from: by.from, packed: by.sha256 };
+    }
+    counters.add("deltas_failed");
+    const { code, detail } = by.refusal;
+    // What was said against providers is counted as that; what was wrong with the delta itself is nobody's there.
+    if (code === "bad_delta") counters.refused(code, null);
+    failedDeltas.push(by.refusal);
+    const entry = { path, from: delta.from, to, sha256: delta.sha256, code, detail, at: iso(clock()) };
+    changes.failed_deltas = [...changes.failed_deltas, entry].slice(-failedDeltasMax);
+    return null;
   }
 
   async #route(wanted: Wanted, providers: readonly string[], digest: string, length: number | null) {
@@ -393,6 +483,13 @@ type Fetched =
 interface Changes {
   active: Record<string, ActivePolicy>;
   quarantine: Quarantined[];
+  failed_deltas: FailedDelta[];
+}
+
+/** What one refresh has to tell beside its verdicts. */
+interface Told {
+  readonly objections: Objection[];
+  readonly failedDeltas: Refusal[];
 }
 
 const refusedWith = (why: Refusal, active: ActivePolicy | null): Verdict => ({
@@ -433,3 +530,8 @@ const isAbout = (entry: Quarantined, path: string, { hashes, custom }: PolicyTar
 
 const isStillNamed = (entry: Quarantined, { targets }: MetadataView): boolean =>
   Object.hasOwn(targets, entry.path) && isAbout(entry, entry.path, targets[entry.path]!);
+
+const isDeltaNamed = ({ path, to, sha256 }: FailedDelta, { targets }: MetadataView): boolean => {
+  const custom = Object.hasOwn(targets, path) ? targets[path]!.custom : null;
+  return custom?.tar_sha256 === to && custom.deltas?.some((delta) => delta.sha256 === sha256) === true;
+};

@@ -8,6 +8,8 @@ import { targetsMax } from "./tuf.ts";
 
 /** Bundles that failed; the oldest are forgotten first. */
 export const quarantineMax = 1_000;
+/** Deltas that failed; the oldest are forgotten first. */
+export const failedDeltasMax = 1_000;
 
 const activePolicy = z.strictObject({
   sha256: sha256Digest,
@@ -20,6 +22,10 @@ const activePolicy = z.strictObject({
   from: z.string().describe("the provider that the bytes came from"),
   activated_at: timestamp,
   expires_at: timestamp.describe("the end of the metadata that named it last: it is not served from then on"),
+  packed_sha256: sha256Digest
+    .nullable()
+    .default(null)
+    .describe("of the tar.gz that was packed here, of the tar that a delta made; null: the published one is held"),
 });
 export type ActivePolicy = z.infer<typeof activePolicy>;
 
@@ -33,6 +39,22 @@ const quarantined = z.strictObject({
   at: timestamp,
 });
 export type Quarantined = z.infer<typeof quarantined>;
+
+const failedDelta = z.strictObject({
+  path: z.string(),
+  /** Digests of tars. */
+  from: sha256Digest,
+  to: sha256Digest,
+  /** Of the delta's own file. */
+  sha256: sha256Digest,
+  code: z.string(),
+  detail: z.string(),
+  at: timestamp,
+});
+export type FailedDelta = z.infer<typeof failedDelta>;
+
+/** Of the tar.gz that is held and served: its name in the store. */
+export const heldSha256 = ({ sha256, packed_sha256: packed }: ActivePolicy): string => packed ?? sha256;
 
 export const heldState = z.strictObject({
   format: z.literal("maestro-edge-held/v1"),
@@ -50,6 +72,8 @@ export const heldState = z.strictObject({
   /** By target path: `{name}/{channel}/bundle.tar.gz`. */
   active: z.record(z.string(), activePolicy).refine((active) => Object.keys(active).length <= targetsMax),
   quarantine: z.array(quarantined).max(quarantineMax),
+  /** Not asked for again while the metadata names them. */
+  failed_deltas: z.array(failedDelta).max(failedDeltasMax).default([]),
 });
 export type HeldState = z.infer<typeof heldState>;
 

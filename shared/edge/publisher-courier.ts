@@ -2,7 +2,7 @@
 // last the timestamp. Called by publisher.ts, which decides what is signed.
 //
 // What stands where after a crash at each await:
-//   bundle or statement put               it is there or not; no metadata names it at that provider. Put again, same bytes
+//   bundle, statement, delta put          it is there or not; no metadata names it at that provider. Put again, same bytes
 //   …read back                            `placed` says so, or not: then it is put and read again
 //   n.root, n.targets, n.snapshot put     as above: versioned by name, and no timestamp names them at that provider yet
 //   the wait for the other providers      nothing was changed; it is waited anew, `barrierMs` at most from the decision
@@ -19,7 +19,7 @@ import type { Clock, Log } from "../contract/ports.ts";
 import { errorName } from "../outbox/drain.ts";
 import { jsonContent, putAndRead, reasonOf } from "./publisher-puts.ts";
 import type { PublisherState } from "./publisher-state.ts";
-import { metadataKey, policyKey, statementKey, timestampName } from "./serving-path.ts";
+import { deltaKey, metadataKey, policyKey, statementKey, timestampName } from "./serving-path.ts";
 import type { Content, ProviderStore, Vault } from "./stores.ts";
 
 /** How long a provider that has everything waits, from the decision on, for the others before its timestamp is put. */
@@ -125,6 +125,8 @@ export class Courier {
     for (const { hashes, custom } of Object.values(targets)) {
       keep(policyKey(tenant, hashes.sha256), hashes.sha256, "application/gzip");
       keep(statementKey(tenant, custom.statement_sha256), custom.statement_sha256, "application/json");
+      for (const { from, sha256 } of custom.deltas ?? [])
+        keep(deltaKey(tenant, from, custom.tar_sha256), sha256, "application/zstd");
     }
     const add = async (name: string, text: string): Promise<void> =>
       void contents.set(metadataKey(tenant, name), await jsonContent(text, true));

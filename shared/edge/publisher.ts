@@ -2,7 +2,8 @@
 // provider's own store. Called by durable-objects/policy-publisher.ts, whose SQLite and alarm it works with.
 //
 // What stands where after a crash at each await; publisher-courier.ts and publisher-mirror.ts begin with theirs:
-//   bundle and statement into the vault   (workers/api/policies) nothing names them; a retry finds them there
+//   deltas, bundle and statement kept     (workers/api/policies) in the vault: nothing names them; a retry finds them there
+//   deltas looked for in the vault        nothing
 //   targets, snapshot, timestamp signed   nothing: a signature that was not kept names nothing. Ed25519 signs the same again
 //   the transaction                       revision, the three documents one version on, event and answer, or none of them;
 //                                         from here on it is published, and the alarm brings it to the providers
@@ -15,6 +16,7 @@ import type { Random, Sql } from "../contract/ports.ts";
 import { storeEvent } from "../outbox/object-outbox.ts";
 import type { EventContext } from "../outbox/outbox.ts";
 import { decideChange, type PolicyChange } from "./change.ts";
+import { basesLookedThrough, nameDeltas } from "./name-deltas.ts";
 import { Courier, type CourierParts } from "./publisher-courier.ts";
 import { FetcherMirror, type MirrorParts } from "./publisher-mirror.ts";
 import { rootMissing, signerAway, Signing, type SigningParts } from "./publisher-signing.ts";
@@ -66,7 +68,9 @@ export class Publisher {
         this.#state.sql.transaction(() => this.#state.remember(intent, revision, now));
         return { ok: true, revision, providers: this.providers() };
       }
-      const documents = await this.#signing.sign({ targets: decided.targets }, now);
+      const before = this.#state.revisions(revision.policy, revision.channel, basesLookedThrough);
+      const targets = await nameDeltas(this.#parts, this.#state.tenant!, revision, before, decided.targets);
+      const documents = await this.#signing.sign({ targets }, now);
       if (!Array.isArray(documents)) return documents;
       this.#state.sql.transaction(() => {
         this.#state.storeSigned(documents, now);

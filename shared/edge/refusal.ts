@@ -28,6 +28,7 @@ export const refusalAdvice = {
   not_a_target: "The tenant has published no policy of this name on this channel; check both.",
   wrong_length: "It is not what the metadata names; this provider is not asked for it again until that changes.",
   wrong_digest: "It is not what the metadata names; this provider is not asked for it again until that changes.",
+  bad_delta: "The whole bundle is fetched instead, and this delta is not asked for again.",
   broken_archive:
     "The bytes are those that were signed for, and are no bundle; publish it anew, then `maestro edge clear`.",
   gzip_bomb: "It unpacks to more than was signed for; publish it anew, then `maestro edge clear`.",
@@ -50,16 +51,6 @@ export interface Refusal {
 export const refusal = (code: RefusalCode, detail: string): Refusal => ({ code, detail });
 
 export const refusalWords = ({ code, detail }: Refusal): string => `${detail}. ${refusalAdvice[code]}`;
-
-/** Of the bytes that were named and signed for: no provider has better ones. */
-const ofTheContent: ReadonlySet<RefusalCode> = new Set([
-  "broken_archive",
-  "gzip_bomb",
-  "wrong_tar_digest",
-  "bad_statement",
-  "statement_disagrees",
-]);
-export const isOfTheContent = ({ code }: Refusal): boolean => ofTheContent.has(code);
 
 /** Of this provider alone, whole, and other than its name says: it would be the same the next time. */
 export const isMismatch = ({ code }: Refusal): boolean => code === "wrong_digest" || code === "wrong_length";

@@ -51,6 +51,9 @@ export const timestampName = "timestamp.json";
 /** `sha256`: of the file itself, the publisher's signed statement as a Sigstore bundle in RFC 8785 text. */
 export const statementKey = (tenant: string, sha256: string): string => `statements/${tenant}/${sha256}.dsse.json`;
 
+/** Both digests are of tars: what it leads from, and to. */
+export const deltaKey = (tenant: string, from: string, to: string): string => `deltas/${tenant}/${from}..${to}.zst`;
+
 /** `path` as it stands in the URL, nothing decoded: a `%` is in no name. Null for what names nothing. */
 export function parseEdgePath(path: string): EdgeTarget | null {
   if (path.length > pathLengthMax) return null;

@@ -33,4 +33,6 @@ export interface ProviderStore {
 export interface Vault {
   /** Throws where there is no such object. */
   open(path: string): Promise<Opened>;
+  /** What is kept there, without its bytes; null where there is nothing. `sha256`: lower-case hex. Answers within seconds, or throws. */
+  find(path: string): Promise<{ readonly sha256: string; readonly bytes: number } | null>;
 }

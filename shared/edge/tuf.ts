@@ -7,6 +7,7 @@ import { sha256Hex, utf8, type Bytes } from "../contract/bytes.ts";
 import { canonicalJson } from "../contract/events.ts";
 import { bundleBytes, policyName, policyVersion, tarBytes } from "../contract/http-policies.ts";
 import { channel, sha256Digest, timestamp, type Channel } from "../contract/names.ts";
+import { namedDeltas } from "./delta.ts";
 
 const specVersion = "1.0.33";
 const hourMs = 3_600_000;
@@ -78,6 +79,7 @@ const policyTarget = z.strictObject({
     version: policyVersion,
     statement_sha256: sha256Digest,
     published_at: timestamp,
+    deltas: namedDeltas.optional(),
   }),
 });
 export type PolicyTarget = z.infer<typeof policyTarget>;

@@ -21,22 +21,8 @@ export async function checkDigest(bytes: Bytes, sha256: string, length: number |
   return digest === sha256 ? null : refusal("wrong_digest", `what came has the digest ${digest}, not ${sha256}`);
 }
 
-/**
- * `bytes` and `statement` have the digests that `target` names already. `publishers`: the trusted keys, SPKI DER in base64.
- * Null: all of it holds.
- */
-export async function checkPolicy(
-  policy: string,
-  target: PolicyTarget,
-  bytes: Bytes,
-  statement: Bytes,
-  publishers: readonly string[],
-  tools: ArchiveTools,
-): Promise<Refusal | null> {
-  return (await checkStatement(policy, target, statement, publishers)) ?? (await checkTar(target.custom, bytes, tools));
-}
-
-async function checkStatement(
+/** Whether the publisher has signed what the metadata names. `publishers`: the trusted keys, SPKI DER in base64. Null: so it is. */
+export async function checkStatement(
   policy: string,
   { length, hashes, custom }: PolicyTarget,
   bytes: Bytes,
@@ -72,7 +58,11 @@ async function checkStatement(
 }
 
 /** Inflates piece by piece, and stops at the first byte beyond what was signed for. */
-async function checkTar(custom: PolicyTarget["custom"], bytes: Bytes, tools: ArchiveTools): Promise<Refusal | null> {
+export async function checkTar(
+  custom: Pick<PolicyTarget["custom"], "tar_length" | "tar_sha256">,
+  bytes: Bytes,
+  tools: ArchiveTools,
+): Promise<Refusal | null> {
   const hasher = tools.newHasher();
   let length = 0;
   try {

@@ -11,9 +11,9 @@ import type { KeptBundle } from "../../shared/edge/change.ts";
 import { Publisher } from "../../shared/edge/publisher.ts";
 import type { FetcherKey } from "../../shared/edge/publisher-mirror.ts";
 import type { Changed, Intent, RootPut } from "../../shared/edge/service.ts";
-import { metadataKey, policyKey, statementKey, timestampName } from "../../shared/edge/serving-path.ts";
+import { deltaKey, metadataKey, policyKey, statementKey, timestampName } from "../../shared/edge/serving-path.ts";
 import type { Content, ProviderStore } from "../../shared/edge/stores.ts";
-import type { OnlineRole, RootDocument } from "../../shared/edge/tuf.ts";
+import type { OnlineRole, PolicyTarget, RootDocument } from "../../shared/edge/tuf.ts";
 import type { TufSigner } from "../../shared/edge/tuf-keys.ts";
 import { openSql, type OpenSql } from "../support/sqlite.ts";
 import { onlineKeys, onlineSigners, rootDocumentOf, rootSigners, tufClient } from "../support/tuf.ts";
@@ -135,7 +135,10 @@ export class PublisherWorld {
   isSignerDown = false;
   isSignerHung = false;
   hungCalls = 0;
+  isVaultDeaf = false;
   #sql!: OpenSql;
+  /** Of everything that was kept; the upload leaves a delta from each of them. */
+  readonly #tars = new Set<string>();
   readonly #path: string;
   readonly #next = seeded(7);
 
@@ -181,6 +184,12 @@ export class PublisherWorld {
             if (bytes === undefined) throw new Error(`not in the vault: ${path}`);
             return { bytes: bytes.length, body: once(bytes) };
           }),
+        find: (path) =>
+          death.around(async () => {
+            if (this.isVaultDeaf) throw new Error("down");
+            const bytes = this.vault.get(path);
+            return bytes === undefined ? null : { bytes: bytes.length, sha256: await sha256Hex(bytes) };
+          }),
       },
       signTuf: (signed) =>
         death.around(async () => {
@@ -203,17 +212,20 @@ export class PublisherWorld {
     return rows.map(({ body }) => JSON.parse(body) as ReturnType<PublisherWorld["events"]>[number]);
   }
 
-  /** Keeps a bundle and its statement, as the upload does. */
+  /** Keeps a bundle, its statement and deltas to it, as the uploads do. */
   async keep(text: string): Promise<KeptBundle> {
     const [bundle, statement] = [utf8(`bundle ${text}`), utf8(`statement ${text}`)];
     const [sha256, statementSha256] = [await sha256Hex(bundle), await sha256Hex(statement)];
     this.vault.set(policyKey(slug, sha256), bundle);
     this.vault.set(statementKey(slug, statementSha256), statement);
+    const tarSha256 = await sha256Hex(utf8(`tar ${text}`));
+    for (const from of this.#tars) if (from !== tarSha256) this.vault.set(deltaKey(slug, from, tarSha256), utf8("zst"));
+    this.#tars.add(tarSha256);
     return {
       version: text,
       bundle_sha256: sha256,
       bundle_bytes: bundle.length,
-      tar_sha256: await sha256Hex(utf8(`tar ${text}`)),
+      tar_sha256: tarSha256,
       tar_bytes: 10_240,
       statement_sha256: statementSha256,
     };
@@ -263,8 +275,9 @@ export class PublisherWorld {
     const target = await tufClient(first, (name) => store.text(name)).target(path);
     if (target === null) return null;
     const { sha256 } = target.hashes;
-    const custom = target.custom as { version: string; revision: number; statement_sha256: string };
-    for (const key of [policyKey(slug, sha256!), statementKey(slug, custom.statement_sha256)])
+    const custom = target.custom as PolicyTarget["custom"];
+    const deltas = (custom.deltas ?? []).map(({ from }) => deltaKey(slug, from, custom.tar_sha256));
+    for (const key of [policyKey(slug, sha256!), statementKey(slug, custom.statement_sha256), ...deltas])
       if (!store.has(key)) throw new Error(`${store.name} names ${key}, and has it not`);
     return { version: custom.version, revision: custom.revision };
   }

@@ -3,6 +3,7 @@
 
 import { onTestFinished } from "vitest";
 import { openEdgeFetcher, type EdgeFetcher, type Verdict } from "../../shared/edge/edge-fetcher.ts";
+import { heldSha256 } from "../../shared/edge/held-state.ts";
 import { EdgeCounters } from "../../shared/edge/edge-counters.ts";
 import { fetcherSecret, policyPath, tenant, type EdgeWorld, type TestProvider } from "./edge-world.ts";
 import { openHeldFolder, type BeforeStep } from "../../cli/edge/held-folder.ts";
@@ -71,7 +72,7 @@ export async function testFetcher(
     },
     async served() {
       const serving = fetcher.serving(policyPath, clock());
-      return serving.state === "ready" ? await store.bundle(serving.active.sha256) : null;
+      return serving.state === "ready" ? await fetcher.bytes(heldSha256(serving.active)) : null;
     },
   };
 }

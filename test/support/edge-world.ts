@@ -8,6 +8,8 @@ import { gunzipSync } from "node:zlib";
 import { onTestFinished } from "vitest";
 import { base64, utf8, type Bytes } from "../../shared/contract/bytes.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
+import { makeDelta } from "../../cli/edge/zstd-delta.ts";
+import { deltaKey } from "../../shared/edge/serving-path.ts";
 import { policyStatement, type SignedPolicy } from "../../shared/edge/statement.ts";
 import { documentText, type OnlineRole, type PolicyTarget, type RootDocument } from "../../shared/edge/tuf.ts";
 import type { TufSigner } from "../../shared/edge/tuf-keys.ts";
@@ -39,6 +41,10 @@ export interface PublishOptions {
   readonly by?: Signer;
   /** The secrets of other online keys than the root names. */
   readonly online?: string;
+  /** A bundle that was published before: a delta from it is written and named. */
+  readonly deltaFrom?: Bytes;
+  /** Bends the delta before it is named: what is signed is the digest of what comes of it. */
+  readonly delta?: (delta: Bytes) => Bytes;
 }
 
 export interface EdgeWorld {
@@ -128,6 +134,13 @@ export async function edgeWorld(
           published_at: new Date(now).toISOString(),
         },
       };
+      if (options.deltaFrom !== undefined) {
+        const from = new Uint8Array(tarOf(options.deltaFrom));
+        const made = (await makeDelta(from, new Uint8Array(tar)))!;
+        const delta = options.delta?.(made) ?? made;
+        objects.set(deltaKey(tenant, sha256Of(from), said.tar_sha256), delta);
+        target.custom.deltas = [{ from: sha256Of(from), bytes: delta.length, sha256: sha256Of(delta) }];
+      }
       targets[path] = options.target?.(target) ?? target;
       objects.set(`policies/${tenant}/${target.hashes.sha256}.tar.gz`, bundle);
       objects.set(`statements/${tenant}/${target.custom.statement_sha256}.dsse.json`, statement);
@@ -190,7 +203,10 @@ export interface TestProvider {
 
 export const fetcherSecret = "mk_test_fetcher";
 
-const typeOf = (key: string): string => (key.startsWith("policies/") ? "application/gzip" : "application/json");
+function typeOf(key: string): string {
+  if (key.startsWith("deltas/")) return "application/zstd";
+  return key.startsWith("policies/") ? "application/gzip" : "application/json";
+}
 
 export async function startProvider(name: string, objects: Objects): Promise<TestProvider> {
   const asked: string[] = [];

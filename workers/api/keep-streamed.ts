@@ -1,5 +1,5 @@
 // Uploads on their way into a bucket under their digest: checked while they stream, kept whole or not at all. Called by the
-// uploads of releases (market/artifacts.ts) and of policies (policies/publish-policy.ts).
+// uploads of releases (market/artifacts.ts), of policies (policies/publish-policy.ts) and of their deltas.
 
 import nodeCrypto from "node:crypto";
 import { concat, hex } from "../../shared/contract/bytes.ts";
@@ -12,6 +12,7 @@ export interface WantedObject {
   /** Lower-case hex. */
   readonly sha256: string;
   readonly bytes: number;
+  readonly contentType: string;
 }
 
 export interface Checks<T> {
@@ -111,14 +112,14 @@ class Upload {
   readonly #end: Promise<{ readonly error: unknown } | null>;
   #isOver = false;
 
-  constructor(bucket: R2Bucket, { key, sha256, bytes }: WantedObject) {
+  constructor(bucket: R2Bucket, { key, sha256, bytes, contentType }: WantedObject) {
     const { readable, writable } = new FixedLengthStream(bytes);
     this.#writer = writable.getWriter();
     this.#end = bucket
       .put(key, readable, {
         sha256,
         onlyIf: new Headers({ "if-none-match": "*" }),
-        httpMetadata: { contentType: "application/gzip" },
+        httpMetadata: { contentType },
       })
       .then(
         // Null is fine too: the same bytes were put under this digest a moment ago.

@@ -46,6 +46,7 @@ export function keepArtifact(
     key: artifactKey(signed.artifact_sha256),
     sha256: signed.artifact_sha256,
     bytes: signed.artifact_bytes,
+    contentType: "application/gzip",
   };
   return keepStreamed(bucket, body, wanted, {
     walk: async (archive) => accepted(await walkPackage(archive, tools, { signed: signed.manifest })),

@@ -49,6 +49,7 @@ export async function keepPolicy(
     key: vaultKey(policyKey(caller.tenant, signed.bundle_sha256)),
     sha256: signed.bundle_sha256,
     bytes: signed.bundle_bytes,
+    contentType: "application/gzip",
   };
   await keepStreamed(parts.artifacts, call.stream, wanted, {
     walk: async (archive) => asSigned(await checkBundle(archive, tools), signed),

@@ -8,6 +8,8 @@ import { inTime } from "../in-time.ts";
 
 /** Of one call: 64 MiB in 100 s are 5.4 Mbit/s, less than any store takes. */
 const callMsMax = 100_000;
+/** A publish waits for it. */
+const findMsMax = 3_000;
 
 /** `ARTIFACTS` has policies beside packages. */
 export const vaultKey = (path: string): string => `edge/${path}`;
@@ -18,6 +20,13 @@ export function r2Vault(bucket: R2Bucket): Vault {
       const object = await bucket.get(vaultKey(path));
       if (object === null) throw new Error(`not in the vault: ${path}`);
       return { bytes: object.size, body: object.body };
+    },
+    async find(path) {
+      const object = await inTime(bucket.head(vaultKey(path)), findMsMax, "the bucket");
+      const digest = object?.checksums.sha256;
+      return object === null || digest === undefined
+        ? null
+        : { sha256: hex(new Uint8Array(digest)), bytes: object.size };
     },
   };
 }

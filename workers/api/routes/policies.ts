@@ -1,20 +1,22 @@
 // /api/policies: edge policies, their channels, and the root of trust. app.ts registers them at the door.
 
 import { createRoute, z } from "@hono/zod-openapi";
-import { hex } from "../../../shared/contract/bytes.ts";
+import { base64, hex, hexBytes } from "../../../shared/contract/bytes.ts";
 import {
   bundleBytesMax,
   policy,
   policyChanged,
+  policyDelta,
   policyList,
   policyName,
   policyPromotion,
   policyRollback,
   type PolicyChanged,
 } from "../../../shared/contract/http-policies.ts";
-import { channel, type Channel } from "../../../shared/contract/names.ts";
+import { channel, sha256Digest, type Channel } from "../../../shared/contract/names.ts";
 import { Problem, type ProblemCode } from "../../../shared/contract/problems.ts";
 import type { PolicyChange } from "../../../shared/edge/change.ts";
+import { deltaBytesMax } from "../../../shared/edge/delta.ts";
 import { noteRepository } from "../../../shared/edge/store.ts";
 import type { PublisherCall, Refused } from "../../../shared/edge/service.ts";
 import { policyKeys, policyRootPut, publishersMax } from "../../../shared/edge/answers.ts";
@@ -23,6 +25,7 @@ import { publisherKeysOf } from "../../../shared/market/release-store.ts";
 import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
 import { errorFacts } from "../middleware/problem.ts";
+import { deltaBytesHeader, deltaSha256Header, keepDelta, openPublished } from "../policies/policy-deltas.ts";
 import { channelHeader, keepPolicy, statementHeader, statementHeaderMax } from "../policies/publish-policy.ts";
 
 const tags = ["policies"];
@@ -164,6 +167,73 @@ export function register(door: Door): void {
         throw new Problem("policy_root_missing", "The tenant's policies have no root of trust yet.");
       const change = await keepPolicy(call, call.input.params.name, on);
       return { status: 201, body: await changed(call, change) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "get",
+      path: "/api/policies/{name}/bundles/{sha256}",
+      tags,
+      summary: "A bundle that was published: its tar.gz",
+      description:
+        "For whoever publishes the next one, and makes a delta from it. One of the policy's newest hundred revisions.",
+      request: { params: z.strictObject({ name: policyName, sha256: sha256Digest }) },
+      responses: {
+        200: {
+          description: "The bundle",
+          content: { "application/gzip": { schema: z.string().openapi({ format: "binary" }) } },
+        },
+      },
+    }),
+    action: "policy.publish",
+    idempotency: "none",
+    problems: ["not_found"],
+    handler: async (call) => {
+      const { name, sha256 } = call.input.params;
+      const object = await openPublished(call, name, sha256);
+      return {
+        status: 200,
+        body: object.body,
+        headers: {
+          "content-type": "application/gzip",
+          "content-length": String(object.size),
+          "repr-digest": `sha-256=:${base64(hexBytes(sha256))}:`,
+        },
+      };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "put",
+      path: "/api/policies/{name}/deltas/{from}/{to}",
+      tags,
+      summary: "Put what leads from one tar of the policy to the next: the body is a zstd frame",
+      description:
+        "`from` is the SHA-256 of a tar that the policy had, and the frame's dictionary; `to` is that of the tar that it makes. Put " +
+        "it before the bundle is published: the change then names it in the signed metadata, if it is at most half of the " +
+        "bundle. It is not looked into: fetchers compare the tar that it makes. The first one that came for two tars stays.",
+      request: {
+        params: z.strictObject({ name: policyName, from: sha256Digest, to: sha256Digest }),
+        headers: z.object({
+          [deltaSha256Header]: z.string().describe("of the body, in lower-case hex"),
+          [deltaBytesHeader]: z.string().describe("how many the body has"),
+        }),
+        body: { content: { "application/zstd": { schema: z.string().openapi({ format: "binary" }) } }, required: true },
+      },
+      responses: { 200: { description: "The delta that is kept", content: json(policyDelta) } },
+    }),
+    action: "policy.publish",
+    idempotency: "optional",
+    problems: ["not_found", "policy_invalid", "too_large"],
+    stream: { bytesMax: deltaBytesMax, fingerprintHeaders: [deltaSha256Header, deltaBytesHeader] },
+    handler: async (call) => {
+      const { name, from, to } = call.input.params;
+      const body = await keepDelta(call, name, { from, to });
+      if (call.claim !== null)
+        await rememberOnly(call.parts.database, call.claim, call.now, { status: 200, response: body });
+      return { status: 200, body };
     },
   });
 
