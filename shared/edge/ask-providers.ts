@@ -6,8 +6,8 @@ import { refusal, refusedRead, type Read, type Refusal } from "./refusal.ts";
 import { isNeutral, type Attempt, type Timer } from "./route-object.ts";
 import type { Routing } from "./routing.ts";
 
-/** Once one has answered usefully, the others have so long. */
-export const othersMsMax = 1_000;
+/** After the others' time is over: what is here already, and not read yet in a busy process, counts. */
+const graceMs = 1;
 
 /** One provider while it is asked: its reads one after the other, until it is given up. */
 export class Asked {
@@ -86,7 +86,10 @@ export async function askProviders<T>(
           if (open.size === 0) end();
           else if (isUseful(value)) {
             cancel();
-            cancel = timer(othersMsMax, end);
+            const patienceMs = Math.max(...[...open.keys()].map((name) => routing.patienceMs(name)));
+            cancel = timer(patienceMs, () => {
+              cancel = timer(graceMs, end);
+            });
           }
         })
         .catch(reject);

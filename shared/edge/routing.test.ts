@@ -107,3 +107,25 @@ describe("hedges", () => {
     expect(routing.standings(0)).toEqual([{ name: "a", breaker: "closed", latency_ms: 10, p95_ms: 10 }]);
   });
 });
+
+test("where another one has answered, a provider is waited for a second, and after a failure by its own measure", () => {
+  const routing = new Routing(["a", "b"]);
+  const answers = (ms: number): void => {
+    routing.started("a");
+    routing.succeeded("a", ms, 0, 100);
+  };
+  const fails = (): void => {
+    routing.started("a");
+    routing.failed("a", 1_000, 0);
+  };
+  answers(3);
+  expect(routing.patienceMs("a")).toBe(1_000);
+  fails();
+  expect(routing.patienceMs("a")).toBe(100);
+  answers(60);
+  expect(routing.patienceMs("a")).toBe(1_000);
+  fails();
+  expect(routing.patienceMs("a")).toBe(240);
+  fails();
+  expect(routing.patienceMs("b")).toBe(1_000);
+});

@@ -18,6 +18,10 @@ export const routingBounds = {
   hedgeTokensMax: 10,
   /** Objects up to this size tell a provider's latency; larger ones tell its bandwidth. */
   measuredBytesMax: 64 * 1024,
+  /** Once another one has answered, a provider is waited for so long; after a failure so many times its 95th percentile. */
+  patienceMsMax: 1_000,
+  patienceFactor: 4,
+  patienceMsMin: 100,
   /** A large object is given its time, at so many bytes in a ms, before it is hedged: 10 MiB/s. */
   hedgeBytesPerMs: 10_486,
 } as const;
@@ -92,6 +96,11 @@ class Health {
     return this.#ewma * (this.pending + 1);
   }
 
+  /** Since its last success. */
+  get failures(): number {
+    return this.#failures;
+  }
+
   get latencyMs(): number {
     return this.#ewma;
   }
@@ -146,6 +155,14 @@ export class Routing {
     const p95 = this.#of(name).p95Ms ?? routingBounds.hedgeMsFirst;
     const size = bytes === null || bytes <= routingBounds.measuredBytesMax ? 0 : bytes;
     return Math.max(routingBounds.hedgeMsMin, p95) + size / routingBounds.hedgeBytesPerMs;
+  }
+
+  /** How long it is still waited for where another one has answered the same question. */
+  patienceMs(name: string): number {
+    const { patienceFactor, patienceMsMin, patienceMsMax } = routingBounds;
+    const { p95Ms: p95, failures } = this.#of(name);
+    if (failures === 0 || p95 === null) return patienceMsMax;
+    return Math.min(patienceMsMax, Math.max(patienceMsMin, p95 * patienceFactor));
   }
 
   /** Whether others have had trouble with it since then, and nobody success: who waits is told to go elsewhere. */

@@ -73,6 +73,25 @@ type TimestampDocument = z.infer<typeof timestampDocument>;
 type SnapshotDocument = z.infer<typeof snapshotDocument>;
 type TargetsDocument = z.infer<typeof targetsDocument>;
 
+interface Accepted<D> {
+  readonly document: D;
+  readonly text: string;
+}
+
+/**
+ * Snapshots and targets that were verified under this root, by role and SHA-256. Providers are asked four times a second, and mostly
+ * have what they had: the same bytes under the same root are not verified again, nor for each provider. Their ends are looked at
+ * each time.
+ */
+const verifiedUnder = new WeakMap<TrustedMetadata, Map<string, Accepted<unknown>>>();
+const verifiedMax = 8;
+
+function verifiedOf(trusted: TrustedMetadata): Map<string, Accepted<unknown>> {
+  const known = verifiedUnder.get(trusted) ?? new Map<string, Accepted<unknown>>();
+  verifiedUnder.set(trusted, known);
+  return known;
+}
+
 /** A document is refused by throwing this, within this file alone. */
 class Refused extends Error {
   readonly refusal: Refusal;
@@ -147,15 +166,26 @@ export async function refreshMetadata(trusted: TrustedMetadata, read: ReadMetada
     if ("behind" in timestamp) return { state: "behind", offered: timestamp.behind, trusted: timestamp.trusted };
     const snapshot = await readSnapshot(trusted, root, timestamp.document, read, now);
     const targets = await readTargets(trusted, root, snapshot.document, read, now);
+    const texts = { timestamp: timestamp.text, snapshot: snapshot.text, targets: targets.text };
     return {
       state: "fresh",
-      trusted: { root: trusted.root, timestamp: timestamp.text, snapshot: snapshot.text, targets: targets.text },
+      trusted: withTexts(trusted, texts),
       view: viewOfDocuments(root, timestamp.document, snapshot.document, targets.document),
     };
   } catch (error) {
     if (error instanceof Refused) return { state: "refused", refusal: error.refusal };
     throw error;
   }
+}
+
+/** The same object where nothing is new. */
+function withTexts(trusted: TrustedMetadata, texts: Omit<TrustedMetadata, "root">): TrustedMetadata {
+  const { timestamp, snapshot, targets } = trusted;
+  if (timestamp === texts.timestamp && snapshot === texts.snapshot && targets === texts.targets) return trusted;
+  const next = { root: trusted.root, ...texts };
+  const named = [texts.snapshot, texts.targets];
+  verifiedUnder.set(next, new Map([...verifiedOf(trusted)].filter(([, { text }]) => named.includes(text))));
+  return next;
 }
 
 function viewOfDocuments(
@@ -172,11 +202,6 @@ function viewOfDocuments(
     targets: targets.signed.targets,
     expiresAt: Math.min(...ends),
   };
-}
-
-interface Accepted<D> {
-  readonly document: D;
-  readonly text: string;
 }
 
 async function readTimestamp(
@@ -214,15 +239,14 @@ async function readSnapshot(
   now: number,
 ): Promise<Accepted<SnapshotDocument>> {
   const named = timestamp.signed.meta["snapshot.json"];
-  const before = trusted.snapshot === null ? null : held(snapshotDocument, trusted.snapshot);
-  const text = await namedText("snapshot", named, trusted.snapshot, read, root, snapshotDocument); // 5.5.1, 5.5.2
-  const document = parse("snapshot", text, snapshotDocument);
-  requireSignatures(root, "snapshot", document); // 5.5.3
+  const accepted = await verified("snapshot", named, trusted, read, root, snapshotDocument); // 5.5.1 to 5.5.3
+  const { document } = accepted;
+  const before = beforeOf(accepted, trusted.snapshot, snapshotDocument);
   requireVersion("snapshot", document.signed.version, named.version); // 5.5.4
   if (before !== null)
     requireNotLower("targets", document.signed.meta["targets.json"], before.signed.meta["targets.json"]); // 5.5.5
   requireUnexpired("snapshot", document.signed.expires, now); // 5.5.6
-  return { document, text };
+  return accepted;
 }
 
 async function readTargets(
@@ -233,15 +257,45 @@ async function readTargets(
   now: number,
 ): Promise<Accepted<TargetsDocument>> {
   const named = snapshot.signed.meta["targets.json"];
-  const before = trusted.targets === null ? null : held(targetsDocument, trusted.targets);
-  const text = await namedText("targets", named, trusted.targets, read, root, targetsDocument); // 5.6.1, 5.6.2
-  const document = parse("targets", text, targetsDocument);
-  requireSignatures(root, "targets", document); // 5.6.3
+  const accepted = await verified("targets", named, trusted, read, root, targetsDocument); // 5.6.1 to 5.6.3
+  const { document } = accepted;
+  const before = beforeOf(accepted, trusted.targets, targetsDocument);
   requireVersion("targets", document.signed.version, named.version); // 5.6.4
   requireUnexpired("targets", document.signed.expires, now); // 5.6.5
   requireRevisions(document.signed, before?.signed ?? null);
   requireClock(document.signed, now);
-  return { document, text };
+  return accepted;
+}
+
+/** The named file, with the signatures that the root asks for. */
+async function verified<D extends { readonly signed: { readonly version: number } }>(
+  role: "snapshot" | "targets",
+  named: NamedFile,
+  trusted: TrustedMetadata,
+  read: ReadMetadata,
+  root: RootDocument,
+  shape: z.ZodType<D>,
+): Promise<Accepted<D>> {
+  const all = verifiedOf(trusted);
+  const key = `${role} ${named.hashes.sha256}`;
+  const before = all.get(key);
+  if (before !== undefined) return before as Accepted<D>;
+  const text = await namedText(role, named, trusted[role], read, root, shape);
+  // Another provider's may have come meanwhile.
+  const meanwhile = all.get(key);
+  if (meanwhile !== undefined) return meanwhile as Accepted<D>;
+  const document = parse(role, text, shape);
+  requireSignatures(root, role, document);
+  if (all.size >= verifiedMax) all.clear();
+  const accepted = { document, text };
+  all.set(key, accepted);
+  return accepted;
+}
+
+/** What was trusted until now. */
+function beforeOf<D>(accepted: Accepted<D>, known: string | null, shape: z.ZodType<D>): D | null {
+  if (known === null) return null;
+  return known === accepted.text ? accepted.document : held(shape, known);
 }
 
 /** Beyond the specification: a channel's revision counts up, also when it goes back to older bytes. */
