@@ -42,6 +42,10 @@ export function policyPublisherObject<Env>(compose: (env: Env) => PolicyPublishe
       return this.#thenBringOut(await this.#publisher.change(call, change));
     }
 
+    async remove(call: PublisherCall, policy: string) {
+      return this.#thenBringOut(await this.#publisher.remove(call, policy));
+    }
+
     async putRoot(call: PublisherCall, tenant: string, root: RootDocument) {
       return this.#thenBringOut(await this.#publisher.putRoot(call, tenant, root));
     }

@@ -6,10 +6,12 @@ import {
   policyChanged,
   policyDelta,
   policyList,
+  policyRemoved,
   type Policy,
   type PolicyChanged,
   type PolicyDelta,
   type PolicyList,
+  type PolicyRemoved,
 } from "../../shared/contract/http-policies.ts";
 import type { Channel } from "../../shared/contract/names.ts";
 import { policyKeys, policyRootPut, type PolicyKeys, type PolicyRootPut } from "../../shared/edge/answers.ts";
@@ -72,6 +74,8 @@ export const policiesApi = ({ wire, json }: Client) => ({
       },
       policyDelta,
     ),
+  removePolicy: (name: string): Promise<PolicyRemoved> =>
+    json({ method: "DELETE", path: apiPath("policies", name), idempotent: true }, policyRemoved),
   promotePolicy: (name: string, from: Channel, to: Channel): Promise<PolicyChanged> =>
     json(
       { method: "POST", path: apiPath("policies", name, "promote"), json: { from, to }, idempotent: true },

@@ -1,4 +1,4 @@
-// `maestro policy publish|promote|rollback|list|root`: edge policies, from a folder of Rego to both CDN providers.
+// `maestro policy publish|promote|rollback|remove|list|root`: edge policies, from a folder of Rego to both CDN providers.
 
 import { resolve } from "node:path";
 import type { Command } from "commander";
@@ -58,6 +58,16 @@ export function policyCommands(program: Command, act: Act): void {
     .option("--channel <channel>", "stable or canary", channelArgument, "stable")
     .option("--to-revision <number>", "whose bundle; the one before, where it is not given", integerFrom(1, 2 ** 40))
     .action(act(rollback));
+  leaf(policy, "remove", {
+    summary: "take a policy away from both channels: fetchers activate it no more",
+    more:
+      "What they have stays with them until the metadata that named it expires, a day at most. A policy of that name can be\n" +
+      "published again; its revisions go on counting.",
+    examples: ["maestro policy remove gateway --yes"],
+  })
+    .argument("<name>", "the policy's name", policyArgument)
+    .option("--yes", "yes, this one")
+    .action(act(remove));
   leaf(policy, "list", {
     summary: "the policies and what each provider has, or the revisions of one",
     examples: ["maestro policy list", "maestro policy list gateway"],
@@ -110,6 +120,24 @@ async function rollback(
   options: { channel: Channel; toRevision?: number },
 ): Promise<void> {
   tellChange(session, await (await session.api()).rollbackPolicy(name, options.channel, options.toRevision ?? null));
+}
+
+async function remove(session: Session, name: string, { yes }: { yes?: true }): Promise<void> {
+  if (yes !== true)
+    throw new Failure("usage", `Removing ${name} takes it from every fetcher`, {
+      advice: "Where that is meant:",
+      command: `maestro policy remove ${name} --yes`,
+    });
+  const removed = await (await session.api()).removePolicy(name);
+  session.out.result(removed, () =>
+    session.out.record([
+      ["policy", removed.policy],
+      ["stable was", removed.stable_revision],
+      ["canary was", removed.canary_revision],
+      ...removed.providers.map(({ name: provider, state }) => [`provider ${provider}`, state] as const),
+    ]),
+  );
+  noteProviders(session, removed.providers);
 }
 
 async function list(session: Session, name: string | undefined): Promise<void> {

@@ -47,6 +47,7 @@ by_action := {
 	"edge.report": ["fetcher"],
 	"edge.read": ["admin", "operator", "auditor", "publisher", "viewer"],
 	"edge.forget": ["admin", "operator"],
+	"policy.remove": ["admin"],
 }
 
 allowed := by_action[input.action]

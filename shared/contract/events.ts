@@ -290,6 +290,16 @@ export const eventTypes = {
   "mc.policy.published": { urgent: false, attributes: policyChange },
   "mc.policy.promoted": { urgent: false, attributes: policyChange },
   "mc.policy.rolled_back": { urgent: false, attributes: policyChange },
+  "mc.policy.removed": {
+    urgent: false,
+    attributes: z.strictObject({
+      policy: policyNameInEvents,
+      stable_revision: z.int().min(1).nullable().describe("what the channel had; null: nothing"),
+      canary_revision: z.int().min(1).nullable(),
+      targets_version: z.int().min(1),
+      outcome: z.literal("removed"),
+    }),
+  },
   "mc.policy.root_changed": {
     urgent: false,
     attributes: z.strictObject({

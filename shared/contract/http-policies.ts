@@ -87,6 +87,18 @@ const channels = z.strictObject({ stable: policyRevision.nullable(), canary: pol
 export const policyChanged = z.strictObject({ ...policyRevision.shape, providers }).openapi("PolicyChanged");
 export type PolicyChanged = z.infer<typeof policyChanged>;
 
+/** What a removal answers: the last revision of each channel. */
+export const policyRemoved = z
+  .strictObject({
+    policy: policyName,
+    stable_revision: z.int().min(1).nullable().describe("what the channel had; null: nothing"),
+    canary_revision: z.int().min(1).nullable(),
+    targets_version: z.int().min(1).describe("of the targets without it"),
+    providers,
+  })
+  .openapi("PolicyRemoved");
+export type PolicyRemoved = z.infer<typeof policyRemoved>;
+
 export const policyPromotion = z
   .strictObject({ from: channel.default("canary"), to: channel.default("stable") })
   .refine(({ from, to }) => from !== to, "`from` and `to` are two channels")

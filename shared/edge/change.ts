@@ -1,7 +1,7 @@
-// What a publish, a promotion or a rollback makes of a tenant's targets. Pure; called by publisher.ts.
+// What a publish, a promotion, a rollback or a removal makes of a tenant's targets. Pure; called by publisher.ts.
 
 import type { PolicyRevision } from "../contract/http-policies.ts";
-import type { Channel } from "../contract/names.ts";
+import { channelNames, type Channel } from "../contract/names.ts";
 import { targetPath, targetsMax, type PolicyTarget, type TargetsSigned } from "./tuf.ts";
 
 /** A bundle that is accepted and kept: what a revision says of it. */
@@ -29,10 +29,24 @@ export type Decided =
   | { readonly state: "unchanged"; readonly revision: PolicyRevision }
   | { readonly state: "changed"; readonly revision: PolicyRevision; readonly targets: TargetsSigned["targets"] };
 
+/** A policy without which the tenant's targets go on; the last revision of each of its channels. */
+export interface Removal {
+  readonly policy: string;
+  readonly stable_revision: number | null;
+  readonly canary_revision: number | null;
+}
+
+export type DecidedRemoval =
+  | Extract<Decided, { state: "refused" }>
+  | { readonly state: "removed"; readonly removal: Removal; readonly targets: TargetsSigned["targets"] };
+
+/** Revisions from before a policy was removed are none, but that they were counted, and that their versions have had bytes. */
 export interface ChangeFacts {
   readonly targets: TargetsSigned["targets"];
   /** The newest revision of a channel, or null. */
   head(policy: string, channel: Channel): PolicyRevision | null;
+  /** The number of the newest revision that a channel ever had, also before the policy was removed; 0: none. */
+  counted(policy: string, channel: Channel): number;
   revision(policy: string, channel: Channel, revision: number): PolicyRevision | null;
   /** The newest revision of the channel that has another bundle than this one. */
   before(policy: string, channel: Channel, bundleSha256: string): PolicyRevision | null;
@@ -69,6 +83,15 @@ export function decideChange(facts: ChangeFacts, change: PolicyChange, now: numb
   return moved(facts, { policy, channel, outcome: "rolled_back", bundle: to }, now);
 }
 
+export function decideRemoval(facts: ChangeFacts, policy: string): DecidedRemoval {
+  const [stable, canary] = [facts.head(policy, "stable"), facts.head(policy, "canary")];
+  if (stable === null && canary === null) return refused("not_found", `There is no policy ${policy}.`);
+  const targets = { ...facts.targets };
+  for (const channel of channelNames) delete targets[targetPath(policy, channel)];
+  const removal = { policy, stable_revision: stable?.revision ?? null, canary_revision: canary?.revision ?? null };
+  return { state: "removed", removal, targets };
+}
+
 function moved(
   facts: ChangeFacts,
   wish: {
@@ -86,7 +109,8 @@ function moved(
   const revision: PolicyRevision = {
     policy,
     channel,
-    revision: (head?.revision ?? 0) + 1,
+    // Beyond those of a policy of that name that was removed: a fetcher follows a channel's revisions upwards alone.
+    revision: facts.counted(policy, channel) + 1,
     version,
     bundle_sha256,
     bundle_bytes,
@@ -115,4 +139,4 @@ const targetOf = (revision: PolicyRevision): PolicyTarget => ({
   },
 });
 
-const refused = (code: ChangeRefusal, detail: string): Decided => ({ state: "refused", code, detail });
+const refused = (code: ChangeRefusal, detail: string) => ({ state: "refused", code, detail }) as const;

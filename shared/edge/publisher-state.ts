@@ -41,7 +41,10 @@ const schema = `
     policy text not null, channel text not null, revision integer not null, version text not null,
     bundle_sha256 text not null, body text not null, primary key (policy, channel, revision)
   );
-  create index if not exists revision_by_version on revision (policy, version);
+  create table if not exists version (
+    policy text not null, version text not null, bundle_sha256 text not null, primary key (policy, version)
+  ) without rowid;
+  create table if not exists removal (policy text primary key, stable integer not null, canary integer not null);
   create table if not exists answered (
     claim_sha256 text primary key, body_sha256 text not null, answer text not null, created_ms integer not null
   );
@@ -57,6 +60,11 @@ const schema = `
     retry_ms integer, reason text
   );
 `;
+
+/** Of a row of `revision`: it came after the policy was removed, if it ever was. */
+const sinceRemoval = `revision > coalesce((
+  select case revision.channel when 'stable' then stable else canary end from removal
+  where removal.policy = revision.policy), 0)`;
 
 /** A machine word: why nothing is signed. */
 export type SigningReason = (typeof signingReasons)[number];
@@ -90,6 +98,9 @@ export class PublisherState implements ChangeFacts {
       sql.exec("insert into provider (name) values (?) on conflict do nothing", name);
       sql.exec("insert into mirror (provider) values (?) on conflict do nothing", name);
     }
+    // Once, for a repository from before versions were kept by themselves.
+    if (sql.exec("select 1 from version limit 1").length === 0)
+      sql.exec("insert or ignore into version select policy, version, bundle_sha256 from revision");
   }
 
   /** The tenant's slug; null before the first root. */
@@ -163,6 +174,26 @@ export class PublisherState implements ChangeFacts {
     this.sql.exec("insert into root values (?, ?)", version, text);
   }
 
+  /** Within a transaction. What came before is none of the policy's revisions any more; it stays counted. */
+  storeRemoval(policy: string): void {
+    this.sql.exec(
+      `insert into removal values (?, ?, ?)
+       on conflict (policy) do update set stable = excluded.stable, canary = excluded.canary`,
+      policy,
+      this.counted(policy, "stable"),
+      this.counted(policy, "canary"),
+    );
+  }
+
+  counted(policy: string, channel: Channel): number {
+    const [row] = this.sql.exec<{ newest: number | null }>(
+      "select max(revision) as newest from revision where policy = ? and channel = ?",
+      policy,
+      channel,
+    );
+    return row?.newest ?? 0;
+  }
+
   /** Within a transaction. */
   storeRevision(revision: PolicyRevision): void {
     const { policy, channel, version, bundle_sha256: sha256 } = revision;
@@ -182,6 +213,7 @@ export class PublisherState implements ChangeFacts {
       channel,
       revision.revision - revisionsKept,
     );
+    this.sql.exec("insert or ignore into version values (?, ?, ?)", policy, version, sha256);
   }
 
   head(policy: string, channel: Channel): PolicyRevision | null {
@@ -197,12 +229,17 @@ export class PublisherState implements ChangeFacts {
   }
 
   bundleOf(policy: string, version: string): string | null {
-    return this.#one("policy = ? and version = ?", policy, version)?.bundle_sha256 ?? null;
+    const [row] = this.sql.exec<{ bundle_sha256: string }>(
+      "select bundle_sha256 from version where policy = ? and version = ?",
+      policy,
+      version,
+    );
+    return row?.bundle_sha256 ?? null;
   }
 
   #one(where: string, ...values: (string | number)[]): PolicyRevision | null {
     const [row] = this.sql.exec<{ body: string }>(
-      `select body from revision where ${where} order by revision desc limit 1`,
+      `select body from revision where ${where} and ${sinceRemoval} order by revision desc limit 1`,
       ...values,
     );
     return row === undefined ? null : policyRevision.parse(JSON.parse(row.body));
@@ -212,7 +249,7 @@ export class PublisherState implements ChangeFacts {
   revisions(policy: string, channel: Channel, limit: number): PolicyRevision[] {
     return this.sql
       .exec<{ body: string }>(
-        "select body from revision where policy = ? and channel = ? order by revision desc limit ?",
+        `select body from revision where policy = ? and channel = ? and ${sinceRemoval} order by revision desc limit ?`,
         policy,
         channel,
         limit,
@@ -223,7 +260,7 @@ export class PublisherState implements ChangeFacts {
   /** Names in order. */
   policies(): string[] {
     return this.sql
-      .exec<{ policy: string }>("select distinct policy from revision order by policy")
+      .exec<{ policy: string }>(`select distinct policy from revision where ${sinceRemoval} order by policy`)
       .map(({ policy }) => policy);
   }
 

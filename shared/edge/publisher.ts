@@ -15,14 +15,14 @@ import { channelNames, type Channel } from "../contract/names.ts";
 import type { Random, Sql } from "../contract/ports.ts";
 import { storeEvent } from "../outbox/object-outbox.ts";
 import type { EventContext } from "../outbox/outbox.ts";
-import { decideChange, type PolicyChange } from "./change.ts";
+import { decideChange, decideRemoval, type PolicyChange } from "./change.ts";
 import { basesLookedThrough, nameDeltas } from "./name-deltas.ts";
 import { Courier, type CourierParts } from "./publisher-courier.ts";
 import { FetcherMirror, type MirrorParts } from "./publisher-mirror.ts";
 import { rootMissing, signerAway, Signing, type SigningParts } from "./publisher-signing.ts";
 import { PublisherState } from "./publisher-state.ts";
 import { checkRoot } from "./root.ts";
-import type { Changed, PolicyHistory, PublisherCall, Refused, RepositoryView, RootPut } from "./service.ts";
+import type { Changed, PolicyHistory, PublisherCall, Refused, Removed, RepositoryView, RootPut } from "./service.ts";
 import { documentText, isDueAgain, lifeMs, onlineRoles, type OnlineRole, type RootDocument } from "./tuf.ts";
 
 /** After a signer that did not sign what was due. */
@@ -33,6 +33,8 @@ export interface PublisherParts extends SigningParts, CourierParts, MirrorParts 
   readonly sql: Sql;
   readonly random: Random;
 }
+
+type SignedRemoval = Extract<Removed, { ok: true }>["removal"];
 
 export class Publisher {
   readonly #parts: PublisherParts;
@@ -86,6 +88,30 @@ export class Publisher {
         });
       });
       return { ok: true, revision, providers: this.providers() };
+    });
+  }
+
+  /** As `change`, but that the policy's channels are gone from the targets. What its bytes were stays with the providers for a while. */
+  remove({ principal, intent }: PublisherCall, policy: string): Promise<Removed> {
+    return this.#serially(async (): Promise<Removed> => {
+      const now = this.#parts.clock();
+      const known = this.#state.recall(intent, now);
+      if (known === "conflict") return otherBody;
+      if (known !== null) return { ok: true, removal: known.answer as SignedRemoval, providers: this.providers() };
+      if (this.#state.root === null) return rootMissing;
+      const decided = decideRemoval(this.#state, policy);
+      if (decided.state === "refused") return { ok: false, code: decided.code, detail: decided.detail };
+      const documents = await this.#signing.sign({ targets: decided.targets }, now);
+      if (!Array.isArray(documents)) return documents;
+      const removal = { ...decided.removal, targets_version: documents[0]!.signed.version };
+      this.#state.sql.transaction(() => {
+        this.#state.storeSigned(documents, now);
+        this.#state.storeRemoval(policy);
+        this.#state.remember(intent, removal, now);
+        const context = this.#context(principal, now);
+        storeEvent(this.#state.sql, context, "mc.policy.removed", { ...removal, outcome: "removed" });
+      });
+      return { ok: true, removal, providers: this.providers() };
     });
   }
 

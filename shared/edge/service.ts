@@ -2,7 +2,7 @@
 
 import type { PolicyRevision, PolicySigning, ProviderState } from "../contract/http-policies.ts";
 import type { Channel } from "../contract/names.ts";
-import type { ChangeRefusal, PolicyChange } from "./change.ts";
+import type { ChangeRefusal, PolicyChange, Removal } from "./change.ts";
 import type { OnlineRole, OnlineSigned, RootDocument, TufKey, TufSignature } from "./tuf.ts";
 
 export interface TufSignerApi {
@@ -39,6 +39,13 @@ export type Refused = { readonly ok: false; readonly code: PublisherRefusal; rea
 export type Changed =
   | { readonly ok: true; readonly revision: PolicyRevision; readonly providers: readonly ProviderState[] }
   | Refused;
+export type Removed =
+  | {
+      readonly ok: true;
+      readonly removal: Removal & { readonly targets_version: number };
+      readonly providers: readonly ProviderState[];
+    }
+  | Refused;
 export type RootPut =
   | {
       readonly ok: true;
@@ -65,6 +72,8 @@ export interface RepositoryView {
 /** When a change has resolved with `ok`, it is durable; what each provider has of it stands in `providers`. */
 export interface PublisherPort {
   change(call: PublisherCall, change: PolicyChange): Promise<Changed>;
+  /** The policy's channels are named no more. */
+  remove(call: PublisherCall, policy: string): Promise<Removed>;
   /** `tenant`: the tenant's slug. */
   putRoot(call: PublisherCall, tenant: string, root: RootDocument): Promise<RootPut>;
   view(): Promise<RepositoryView>;

@@ -51,6 +51,7 @@ export const actions = [
   "edge.report",
   "edge.read",
   "edge.forget",
+  "policy.remove",
 ] as const;
 export type Action = (typeof actions)[number];
 

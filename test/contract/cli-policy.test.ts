@@ -127,6 +127,11 @@ test("a folder goes from this machine to a stock TUF client at both providers, f
   expect(publishers).toEqual([expect.stringMatching(/^[A-Za-z0-9+/]{122}==$/)]);
   const listed = await ok(operator, "policy", "list", "gateway");
   expect((listed["revisions"] as { channel: string; revision: number }[]).length).toBe(4);
+
+  const unsure = await maestro(admin, "policy", "remove", "gateway");
+  expect([unsure.code, unsure.err]).toEqual([2, expect.stringContaining("maestro policy remove gateway --yes")]);
+  expect(await ok(admin, "policy", "remove", "gateway", "--yes")).toMatchObject({ stable_revision: 3 });
+  expect((await maestro(admin, "policy", "list", "gateway")).code).toBe(4);
 });
 
 test("the lines of PUBLISHING.md run as they stand", async () => {

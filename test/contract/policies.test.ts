@@ -160,6 +160,25 @@ describe("a bundle that is published", () => {
     expect((await view(name)).revisions).toHaveLength(1);
   });
 
+  test("is taken from both providers when its policy is removed, by an admin alone", async () => {
+    const name = "removed";
+    await publishPolicy(api, tenant, signer, name, "r1");
+    const path = `/api/policies/${name}`;
+    expect((await api.fetch(path, jsonCall(tenant.keys.publisher, "DELETE"))).json).toMatchObject({
+      code: "role_too_low",
+    });
+    const idempotent = { "idempotency-key": freshKey() };
+    const remove = () => api.fetch(path, jsonCall(tenant.keys.admin, "DELETE", undefined, idempotent));
+    const removed = must(200, await remove());
+    expect(removed.json).toMatchObject({ policy: name, stable_revision: 1, canary_revision: null });
+    expect(must(200, await remove()).json).toEqual(removed.json);
+    expect((await api.fetch(path, jsonCall(tenant.keys.admin, "DELETE"))).status).toBe(404);
+    for (const side of sides) {
+      const channel = `/opa/${tenant.slug}/${name}/stable/bundle.tar.gz`;
+      await expect.poll(async () => (await edge(side, channel)).status, { timeout: 8_000 }).toBe(404);
+    }
+  });
+
   test("is told in the tenant's log, with who did it", async () => {
     const name = "logged";
     await publishPolicy(api, tenant, signer, name, "r1");

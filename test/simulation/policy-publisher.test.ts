@@ -44,6 +44,8 @@ describe("after a death at any call, before or after its effect,", () => {
       () => world.putRoot(second, "root 2"),
       () => change("back", { kind: "roll_back" }),
       () => change("promote", { kind: "promote" }),
+      () => world.publish("o1", "other", "stable", "publish other"),
+      () => world.remove("other", "remove other"),
     ];
   };
   const live = async (world: PublisherWorld): Promise<void> => {
@@ -81,6 +83,7 @@ describe("after a death at any call, before or after its effect,", () => {
             version: "r1",
             revision: 1,
           });
+          expect(await world.served(store, "other/stable/bundle.tar.gz"), where).toBeNull();
           expect(store.objects.has(`fetchers/${"f".repeat(64)}.json`), where).toBe(true);
         }
         expect(stateOf(world), where).toEqual({ a: "current", b: "current" });
@@ -95,15 +98,17 @@ describe("after a death at any call, before or after its effect,", () => {
           "mc.policy.root_changed",
           "mc.policy.rolled_back",
           "mc.policy.promoted",
+          "mc.policy.published",
+          "mc.policy.removed",
         ]);
         expect(
           told.map(({ source_seq: seq }) => seq),
           where,
-        ).toEqual([1, 2, 3, 4, 5, 6]);
+        ).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
         expect(
           told.flatMap(({ attributes }) => attributes["targets_version"] ?? []),
           where,
-        ).toEqual([2, 3, 5, 6]);
+        ).toEqual([2, 3, 5, 6, 7, 8]);
       }
     }
   });
@@ -377,6 +382,54 @@ describe("a change is refused", () => {
       code: "not_found",
     });
     expect(world.events()).toHaveLength(2);
+  });
+});
+
+describe("a policy that is removed", () => {
+  test("is named no more, has no revisions to go back to, and may be published again, counting on", async () => {
+    const world = await begun("r1", "r2");
+    await world.publish("r1", "billing");
+    const gone = { policy: "gateway", stable_revision: 2, canary_revision: null, targets_version: 5 };
+    expect(await world.remove("gateway", "a key")).toMatchObject({ ok: true, removal: gone });
+    await world.settle();
+    expect(await both(world)).toEqual([null, null]);
+    expect(await world.served(world.b, "billing/stable/bundle.tar.gz")).toMatchObject({ version: "r1" });
+    expect(world.publisher.view().policies.map(({ name }) => name)).toEqual(["billing"]);
+    expect(world.publisher.policy("gateway")).toBeNull();
+    expect(await world.remove("gateway", "a key")).toMatchObject({ ok: true, removal: gone });
+    expect(await world.remove("gateway")).toMatchObject({ code: "not_found" });
+    expect(world.events().at(-1)).toMatchObject({ type: "mc.policy.removed", attributes: gone });
+    expect(world.events()).toHaveLength(5);
+
+    const taken = { ...(await world.keep("other")), version: "r1" };
+    const change = (wish: Parameters<typeof world.publisher.change>[1]) =>
+      world.publisher.change({ principal, intent: null }, wish);
+    expect(await change({ kind: "publish", policy: "gateway", channel: "stable", bundle: taken })).toMatchObject({
+      code: "policy_version_taken",
+    });
+    expect(await world.publish("r2")).toMatchObject({ ok: true, revision: { revision: 3 } });
+    const back = { kind: "roll_back", policy: "gateway", channel: "stable" } as const;
+    for (const revision of [null, 1, 2])
+      expect(await change({ ...back, revision })).toMatchObject({ code: "policy_no_revision" });
+    await world.settle();
+    expect(await both(world)).toEqual([
+      { version: "r2", revision: 3 },
+      { version: "r2", revision: 3 },
+    ]);
+    expect(world.publisher.policy("gateway")!.revisions).toHaveLength(1);
+  });
+});
+
+test("a version is of one bundle for ever, however many revisions came since", { timeout: 60_000 }, async () => {
+  const world = await begun("r0", "r1", "r2");
+  for (let moves = 0; moves < 1_000; moves += 1) {
+    const back = { kind: "roll_back", policy: "gateway", channel: "stable", revision: null } as const;
+    expect(await world.publisher.change({ principal, intent: null }, back)).toMatchObject({ ok: true });
+  }
+  const bundle = { ...(await world.keep("other")), version: "r0" };
+  const change = { kind: "publish", policy: "gateway", channel: "canary", bundle } as const;
+  expect(await world.publisher.change({ principal, intent: null }, change)).toMatchObject({
+    code: "policy_version_taken",
   });
 });
 

@@ -10,7 +10,7 @@ import type { Channel } from "../../shared/contract/names.ts";
 import type { KeptBundle } from "../../shared/edge/change.ts";
 import { Publisher } from "../../shared/edge/publisher.ts";
 import type { FetcherKey } from "../../shared/edge/publisher-mirror.ts";
-import type { Changed, Intent, RootPut } from "../../shared/edge/service.ts";
+import type { Changed, Intent, Removed, RootPut } from "../../shared/edge/service.ts";
 import { deltaKey, metadataKey, policyKey, statementKey, timestampName } from "../../shared/edge/serving-path.ts";
 import type { Content, ProviderStore } from "../../shared/edge/stores.ts";
 import type { OnlineRole, PolicyTarget, RootDocument } from "../../shared/edge/tuf.ts";
@@ -251,6 +251,10 @@ export class PublisherWorld {
       { principal, intent: intentOf(key, text) },
       { kind: "publish", policy, channel, bundle },
     );
+  }
+
+  remove(policy: string, key: string | null = null): Promise<Removed> {
+    return this.publisher.remove({ principal, intent: intentOf(key, "") }, policy);
   }
 
   /** Lets the alarms come until nothing is due within the next minute, 100 at most. */

@@ -10,6 +10,7 @@ import {
   policyList,
   policyName,
   policyPromotion,
+  policyRemoved,
   policyRollback,
   type PolicyChanged,
 } from "../../../shared/contract/http-policies.ts";
@@ -129,6 +130,31 @@ export function register(door: Door): void {
       if (found === null) throw new Problem("not_found", "There is no such policy.");
       const { name, channels, revisions, providers } = found;
       return { status: 200, body: { name, channels, revisions: [...revisions], providers: [...providers] } };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "delete",
+      path: "/api/policies/{name}",
+      tags,
+      summary: "Remove a policy: new metadata names it no more",
+      description:
+        "Fetchers refuse to activate it from then on. What was signed before is believed until it expires. A policy of that name may be " +
+        "published again; its revisions go on counting, and a version that had bytes is not given to others.",
+      request: { params: byName },
+      responses: { 200: { description: "What it had last", content: json(policyRemoved) } },
+    }),
+    action: "policy.remove",
+    idempotency: "optional",
+    problems: ["not_found", "policy_root_missing", "policy_keys_changed", "policy_unavailable"],
+    handler: async (call) => {
+      const { parts, caller, claim, now, input } = call;
+      const done = await parts.publisher(caller.tenant_id).remove(await callOf(call), input.params.name);
+      if (!done.ok) throw refusal(done);
+      const body = { ...done.removal, providers: [...done.providers] };
+      if (claim !== null) await rememberOnly(parts.database, claim, now, { status: 200, response: body });
+      return { status: 200, body };
     },
   });
 
