@@ -11,7 +11,7 @@ interface CryptoKeyPair {
   readonly publicKey: CryptoKey;
   readonly privateKey: CryptoKey;
 }
-type KeyAlgorithm = string | { name: string; hash?: string; namedCurve?: string };
+type KeyAlgorithm = string | { name: string; hash?: string; namedCurve?: string; saltLength?: number };
 type Bytes = Uint8Array<ArrayBuffer>;
 interface SubtleCrypto {
   digest(algorithm: "SHA-256", data: Bytes): Promise<ArrayBuffer>;

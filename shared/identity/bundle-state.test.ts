@@ -1,0 +1,89 @@
+import { beforeAll, expect, test } from "vitest";
+import { authorityEntry, bundleDocument, newAuthority } from "../../test/support/svid.ts";
+import { emptyBundleState, missBundle, receiveBundle, type BundleState } from "./bundle-state.ts";
+import { parseTrustDomain } from "./spiffe-id.ts";
+
+let empty: BundleState;
+let first: object;
+let second: object;
+const start = Date.UTC(2026, 3, 13);
+const documentOf = (sequence: number | null, keys: readonly object[], hint?: number): string =>
+  bundleDocument(keys, {
+    ...(sequence === null ? {} : { spiffe_sequence: sequence }),
+    ...(hint === undefined ? {} : { spiffe_refresh_hint: hint }),
+  });
+
+beforeAll(async () => {
+  const parsed = parseTrustDomain("td.example");
+  if (!parsed.ok) throw new Error(parsed.refusal.reason);
+  empty = emptyBundleState(parsed.value, start);
+  first = authorityEntry(await newAuthority("td.example"));
+  second = authorityEntry(await newAuthority("td.example"));
+});
+
+test("what holds is kept, and asked for again after the hint, within bounds (4.1.2)", async () => {
+  const after = async (hint?: number): Promise<number> =>
+    (await receiveBundle(empty, documentOf(1, [first], hint), start)).refreshAtMs - start;
+  expect(empty).toMatchObject({ bundle: null, refreshAtMs: start });
+  expect(await Promise.all([undefined, 60, 0, 10_000_000].map(after))).toEqual([300_000, 60_000, 10_000, 86_400_000]);
+});
+
+test("a document that goes back, or changes without its sequence, leaves the last good one and says why (4.1.1)", async () => {
+  const held = await receiveBundle(empty, documentOf(5, [first]), start);
+  const outcomes: Record<string, unknown> = {};
+  for (const [name, document] of Object.entries({
+    older: documentOf(4, [second]),
+    same: documentOf(5, [first]),
+    changed: documentOf(5, [second]),
+    withoutSequence: documentOf(null, [second]),
+    broken: "{",
+    newer: documentOf(6, [second]),
+    revoking: documentOf(6, []),
+  })) {
+    const next = await receiveBundle(held, document, start + 1_000);
+    outcomes[name] = [
+      next.bundle?.digest === held.bundle?.digest,
+      next.refused?.refusal.section ?? null,
+      next.failures,
+    ];
+  }
+  const sequence = "SPIFFE Trust Domain and Bundle 4.1.1";
+  expect(outcomes).toEqual({
+    older: [true, sequence, 1],
+    same: [true, null, 0],
+    changed: [true, sequence, 1],
+    withoutSequence: [true, sequence, 1],
+    broken: [true, "SPIFFE Trust Domain and Bundle 4.1", 1],
+    newer: [false, null, 0],
+    revoking: [false, null, 0],
+  });
+});
+
+test("without sequences the newest document counts, and the first sequence may come at any time", async () => {
+  const held = await receiveBundle(empty, documentOf(null, [first]), start);
+  const next = await receiveBundle(held, documentOf(null, [second]), start);
+  expect(next.bundle?.digest).not.toBe(held.bundle?.digest);
+  expect((await receiveBundle(next, documentOf(0, [first]), start)).bundle?.sequence).toBe(0);
+});
+
+test("after failures it is asked again soon, then later, and never later than the hint; a good one forgets them", async () => {
+  let state = await receiveBundle(empty, documentOf(1, [first], 60), start);
+  const waits: number[] = [];
+  for (let failure = 0; failure < 6; failure += 1) {
+    state = missBundle(state, "the endpoint did not answer", start);
+    waits.push(state.refreshAtMs - start);
+  }
+  expect(waits).toEqual([5_000, 10_000, 20_000, 40_000, 60_000, 60_000]);
+  expect(state).toMatchObject({
+    failures: 6,
+    confirmedAtMs: start,
+    refused: { refusal: { reason: "the endpoint did not answer" } },
+  });
+  state = await receiveBundle(state, documentOf(1, [first], 60), start + 9_000);
+  expect(state).toMatchObject({
+    failures: 0,
+    refused: null,
+    confirmedAtMs: start + 9_000,
+    refreshAtMs: start + 69_000,
+  });
+});
