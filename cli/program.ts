@@ -16,6 +16,7 @@ import { metricCommands } from "./commands/metrics.ts";
 import { policyCommands } from "./commands/policy.ts";
 import { pqlCommands } from "./commands/pql.ts";
 import { runCommands } from "./commands/run.ts";
+import { svidCommands } from "./commands/svid.ts";
 import { witnessCommands } from "./commands/witness.ts";
 import type { Act } from "./command.ts";
 import { exitCodeOf, type ExitName } from "./exit-codes.ts";
@@ -61,6 +62,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
   auditCommands(program, act);
   witnessCommands(program, act);
   edgeCommands(program, act);
+  svidCommands(program, act);
   budgetCommands(program, act);
   flagCommands(program, act);
   metricCommands(program, act);

@@ -8,7 +8,14 @@ import { scan } from "./walls/imports.ts";
 
 /** The rooms of shared/, and what each may import beside itself. */
 const ground = ["shared/contract", "shared/tenancy", "shared/outbox", "shared/signing", "shared/policy"] as const;
-const capabilities = ["shared/market", "shared/audit", "shared/pql", "shared/privacy", "shared/edge"] as const;
+const capabilities = [
+  "shared/market",
+  "shared/audit",
+  "shared/pql",
+  "shared/privacy",
+  "shared/edge",
+  "shared/identity",
+] as const;
 const joints = ["shared/executions", "shared/disclosure"] as const;
 
 export const mayImport: Readonly<Record<string, readonly string[]>> = {
@@ -34,6 +41,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
     "shared/audit",
     "shared/disclosure",
     "shared/edge",
+    "shared/identity",
     "shared/policy",
     "shared/pql",
     "shared/signing",

@@ -25,7 +25,7 @@ test("what holds is kept, and asked for again after the hint, within bounds (4.1
   const after = async (hint?: number): Promise<number> =>
     (await receiveBundle(empty, documentOf(1, [first], hint), start)).refreshAtMs - start;
   expect(empty).toMatchObject({ bundle: null, refreshAtMs: start });
-  expect(await Promise.all([undefined, 60, 0, 10_000_000].map(after))).toEqual([300_000, 60_000, 10_000, 86_400_000]);
+  expect(await Promise.all([undefined, 60, 0, 10_000_000].map(after))).toEqual([300_000, 60_000, 10_000, 3_600_000]);
 });
 
 test("a document that goes back, or changes without its sequence, leaves the last good one and says why (4.1.1)", async () => {
@@ -52,32 +52,37 @@ test("a document that goes back, or changes without its sequence, leaves the las
     older: [true, sequence, 1],
     same: [true, null, 0],
     changed: [true, sequence, 1],
-    withoutSequence: [true, sequence, 1],
+    withoutSequence: [false, null, 0],
     broken: [true, "SPIFFE Trust Domain and Bundle 4.1", 1],
     newer: [false, null, 0],
     revoking: [false, null, 0],
   });
 });
 
-test("without sequences the newest document counts, and the first sequence may come at any time", async () => {
+test("without a sequence the newest document counts (SPIFFE Federation 4.2), and makes no lower one good again", async () => {
   const held = await receiveBundle(empty, documentOf(null, [first]), start);
   const next = await receiveBundle(held, documentOf(null, [second]), start);
   expect(next.bundle?.digest).not.toBe(held.bundle?.digest);
-  expect((await receiveBundle(next, documentOf(0, [first]), start)).bundle?.sequence).toBe(0);
+  const numbered = await receiveBundle(next, documentOf(5, [first]), start);
+  const without = await receiveBundle(numbered, documentOf(null, [second]), start);
+  expect([numbered.bundle?.sequence, without.bundle?.sequence]).toEqual([5, null]);
+  expect((await receiveBundle(without, documentOf(4, [first]), start)).failures).toBe(1);
+  expect((await receiveBundle(without, documentOf(5, [second]), start)).failures).toBe(1);
+  expect((await receiveBundle(without, documentOf(5, [first]), start)).bundle?.sequence).toBe(5);
 });
 
-test("after failures it is asked again soon, then later, and never later than the hint; a good one forgets them", async () => {
+test("after a failure it is asked again at the next interval, not sooner (SPIFFE Federation 6.2); a good one forgets it", async () => {
+  const never = missBundle(empty, "the endpoint did not answer", start);
+  expect([never.bundle, never.refreshAtMs - start]).toEqual([null, 30_000]);
   let state = await receiveBundle(empty, documentOf(1, [first], 60), start);
-  const waits: number[] = [];
-  for (let failure = 0; failure < 6; failure += 1) {
-    state = missBundle(state, "the endpoint did not answer", start);
-    waits.push(state.refreshAtMs - start);
+  for (const at of [start, start + 1_000]) {
+    state = missBundle(state, "the endpoint did not answer", at);
+    expect(state.refreshAtMs).toBe(at + 60_000);
   }
-  expect(waits).toEqual([5_000, 10_000, 20_000, 40_000, 60_000, 60_000]);
   expect(state).toMatchObject({
-    failures: 6,
+    failures: 2,
     confirmedAtMs: start,
-    refused: { refusal: { reason: "the endpoint did not answer" } },
+    refused: { refusal: { reason: "the endpoint did not answer" }, atMs: start + 1_000 },
   });
   state = await receiveBundle(state, documentOf(1, [first], 60), start + 9_000);
   expect(state).toMatchObject({

@@ -9,6 +9,8 @@ export interface BundleState {
   readonly trustDomain: TrustDomain;
   /** The last good one. Null: nothing of this domain is believed yet. */
   readonly bundle: TrustBundle | null;
+  /** The highest sequence that a good document had, and that document's digest. */
+  readonly newest: { readonly sequence: number; readonly digest: string } | null;
   /** When the endpoint last gave a good document, also where it was the one that is held; milliseconds since 1970 UTC. */
   readonly confirmedAtMs: number | null;
   /** Why the last attempt brought nothing; null after one that did. */
@@ -20,16 +22,16 @@ export interface BundleState {
 
 /** SPIFFE Trust Domain and Bundle 4.1.2: the hint is one, and kept within these. */
 const refreshSecondsMin = 10;
-const refreshSecondsMax = 86_400;
-/** SPIFFE Federation 5.1: five minutes, where there is no hint. */
+const refreshSecondsMax = 3_600;
+/** SPIFFE Federation 4.1: five minutes, where there is no hint. */
 const refreshSecondsDefault = 300;
-/** After a failure: doubled each time, and never later than the hint asks. */
-const retrySecondsMin = 5;
-const doublingsMax = 20;
+/** While there is no bundle at all. */
+const firstSeconds = 30;
 
 export const emptyBundleState = (trustDomain: TrustDomain, now: number): BundleState => ({
   trustDomain,
   bundle: null,
+  newest: null,
   confirmedAtMs: null,
   refused: null,
   failures: 0,
@@ -40,11 +42,13 @@ export const emptyBundleState = (trustDomain: TrustDomain, now: number): BundleS
 export async function receiveBundle(state: BundleState, document: string, now: number): Promise<BundleState> {
   const parsed = await parseTrustBundle(state.trustDomain, document);
   if (!parsed.ok) return failed(state, parsed.refusal, now);
-  const backwards = state.bundle === null ? null : whyNotAfter(state.bundle, parsed.value);
+  const { sequence, digest } = parsed.value;
+  const backwards = whyNotAfter(state.newest, sequence, digest);
   if (backwards !== null) return failed(state, backwards, now);
   return {
     trustDomain: state.trustDomain,
-    bundle: state.bundle?.digest === parsed.value.digest ? state.bundle : parsed.value,
+    bundle: state.bundle?.digest === digest ? state.bundle : parsed.value,
+    newest: sequence === null ? state.newest : { sequence, digest },
     confirmedAtMs: now,
     refused: null,
     failures: 0,
@@ -54,29 +58,33 @@ export async function receiveBundle(state: BundleState, document: string, now: n
 
 /** The state after the endpoint gave no document at all at `now`. `reason`: a sentence without its full stop. */
 export const missBundle = (state: BundleState, reason: string, now: number): BundleState =>
-  failed(state, { section: "SPIFFE Trust Domain and Bundle 5", reason }, now);
+  failed(state, { section: "SPIFFE Federation 5.2", reason }, now);
 
-/** SPIFFE Trust Domain and Bundle 4.1.1: the sequence rises, and changes with every change. Null: it may follow. */
-function whyNotAfter(held: TrustBundle, next: TrustBundle): Refusal | null {
+/**
+ * SPIFFE Trust Domain and Bundle 4.1.1: the sequence rises, and changes with every change. A document without one counts as
+ * the newest (SPIFFE Federation 4.2), but does not make a lower one good again. Null: it may follow.
+ */
+function whyNotAfter(newest: BundleState["newest"], sequence: number | null, digest: string): Refusal | null {
   const section = "SPIFFE Trust Domain and Bundle 4.1.1";
-  if (held.sequence === null) return null;
-  if (next.sequence === null) return { section, reason: `the bundle has no sequence, and the one before had` };
-  if (next.sequence < held.sequence) {
-    return { section, reason: `the bundle has sequence ${next.sequence}, which is before ${held.sequence}` };
+  if (newest === null || sequence === null || sequence > newest.sequence) return null;
+  if (sequence < newest.sequence) {
+    return { section, reason: `the bundle has sequence ${sequence}, which is before ${newest.sequence}` };
   }
-  if (next.sequence === held.sequence && next.digest !== held.digest) {
-    return { section, reason: `the bundle has changed and still has sequence ${held.sequence}` };
-  }
-  return null;
+  if (digest === newest.digest) return null;
+  return { section, reason: `the bundle has changed and still has sequence ${sequence}` };
 }
 
 function refreshSeconds({ refreshHint }: TrustBundle): number {
   return Math.min(refreshSecondsMax, Math.max(refreshSecondsMin, refreshHint ?? refreshSecondsDefault));
 }
 
+/** SPIFFE Federation 6.2: after a failure it is asked again at the next interval, not sooner. */
 function failed(state: BundleState, refusal: Refusal, now: number): BundleState {
-  const failures = state.failures + 1;
-  const usual = state.bundle === null ? refreshSecondsDefault : refreshSeconds(state.bundle);
-  const seconds = Math.min(usual, retrySecondsMin * 2 ** Math.min(doublingsMax, failures - 1));
-  return { ...state, failures, refused: { refusal, atMs: now }, refreshAtMs: now + seconds * 1_000 };
+  const seconds = state.bundle === null ? firstSeconds : refreshSeconds(state.bundle);
+  return {
+    ...state,
+    failures: state.failures + 1,
+    refused: { refusal, atMs: now },
+    refreshAtMs: now + seconds * 1_000,
+  };
 }

@@ -140,6 +140,9 @@ export function signatureAlgorithmOf(identifier: Uint8Array): SignatureAlgorithm
   });
 }
 
+/** Of keys that are asked again and again: a bundle's authorities. */
+const importedBefore = new WeakMap<CertificateKey, Map<string, CryptoKey | null>>();
+
 /** The key for checking by `algorithm`; null where it is not of that kind, or its point not on the curve. */
 async function imported(
   spki: Uint8Array,
@@ -149,8 +152,31 @@ async function imported(
   const { name, hash } = algorithm;
   const kinds = { ECDSA: "EC", "RSASSA-PKCS1-v1_5": "RSA", "RSA-PSS": "RSA", Ed25519: "Ed25519" } as const;
   if (kinds[name] !== key.kind) return null;
-  const parameters = key.kind === "EC" ? { name, namedCurve: key.curve } : hash === null ? { name } : { name, hash };
+  const known = importedBefore.get(key) ?? new Map<string, CryptoKey | null>();
+  importedBefore.set(key, known);
+  // A key on a curve is one for all hashes.
+  const use = key.kind === "RSA" ? `${name} ${hash}` : name;
+  const before = known.get(use);
+  if (before !== undefined) return before;
+  const now = await importNow(spki, key, algorithm);
+  known.set(use, now);
+  return now;
+}
+
+/** Points are handed over as they are: reading them out of DER anew takes Node several times as long. */
+async function importNow(
+  spki: Uint8Array,
+  key: CertificateKey,
+  { name, hash }: SignatureAlgorithm,
+): Promise<CryptoKey | null> {
   try {
+    if (key.kind === "EC") {
+      const point = concat(new Uint8Array([4]), key.x, key.y);
+      return await crypto.subtle.importKey("raw", point, { name, namedCurve: key.curve }, false, ["verify"]);
+    }
+    if (key.kind === "Ed25519")
+      return await crypto.subtle.importKey("raw", toBytes(key.x), { name }, false, ["verify"]);
+    const parameters = hash === null ? { name } : { name, hash };
     return await crypto.subtle.importKey("spki", toBytes(spki), parameters, false, ["verify"]);
   } catch {
     return null;

@@ -39,7 +39,7 @@ function generation(type: KeyType): EcKeyGenParams & Partial<RsaHashedKeyGenPara
 }
 
 export async function newKeys(type: KeyType): Promise<KeyPair> {
-  const pair = (await crypto.subtle.generateKey(generation(type), true, ["sign", "verify"])) as CryptoKeyPair;
+  const pair = await crypto.subtle.generateKey(generation(type), true, ["sign", "verify"]);
   const spki = new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey));
   return { type, privateKey: pair.privateKey, spki, jwk: await crypto.subtle.exportKey("jwk", pair.publicKey) };
 }
