@@ -23,7 +23,15 @@ const hashes: Readonly<Record<KeyType, string>> = {
   Ed25519: "SHA-512",
 };
 
-function generation(type: KeyType): EcKeyGenParams & Partial<RsaHashedKeyGenParams> {
+interface Generation {
+  readonly name: string;
+  readonly namedCurve: string;
+  readonly hash?: string;
+  readonly modulusLength?: number;
+  readonly publicExponent?: Bytes;
+}
+
+function generation(type: KeyType): Generation {
   if (type === "Ed25519") return { name: "Ed25519", namedCurve: "" };
   if (type === "RSA-2048" || type === "RSA-PSS") {
     const name = type === "RSA-PSS" ? "RSA-PSS" : "RSASSA-PKCS1-v1_5";
@@ -38,10 +46,14 @@ function generation(type: KeyType): EcKeyGenParams & Partial<RsaHashedKeyGenPara
   return { name: "ECDSA", namedCurve: type };
 }
 
+/** On Node and in workerd, whose types of WebCrypto differ. */
 export async function newKeys(type: KeyType): Promise<KeyPair> {
   const pair = await crypto.subtle.generateKey(generation(type), true, ["sign", "verify"]);
-  const spki = new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey));
-  return { type, privateKey: pair.privateKey, spki, jwk: await crypto.subtle.exportKey("jwk", pair.publicKey) };
+  if (!("privateKey" in pair)) throw new TypeError(`${type} makes no pair of keys`);
+  const spki = await crypto.subtle.exportKey("spki", pair.publicKey);
+  const jwk = await crypto.subtle.exportKey("jwk", pair.publicKey);
+  if (!(spki instanceof ArrayBuffer) || jwk instanceof ArrayBuffer) throw new TypeError("a key came in another format");
+  return { type, privateKey: pair.privateKey, spki: new Uint8Array(spki), jwk };
 }
 
 const pssParameters = hexBytes(
