@@ -1,5 +1,5 @@
 // Brings what is signed to every provider's own store, one runner a provider: bundles and statements first, then metadata, and
-// last the timestamp. Called by publisher.ts, which decides what is signed.
+// last the timestamp; and takes away what nothing names any more. Called by publisher.ts, which decides what is signed.
 //
 // What stands where after a crash at each await:
 //   bundle, statement, delta put          it is there or not; no metadata names it at that provider. Put again, same bytes
@@ -8,6 +8,11 @@
 //   the wait for the other providers      nothing was changed; it is waited anew, `barrierMs` at most from the decision
 //   timestamp put                         the provider serves the change; it is put again (the same bytes) and read back
 //   …read back                            `provider` says so: done. A newer decision meanwhile begins at the top
+//   what nothing names removed            it is there or not; `placed` has it no more, `unnamed` has it still: it is removed
+//                                         again, or put again where it is named by then
+//   …found gone                           as above, or neither has it: done
+// Nothing is collected from a provider while its runner is at work, so that no removal meets a put of the same key. Roots are named
+// for ever: whoever trusts an old one comes to the newest over each in between.
 // A key that is rewritten is rewritten by the one runner of its provider; an older write that comes late is seen by the
 // sweep, which reads each timestamp, and puts everything anew where it is another one.
 //
@@ -17,13 +22,18 @@
 import { sha256Hex, utf8 } from "../contract/bytes.ts";
 import type { Clock, Log } from "../contract/ports.ts";
 import { errorName } from "../outbox/drain.ts";
-import { jsonContent, putAndRead, reasonOf } from "./publisher-puts.ts";
+import { jsonContent, putAndRead, reasonOf, removeAndRead } from "./publisher-puts.ts";
 import type { PublisherState } from "./publisher-state.ts";
 import { deltaKey, metadataKey, policyKey, statementKey, timestampName } from "./serving-path.ts";
 import type { Content, ProviderStore, Vault } from "./stores.ts";
+import { lifeMs } from "./tuf.ts";
 
 /** How long a provider that has everything waits, from the decision on, for the others before its timestamp is put. */
 export const barrierMs = 10_000;
+/** What nothing has named for so long is collected: longer than any metadata lives that the signer's keys sign. */
+export const keptMs = lifeMs.targets + 10 * 24 * 3_600_000;
+/** Of one provider, in one run of the cron. */
+export const collectedMax = 32;
 
 export interface CourierParts {
   readonly tenantId: string;
@@ -51,6 +61,7 @@ export class Courier {
   /** The timestamp's version whose contents a provider has; not durable: after a restart it is found out again. */
   readonly #ready = new Map<string, number>();
   readonly #waiters = new Set<() => void>();
+  readonly #collecting = new Map<string, Promise<void>>();
 
   constructor(parts: CourierParts, state: PublisherState) {
     this.#parts = parts;
@@ -88,6 +99,8 @@ export class Courier {
   async #bringOut(store: ProviderStore): Promise<void> {
     const { clock, log, tenantId } = this.#parts;
     try {
+      // One that is being collected from stops at its next key.
+      await this.#collecting.get(store.name);
       while (!this.#state.isCurrent(store.name)) {
         const plan = await this.#plan();
         if (plan === null) return;
@@ -97,8 +110,8 @@ export class Courier {
         await this.#othersAreReady(store.name, plan);
         const { tenant } = this.#state;
         await putAndRead(store, metadataKey(tenant!, timestampName), plan.timestamp);
-        const needed = plan.contents.map(([key]) => key);
-        this.#state.noteFlipped(store.name, plan.versions, needed);
+        const named = plan.contents.map(([key]) => key);
+        this.#state.noteFlipped(store.name, plan.versions, named, clock());
       }
     } catch (error) {
       this.#state.noteFailed(store.name, reasonOf(error), clock());
@@ -150,6 +163,8 @@ export class Courier {
     const placed = this.#state.placed(store.name);
     for (const [key, content] of contents) {
       if (placed.get(key) === content.sha256) continue;
+      // Noted before it is put: what may be there is known, so that it can be collected.
+      this.#state.notePlaced(store.name, key, "");
       await putAndRead(store, key, content);
       this.#state.notePlaced(store.name, key, content.sha256);
     }
@@ -177,6 +192,47 @@ export class Courier {
 
   #wake(): void {
     for (const waiter of this.#waiters) waiter();
+  }
+
+  /** Takes from each provider that is up to date what nothing has named for `keptMs`, at most `collectedMax` keys of each. */
+  async collect(): Promise<void> {
+    await Promise.all(
+      this.#parts.providers.map((store) => {
+        const { name } = store;
+        const collecting =
+          this.#collecting.get(name) ?? this.#collectFrom(store).finally(() => this.#collecting.delete(name));
+        this.#collecting.set(name, collecting);
+        return collecting;
+      }),
+    );
+  }
+
+  async #collectFrom(store: ProviderStore): Promise<void> {
+    const { clock, log, tenantId } = this.#parts;
+    const { name } = store;
+    const keys = this.#state.unnamed(name, clock() - keptMs, collectedMax);
+    if (keys.length === 0) return;
+    try {
+      const plan = await this.#plan();
+      if (plan === null) return;
+      const named = new Set(plan.contents.map(([key]) => key));
+      for (const key of keys) {
+        // What was decided since may name it: it is looked at anew, once the provider has that.
+        const isSame = this.#state.signed("timestamp")?.version === plan.versions.timestamp;
+        if (!isSame || !this.#state.isCurrent(name) || this.#runners.has(name)) return;
+        if (named.has(key)) continue;
+        // From here on it counts as not there: a decision that names it puts it again.
+        this.#state.noteRemoved(name, key);
+        await removeAndRead(store, key);
+        this.#state.noteCollected(name, key);
+      }
+    } catch (error) {
+      log("warn", "what nothing names was not collected from a provider's store, will try again", {
+        tenant_id: tenantId,
+        provider: name,
+        error: errorName(error),
+      });
+    }
   }
 
   /** A provider whose timestamp is not the one that was read back has lost something, or a late write came to it. */

@@ -54,6 +54,9 @@ const schema = `
   create table if not exists placed (
     provider text not null, key text not null, sha256 text not null, primary key (provider, key)
   );
+  create table if not exists unnamed (
+    provider text not null, key text not null, since_ms integer not null, primary key (provider, key)
+  );
   create table if not exists provider (
     name text primary key, root_version integer not null default 0, targets_version integer not null default 0,
     timestamp_version integer not null default 0, behind_since_ms integer, attempts integer not null default 0,
@@ -349,11 +352,15 @@ export class PublisherState implements ChangeFacts {
     this.sql.exec("update taken_back set looked_ms = ? where provider = ? and key = ?", now, name, key);
   }
 
-  /** The timestamp of that version was read back: the provider has all of it. `tuf`: metadata that it still needs. */
+  /**
+   * The timestamp of that version was read back: the provider has all of it. `named`: every key that it leads to; since when others of
+   * its keys are led to no more is counted from here.
+   */
   noteFlipped(
     name: string,
     versions: { root: number; targets: number; timestamp: number },
-    tuf: readonly string[],
+    named: readonly string[],
+    now: number,
   ): void {
     this.sql.transaction(() => {
       this.sql.exec(
@@ -364,8 +371,32 @@ export class PublisherState implements ChangeFacts {
         versions.timestamp,
         name,
       );
-      const stale = [...this.placed(name).keys()].filter((key) => key.startsWith("tuf/") && !tuf.includes(key));
-      for (const key of stale) this.noteRemoved(name, key);
+      this.sql.exec(
+        `insert into unnamed select provider, key, ? from placed where provider = ? and key not like 'fetchers/%'
+         on conflict do nothing`,
+        now,
+        name,
+      );
+      for (const key of named) this.sql.exec("delete from unnamed where provider = ? and key = ?", name, key);
+    });
+  }
+
+  /** Keys that nothing has named since then or longer, the longest first. */
+  unnamed(name: string, sinceMs: number, limit: number): string[] {
+    return this.sql
+      .exec<{ key: string }>(
+        "select key from unnamed where provider = ? and since_ms <= ? order by since_ms, key limit ?",
+        name,
+        sinceMs,
+        limit,
+      )
+      .map(({ key }) => key);
+  }
+
+  noteCollected(name: string, key: string): void {
+    this.sql.transaction(() => {
+      this.noteRemoved(name, key);
+      this.sql.exec("delete from unnamed where provider = ? and key = ?", name, key);
     });
   }
 
@@ -384,13 +415,12 @@ export class PublisherState implements ChangeFacts {
   }
 
   /**
-   * The provider has not what it had: everything is put and read back anew. Which fetchers' keys it may have stays known, or
-   * one that was revoked meanwhile would never be taken back.
+   * The provider has not what it had: everything is put and read back anew. What it may have stays known, or a key that was
+   * revoked meanwhile would never be taken back, and what nothing names never collected.
    */
   forgetPlaced(name: string): void {
     this.sql.transaction(() => {
-      this.sql.exec("update placed set sha256 = '' where provider = ? and key like 'fetchers/%'", name);
-      this.sql.exec("delete from placed where provider = ? and key not like 'fetchers/%'", name);
+      this.sql.exec("update placed set sha256 = '' where provider = ?", name);
       this.sql.exec(
         "update provider set timestamp_version = 0, targets_version = 0, root_version = 0 where name = ?",
         name,

@@ -197,10 +197,10 @@ export class Publisher {
     await Promise.all([this.#signDue().then(() => this.#courier.bringOut()), this.#mirror.mirror()]);
   }
 
-  /** The cron's: as catchUp, with fetchers read anew, and each provider's timestamp looked at. */
+  /** The cron's: as catchUp, with fetchers read anew, each provider's timestamp looked at, and what nothing names collected. */
   async sweep(): Promise<void> {
     this.#state.nudgeFetchers();
-    await Promise.all([this.catchUp(), this.#courier.look()]);
+    await Promise.all([this.catchUp(), this.#courier.look().then(() => this.#courier.collect())]);
   }
 
   /** When `catchUp` has something to do; null without a repository. */

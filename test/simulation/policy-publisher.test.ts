@@ -4,7 +4,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { channelNames, type Channel } from "../../shared/contract/names.ts";
-import { barrierMs } from "../../shared/edge/publisher-courier.ts";
+import { barrierMs, collectedMax, keptMs } from "../../shared/edge/publisher-courier.ts";
 import { lifeMs } from "../../shared/edge/tuf.ts";
 import { onlineSigners } from "../support/tuf.ts";
 import { intentOf, principal, PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
@@ -482,6 +482,127 @@ test("whatever is asked in whatever order, also at once, revisions count up by o
       );
     }),
     { numRuns: deep ? 300 : 15 },
+  );
+});
+
+describe("what nothing names", () => {
+  const dayMs = 24 * 3_600_000;
+  const days = async (world: PublisherWorld, count: number): Promise<void> => {
+    for (let day = 0; day < count; day += 10) {
+      world.now += Math.min(10, count - day) * dayMs;
+      await world.publisher.sweep();
+      await world.settle();
+    }
+  };
+  /** Both revisions were at both providers. */
+  const moved = async (): Promise<PublisherWorld> => {
+    const world = await begun("r1");
+    await world.publish("r2");
+    await world.settle();
+    return world;
+  };
+  const back = (world: PublisherWorld) =>
+    world.publisher.change(
+      { principal, intent: null },
+      { kind: "roll_back", policy: "gateway", channel: "stable", revision: 1 },
+    );
+  const contents = (store: MemoryStore, prefix: string): string[] =>
+    [...store.objects.keys()].filter((key) => key.startsWith(prefix)).toSorted();
+  const bundleKey = async (world: PublisherWorld, text: string): Promise<string> =>
+    `policies/${slug}/${(await world.keep(text)).bundle_sha256}.tar.gz`;
+
+  test("for longer than any metadata lives is taken from both stores, and nothing else is", async () => {
+    const world = await moved();
+    const [first, second] = [await bundleKey(world, "r1"), await bundleKey(world, "r2")];
+    await days(world, keptMs / dayMs - 10);
+    for (const store of [world.a, world.b]) expect(contents(store, "policies/")).toEqual([first, second].toSorted());
+    await days(world, 20);
+    for (const store of [world.a, world.b]) {
+      expect(contents(store, "policies/")).toEqual([second]);
+      expect(contents(store, "statements/")).toHaveLength(1);
+      expect(contents(store, "tuf/")).toContain(`tuf/${slug}/1.root.json`);
+      expect(contents(store, "tuf/")).not.toContain(`tuf/${slug}/2.targets.json`);
+      expect(await world.served(store)).toEqual({ version: "r2", revision: 2 });
+    }
+    // What was collected is there again where a rollback names it.
+    expect(await back(world)).toMatchObject({ ok: true, revision: { revision: 3 } });
+    await world.settle();
+    expect(await both(world)).toEqual([
+      { version: "r1", revision: 3 },
+      { version: "r1", revision: 3 },
+    ]);
+  });
+
+  test("is collected a bounded number at a time, from a store that is well while the other one is down", async () => {
+    const world = await begun();
+    for (let count = 0; count < 20; count += 1) {
+      await world.publish(`r${count}`);
+      await world.settle();
+    }
+    const before = contents(world.a, "").length;
+    await days(world, keptMs / dayMs - 5);
+    world.b.meet = (call) => {
+      if (call === "remove") throw new Error("down");
+    };
+    const removed: number[] = [];
+    let runs = 0;
+    world.a.meet = (call) => void (call === "remove" && (removed[runs] = (removed[runs] ?? 0) + 1));
+    world.now += 10 * dayMs;
+    for (runs = 0; runs < 4; runs += 1) await world.publisher.sweep();
+    expect(removed.slice(0, 2)).toEqual([collectedMax, collectedMax]);
+    expect(contents(world.a, "").length).toBeLessThan(before - collectedMax);
+    expect(contents(world.b, "policies/")).toHaveLength(20);
+    expect(stateOf(world)).toEqual({ a: "current", b: "current" });
+  });
+
+  test(
+    "may be named again at any call of a collection, and is there then, also after a death",
+    { timeout: 60_000 },
+    async () => {
+      const aged = async (): Promise<PublisherWorld> => {
+        const world = await moved();
+        await days(world, keptMs / dayMs - 5);
+        world.now += 10 * dayMs;
+        return world;
+      };
+      const counted = await aged();
+      const before = counted.death.calls;
+      await counted.publisher.sweep();
+      const calls = counted.death.calls - before;
+      expect(calls).toBeGreaterThan(20);
+      for (let at = 0; at < calls; at += deep ? 1 : 5) {
+        for (const when of ["before", "after"] as const) {
+          const world = await aged();
+          Object.assign(world.death, { at: world.death.calls + at, when });
+          await Promise.race([world.publisher.sweep(), world.death.happened]);
+          await world.reopen();
+          const where = `died at call ${at}, ${when}`;
+          for (const store of [world.a, world.b])
+            expect(await world.served(store), where).toMatchObject({ version: "r2" });
+          expect(await back(world), where).toMatchObject({ ok: true });
+          await world.settle();
+          for (let minute = 0; minute < 3; minute += 1) await world.publisher.sweep();
+          const expected = { version: "r1", revision: 3 };
+          expect(await both(world), where).toEqual([expected, expected]);
+        }
+        // Without a death: the decision comes in the middle of the collection.
+        const world = await aged();
+        let count = 0;
+        let decided: Promise<unknown> = Promise.resolve();
+        const meet = (): void => {
+          count += 1;
+          if (count === at) decided = back(world).then(() => world.publisher.catchUp());
+        };
+        world.a.meet = meet;
+        world.b.meet = meet;
+        await world.publisher.sweep();
+        await decided;
+        await back(world);
+        await world.settle();
+        const expected = { version: "r1", revision: 3 };
+        expect(await both(world), `decided at call ${at}`).toEqual([expected, expected]);
+      }
+    },
   );
 });
 
