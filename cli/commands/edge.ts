@@ -380,6 +380,8 @@ function availableOf(
     return { state: "ready", sha256, bytes: async () => await fetcher.bytes(sha256) };
   }
   const last = told.get(path) ?? "nothing was fetched yet.";
+  if (serving.state === "unbelieved")
+    return { state: "unavailable", why: `The publisher of what is held is not believed here (--publisher): ${last}` };
   if (serving.state === "none") return { state: "unavailable", why: `There is no policy yet: ${last}` };
   return { state: "unavailable", why: `The metadata of the last good one has expired at ${serving.since}: ${last}` };
 }
@@ -488,7 +490,7 @@ async function status(session: Session, options: HeldOptions): Promise<void> {
           row.from,
           row.published_at,
           row.expires_at,
-          row.is_expired ? "expired" : "served",
+          row.is_expired ? "expired" : row.publisher_kid === null ? "to be verified" : "served",
         ]),
       ),
       out.record([

@@ -1,8 +1,12 @@
 // What a lying, broken or hostile provider can do to a fetcher: nothing. Each attack is refused, counted and explained, and the
 // last good policy stays. Real HTTP servers, real folders, real signatures; only the clock is the test's.
 
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { base64 } from "../../shared/contract/bytes.ts";
+import { heldState } from "../../shared/edge/held-state.ts";
 import { refusalAdvice, refusalWords, type RefusalCode } from "../../shared/edge/refusal.ts";
 import { lifeMs } from "../../shared/edge/tuf.ts";
 import {
@@ -351,6 +355,66 @@ describe("the publisher's own signature", () => {
       expect(await outcomeOf(at)).toEqual(refusedAs("statement_disagrees"));
     }
   });
+});
+
+describe("a list of publishers that changes", () => {
+  const other = async (): Promise<string> => base64((await newSigner()).spki);
+  const reopened = async (at: Scene, publishers: readonly string[]): Promise<TestFetcher> =>
+    await testFetcher(at.world, [at.a, at.b], { folder: at.folder, publishers });
+
+  test("takes what its publisher vouched for out of service at once, and brings it back with the key", async () => {
+    const at = await scene();
+    const without = await reopened(at, [await other()]);
+    expect(without.fetcher.serving(policyPath, Date.now())).toEqual({ state: "unbelieved" });
+    expect(await without.verdict()).toMatchObject({
+      verdict: "refused",
+      refusal: { code: "bad_statement" },
+      active: null,
+    });
+    expect(await without.served()).toBeNull();
+    const again = await reopened(at, [await other(), at.world.publisherKey]);
+    expect(await again.served()).toEqual(new Uint8Array(at.good));
+    expect(await again.verdict()).toMatchObject({ verdict: "current" });
+  });
+
+  test("judges a statement anew that was refused under another list, without `maestro edge clear`", async () => {
+    const at = await scene();
+    const mallory = await newSigner();
+    const next = await at.world.publish({ allowed: "bob", by: mallory });
+    for (const provider of [at.a, at.b]) provider.objects = at.world.copy();
+    expect(await outcomeOf(at)).toEqual(refusedAs("bad_statement"));
+    const same = await reopened(at, [at.world.publisherKey]);
+    expect(await same.verdict()).toMatchObject({ refusal: { code: "quarantined" } });
+    const both = await reopened(at, [at.world.publisherKey, base64(mallory.spki)]);
+    expect(await both.verdict()).toMatchObject({ verdict: "activated", active: { revision: 2 } });
+    expect(await both.served()).toEqual(new Uint8Array(next.bundle));
+    expect(both.fetcher.state.quarantine).toEqual([]);
+  });
+
+  test("fetches no bundle again whose new statement is by another publisher: who vouches is all that has changed", async () => {
+    const at = await scene();
+    const heir = await newSigner();
+    await at.world.publish({ bundle: new Uint8Array(at.good), signed: { version: "r2" }, by: heir });
+    for (const provider of [at.a, at.b]) provider.objects = at.world.copy();
+    const it = await reopened(at, [base64(heir.spki)]);
+    expect(await it.verdict()).toMatchObject({ verdict: "activated", active: { revision: 2 } });
+    expect(await it.served()).toEqual(new Uint8Array(at.good));
+    expect(at.a.count("policies/") + at.b.count("policies/")).toBe(0);
+  });
+});
+
+test("what was held before publishers were kept is not served until its statement was verified, which fetches no bundle again", async () => {
+  const at = await scene();
+  const path = join(at.folder, "held.json");
+  const { active, ...state } = heldState.parse(JSON.parse(readFileSync(path, "utf8")));
+  const { publisher_kid: kid, packed_sha256: packed, ...old } = active[policyPath]!;
+  expect([kid, packed]).toEqual([expect.any(String), null]);
+  writeFileSync(path, JSON.stringify({ ...state, active: { [policyPath]: old } }));
+  const it = await testFetcher(at.world, [at.a, at.b], { folder: at.folder });
+  expect(await it.served()).toBeNull();
+  expect(await it.verdict()).toMatchObject({ verdict: "activated", active: { publisher_kid: kid } });
+  expect(await it.served()).toEqual(new Uint8Array(at.good));
+  expect(at.a.count("policies/") + at.b.count("policies/")).toBe(0);
 });
 
 describe("two providers", () => {

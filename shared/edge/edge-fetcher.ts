@@ -8,6 +8,7 @@ import type { Clock } from "../contract/ports.ts";
 import type { ArchiveTools } from "../signing/package-archive.ts";
 import { askProviders } from "./ask-providers.ts";
 import type { EdgeCounters } from "./edge-counters.ts";
+import { believedOf, type Believed } from "./believed.ts";
 import { deltaFor, fetchByDelta } from "./fetch-delta.ts";
 import {
   failedDeltasMax,
@@ -94,6 +95,8 @@ export interface Refresh {
 export type Serving =
   | { readonly state: "ready"; readonly active: ActivePolicy }
   | { readonly state: "expired"; readonly since: string }
+  /** There is one, whose publisher is not among those that are believed now. */
+  | { readonly state: "unbelieved" }
   | { readonly state: "none" };
 
 export type Opened =
@@ -106,12 +109,13 @@ const iso = (at: number): string => new Date(at).toISOString();
 /** `pin`: the text of a root that a person has brought here. `kept`: what the store held; null for the first start. */
 export async function openEdgeFetcher(parts: EdgeFetcherParts, pin: string, kept: HeldState | null): Promise<Opened> {
   const pinSha256 = await sha256Hex(utf8(pin));
+  const believed = await believedOf(parts.publishers);
   if (kept !== null) {
     if (kept.tenant !== parts.tenant)
       return { ok: false, reason: `It holds policies of the tenant ${kept.tenant}, not of ${parts.tenant}` };
     if (kept.pinned_root_sha256 !== pinSha256)
       return { ok: false, reason: "It began with another pinned root, and follows that one" };
-    return { ok: true, fetcher: new EdgeFetcher(parts, kept) };
+    return { ok: true, fetcher: new EdgeFetcher(parts, believed, kept) };
   }
   let trusted: TrustedMetadata;
   try {
@@ -130,19 +134,21 @@ export async function openEdgeFetcher(parts: EdgeFetcherParts, pin: string, kept
     quarantine: [],
     failed_deltas: [],
   };
-  return { ok: true, fetcher: new EdgeFetcher(parts, first) };
+  return { ok: true, fetcher: new EdgeFetcher(parts, believed, first) };
 }
 
 /** One refresh at a time. */
 export class EdgeFetcher {
   readonly #parts: EdgeFetcherParts;
+  readonly #believed: Believed;
   readonly #routing: Routing;
   #state: HeldState;
   /** Digests of bundles that this process has kept or read back whole. */
   readonly #whole = new Set<string>();
 
-  constructor(parts: EdgeFetcherParts, state: HeldState) {
+  constructor(parts: EdgeFetcherParts, believed: Believed, state: HeldState) {
     this.#parts = parts;
+    this.#believed = believed;
     this.#routing = parts.routing ?? new Routing(parts.providers);
     this.#state = state;
   }
@@ -158,7 +164,7 @@ export class EdgeFetcher {
   /** What may be served of that path at `now`. */
   serving(path: string, now: number): Serving {
     const active = this.#activeOf(path);
-    if (active === null) return { state: "none" };
+    if (active === null) return { state: this.#heldOf(path) === null ? "none" : "unbelieved" };
     return Date.parse(active.expires_at) <= now
       ? { state: "expired", since: active.expires_at }
       : { state: "ready", active };
@@ -184,7 +190,9 @@ export class EdgeFetcher {
     if (best === null) for (const path of paths) wanted.set(path, this.#withoutNews(path, offers, objections));
     else {
       counters.refreshed(now, best.from);
-      changes.quarantine = changes.quarantine.filter((entry) => isStillNamed(entry, best.view));
+      changes.quarantine = changes.quarantine.filter(
+        (entry) => isStillNamed(entry, best.view) && this.#isJudgedNow(entry),
+      );
       changes.failed_deltas = changes.failed_deltas.filter((entry) => isDeltaNamed(entry, best.view));
       for (const path of paths)
         wanted.set(path, await this.#follow(path, best.view, changes, { objections, failedDeltas }));
@@ -218,8 +226,21 @@ export class EdgeFetcher {
     return tar.ok && tar.sha256 === tar_sha256;
   }
 
-  #activeOf(path: string): ActivePolicy | null {
+  /** Whoever signed it. */
+  #heldOf(path: string): ActivePolicy | null {
     return Object.hasOwn(this.#state.active, path) ? this.#state.active[path]! : null;
+  }
+
+  /** What is held and signed by a publisher that is believed now: a list that has changed counts at once. */
+  #activeOf(path: string): ActivePolicy | null {
+    const held = this.#heldOf(path);
+    const kid = held?.publisher_kid ?? null;
+    return kid !== null && this.#believed.kids.has(kid) ? held : null;
+  }
+
+  /** A statement that was judged under another list of publishers may be good under this one. */
+  #isJudgedNow({ code, publishers_sha256 }: Quarantined): boolean {
+    return code !== "bad_statement" || publishers_sha256 === this.#believed.sha256;
   }
 
   readonly #startMetadata = (provider: string, name: string, bytesMax: number): Attempt =>
@@ -321,6 +342,7 @@ export class EdgeFetcher {
       from: fetched.from,
       activated_at: iso(this.#parts.clock()),
       expires_at,
+      publisher_kid: fetched.kid,
       packed_sha256: fetched.packed,
     };
     changes.active[path] = active;
@@ -334,7 +356,13 @@ export class EdgeFetcher {
     changes: Changes,
     told: Told,
   ): Promise<
-    | { readonly ok: true; readonly bytes: Bytes; readonly from: string; readonly packed: string | null }
+    | {
+        readonly ok: true;
+        readonly bytes: Bytes;
+        readonly from: string;
+        readonly packed: string | null;
+        readonly kid: string;
+      }
     | { readonly ok: false; readonly refusal: Refusal }
   > {
     const { objections } = told;
@@ -350,7 +378,8 @@ export class EdgeFetcher {
     }
     const isolate = (provider: string | null, { code, detail }: Refusal): void => {
       const at = iso(this.#parts.clock());
-      const entry = { path, sha256, statement_sha256: statementSha256, provider, code, detail, at };
+      const publishers_sha256 = code === "bad_statement" ? this.#believed.sha256 : null;
+      const entry = { path, sha256, statement_sha256: statementSha256, provider, code, detail, at, publishers_sha256 };
       changes.quarantine = [...changes.quarantine, entry].slice(-quarantineMax);
     };
     const one = async (wanted: Wanted, digest: string, length: number | null): Promise<Fetched> => {
@@ -366,13 +395,15 @@ export class EdgeFetcher {
       null,
     );
     if (!statement.ok) return statement;
-    const unsigned = await checkStatement(policy, target, statement.bytes, publishers);
-    if (unsigned !== null) {
-      isolate(null, unsigned);
-      return { ok: false, refusal: unsigned };
+    const vouched = await checkStatement(policy, target, statement.bytes, publishers);
+    if (!vouched.ok) {
+      isolate(null, vouched.refusal);
+      return vouched;
     }
-    const made = await this.#fetchByDelta(path, target, providers, changes, told);
-    if (made !== null) return { ok: true, ...made };
+    const { kid } = vouched;
+    const here =
+      (await this.#hereAlready(path, target)) ?? (await this.#fetchByDelta(path, target, providers, changes, told));
+    if (here !== null) return { ok: true, kid, ...here };
     const bundle = await one(
       { key: policyKey(tenant, sha256), bytesMax: target.length, contentType: contentTypes.policy },
       sha256,
@@ -381,9 +412,17 @@ export class EdgeFetcher {
     if (!bundle.ok) return bundle;
     this.#parts.counters.add("whole_bytes", bundle.bytes.length);
     const refused = await checkTar(target.custom, bundle.bytes, tools);
-    if (refused === null) return { ...bundle, packed: null };
+    if (refused === null) return { ...bundle, kid, packed: null };
     isolate(null, refused);
     return { ok: false, refusal: refused };
+  }
+
+  /** The same bundle, held whole under another statement or by another publisher: only who vouches for it has changed. */
+  async #hereAlready(path: string, { hashes, custom }: PolicyTarget): Promise<Here | null> {
+    const held = this.#heldOf(path);
+    if (held === null || held.sha256 !== hashes.sha256 || held.tar_sha256 !== custom.tar_sha256) return null;
+    const bytes = await this.bytes(heldSha256(held));
+    return bytes === null ? null : { bytes, from: held.from, packed: held.packed_sha256 };
   }
 
   /** Null: there is no delta to ask for, or it failed, which is told and remembered. */
@@ -393,7 +432,7 @@ export class EdgeFetcher {
     providers: readonly string[],
     changes: Changes,
     { objections, failedDeltas }: Told,
-  ): Promise<{ readonly bytes: Bytes; readonly from: string; readonly packed: string } | null> {
+  ): Promise<Here | null> {
     const { tenant, tools, counters, clock } = this.#parts;
     const before = this.#activeOf(path);
     const delta = deltaFor(before, target, changes.failed_deltas);
@@ -484,6 +523,13 @@ interface Changes {
   active: Record<string, ActivePolicy>;
   quarantine: Quarantined[];
   failed_deltas: FailedDelta[];
+}
+
+/** Bytes that are a policy's, and from whom they came. `packed`: their digest, where they were packed here. */
+interface Here {
+  readonly bytes: Bytes;
+  readonly from: string;
+  readonly packed: string | null;
 }
 
 /** What one refresh has to tell beside its verdicts. */

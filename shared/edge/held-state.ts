@@ -22,6 +22,12 @@ const activePolicy = z.strictObject({
   from: z.string().describe("the provider that the bytes came from"),
   activated_at: timestamp,
   expires_at: timestamp.describe("the end of the metadata that named it last: it is not served from then on"),
+  publisher_kid: sha256Digest
+    .nullable()
+    .default(null)
+    .describe(
+      "whose statement vouched for it, SHA-256 of the SPKI; null: held since before that was kept, and not served",
+    ),
   packed_sha256: sha256Digest
     .nullable()
     .default(null)
@@ -37,6 +43,10 @@ const quarantined = z.strictObject({
   code: z.string(),
   detail: z.string(),
   at: timestamp,
+  publishers_sha256: sha256Digest
+    .nullable()
+    .default(null)
+    .describe("of the list of publishers that a statement was judged under: under another one it is judged anew"),
 });
 export type Quarantined = z.infer<typeof quarantined>;
 

@@ -34,7 +34,7 @@ export const refusalAdvice = {
   gzip_bomb: "It unpacks to more than was signed for; publish it anew, then `maestro edge clear`.",
   wrong_tar_digest: "It unpacks to something other than was signed for; publish it anew, then `maestro edge clear`.",
   bad_statement:
-    "The publisher's own signature is missing or not by a trusted key; check which publisher's keys are trusted here.",
+    "The publisher's own signature is missing or not by a trusted key; check the keys given with --publisher: with others it is asked for again.",
   statement_disagrees: "The publisher signed something else than the metadata names; tell the tenant's publisher.",
   quarantined:
     "It failed before, and is not fetched again until the metadata names another one or `maestro edge clear` is run.",

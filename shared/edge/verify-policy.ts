@@ -21,21 +21,30 @@ export async function checkDigest(bytes: Bytes, sha256: string, length: number |
   return digest === sha256 ? null : refusal("wrong_digest", `what came has the digest ${digest}, not ${sha256}`);
 }
 
-/** Whether the publisher has signed what the metadata names. `publishers`: the trusted keys, SPKI DER in base64. Null: so it is. */
+export type Vouched =
+  /** `kid`: SHA-256 of the publisher's SPKI, lower-case hex. */
+  { readonly ok: true; readonly kid: string } | { readonly ok: false; readonly refusal: Refusal };
+
+const refused = (code: "bad_statement" | "statement_disagrees", detail: string): Vouched => ({
+  ok: false,
+  refusal: refusal(code, detail),
+});
+
+/** Whether a publisher has signed what the metadata names, and which. `publishers`: the trusted keys, SPKI DER in base64. */
 export async function checkStatement(
   policy: string,
   { length, hashes, custom }: PolicyTarget,
   bytes: Bytes,
   publishers: readonly string[],
-): Promise<Refusal | null> {
+): Promise<Vouched> {
   let value: unknown;
   try {
     value = JSON.parse(utf8Text(bytes));
   } catch {
-    return refusal("bad_statement", "the publisher's statement is not JSON");
+    return refused("bad_statement", "the publisher's statement is not JSON");
   }
   const bundle = signedBundle.safeParse(value);
-  if (!bundle.success) return refusal("bad_statement", "the publisher's statement is not a Sigstore bundle");
+  if (!bundle.success) return refused("bad_statement", "the publisher's statement is not a Sigstore bundle");
   let reason = "no publisher is trusted";
   for (const spki of publishers) {
     const checked = await checkPolicyStatement(bundle.data, spki);
@@ -51,10 +60,10 @@ export async function checkStatement(
       signed.tar_sha256 === custom.tar_sha256 && signed.tar_bytes === custom.tar_length ? null : "tar",
     ].filter((name) => name !== null);
     return differences.length === 0
-      ? null
-      : refusal("statement_disagrees", `the publisher's statement names another ${differences.join(", ")}`);
+      ? { ok: true, kid: checked.kid }
+      : refused("statement_disagrees", `the publisher's statement names another ${differences.join(", ")}`);
   }
-  return refusal("bad_statement", `the publisher's statement is not believed: ${reason}`);
+  return refused("bad_statement", `the publisher's statement is not believed: ${reason}`);
 }
 
 /** Inflates piece by piece, and stops at the first byte beyond what was signed for. */
