@@ -7,6 +7,7 @@ import { decideConditional } from "../../shared/edge/http-conditions.ts";
 import type { Bytes } from "../../shared/contract/bytes.ts";
 import { errorCode, Failure } from "../failure.ts";
 import { isLoopback } from "../http.ts";
+import { BodiesInFlight } from "./bodies-in-flight.ts";
 
 /** OPA goes on with long polling only where it is exactly this. */
 export const bundleContentType = "application/vnd.openpolicyagent.bundles";
@@ -15,6 +16,8 @@ export const waitMsMax = 60_000;
 const connectionsMax = 256;
 const headMsMax = 5_000;
 const idleMsMax = 90_000;
+/** Until a body has been taken: a client that reads drop by drop holds no memory for longer. */
+const answerMsMax = 120_000;
 
 /** What there is for a path at this moment. */
 export type Available =
@@ -41,6 +44,7 @@ export interface OpaServerOptions {
 
 export async function startOpaServer({ address, port, available, onFault }: OpaServerOptions): Promise<OpaServer> {
   const waiting = new Set<() => void>();
+  const bodies = new BodiesInFlight();
   const server = createServer(
     { headersTimeout: headMsMax, requestTimeout: headMsMax, keepAliveTimeout: idleMsMax },
     (request, response) =>
@@ -74,11 +78,21 @@ export async function startOpaServer({ address, port, available, onFault }: OpaS
       const etag = etagOf(there.sha256);
       const headers = { etag, "content-type": bundleContentType, "cache-control": "no-cache" };
       if (isKnown(there, known)) return void response.writeHead(304, headers).end();
-      const bytes = await there.bytes();
+      const body = await bodies.take(there.sha256, there.bytes);
+      if (body === "no_room")
+        return refuse(response, 503, "Too many bundles are on their way to others; ask again.", { "retry-after": "1" });
+      const { bytes, done } = body;
       if (bytes === null) {
         if (isLast) return refuse(response, 503, "The bundle is not whole on this machine's disk.");
         continue;
       }
+      // A client that has gone meanwhile has had its "close" already.
+      if (response.destroyed) return done();
+      const late = setTimeout(() => response.destroy(), answerMsMax);
+      response.once("close", () => {
+        clearTimeout(late);
+        done();
+      });
       response.writeHead(200, { ...headers, "content-length": bytes.length });
       return void (request.method === "HEAD" ? response.end() : response.end(bytes));
     }
