@@ -243,6 +243,16 @@ export const problems = {
     "Nobody vouches for this provider's metadata any more",
     "Ask the other provider, or publish again: the timestamp was not signed anew in time.",
   ],
+  fetcher_key_needed: [
+    401,
+    "This takes a fetcher's key",
+    "Send `Authorization: Bearer` with a fetcher's key that is in use; an admin makes one: `maestro keys create --role fetcher --out fetcher.key`. A new one is taken within seconds.",
+  ],
+  operator_key_needed: [
+    401,
+    "This takes the operator's key",
+    "Send `Authorization: Bearer` with what EDGE_METRICS_KEY is set to.",
+  ],
   api_unreachable: [502, "The API cannot be reached from here", "Try again, or ask the API by its own name."],
   forwarding_loop: [508, "The request came back to the edge", "Point the edge at the API's own name."],
 } as const satisfies Record<string, readonly [status: number, title: string, action: string]>;

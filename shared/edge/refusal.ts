@@ -11,7 +11,8 @@ export const refusalAdvice = {
   redirected: "Redirects are never followed: name the address itself as the provider's baseUrl.",
   encoded: "It is coded in a way that was not asked for; switch compression off at the provider.",
   bad_status: "The provider does not serve it now; another one is asked.",
-  denied: "The fetcher's key is not taken: it is revoked, has expired, or has not reached this provider yet.",
+  denied:
+    "The fetcher's key is not taken: it is revoked, has expired, or has not reached this provider yet. An admin makes another with `maestro keys create --role fetcher --out FILE`; give it with --key-file.",
   missing: "The provider has not got it (yet); another one is asked.",
   malformed: "It is not metadata of this format; tell the provider's operator.",
   bad_signature: "It is not signed by the keys that the root names: whoever wrote it is not the publisher.",

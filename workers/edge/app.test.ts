@@ -75,6 +75,17 @@ test("a key whose file is gone is refused once it is remembered no more", async 
   expect((await ask(edge)).status).toBe(401);
 });
 
+test("whoever comes without a usable key is told what opens this door, and not how people log in", async () => {
+  const edge = edgeOver(mapStore, { metricsKey: "operator" });
+  const told = async (at: string): Promise<{ code: string; action: string }> =>
+    await (await edge.fetch(new Request(`https://edge.test${at}`))).json();
+  const fetcher = await told(path);
+  expect(fetcher).toMatchObject({ code: "fetcher_key_needed", action: expect.stringContaining("--role fetcher") });
+  const operator = await told("/metrics");
+  expect(operator).toMatchObject({ code: "operator_key_needed", action: expect.stringContaining("EDGE_METRICS_KEY") });
+  expect(`${fetcher.action} ${operator.action}`).not.toContain("maestro login");
+});
+
 test(
   "a store that never answers is a 503 after a bounded time, and nothing waits for longer",
   { timeout: 10_000 },

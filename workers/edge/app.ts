@@ -128,7 +128,7 @@ export function createEdge(parts: EdgeParts): Edge {
     if (who.source !== null) trace.note(who.source);
     if (who.state === "unavailable") return unavailable();
     if (who.state === "unknown") {
-      return refuse("unauthenticated", "This takes a fetcher's key that is in use.", {
+      return refuse("fetcher_key_needed", "There is no key in the request, or it is unknown, expired or revoked.", {
         ...vary,
         "www-authenticate": 'Bearer realm="maestro-edge"',
       });
@@ -201,7 +201,7 @@ export function createEdge(parts: EdgeParts): Edge {
     const given = request.headers.get("authorization") ?? "";
     const [left, right] = await Promise.all([sha256Hex(utf8(given)), sha256Hex(utf8(`Bearer ${parts.metricsKey}`))]);
     if (left !== right) {
-      return refuse("unauthenticated", "This takes the operator's key.", {
+      return refuse("operator_key_needed", "There is no key in the request, or it is another one.", {
         "www-authenticate": 'Bearer realm="maestro-edge-metrics"',
       });
     }
