@@ -12,6 +12,8 @@
 // | before or while the board is put           | the old board, whole                     | the alarm comes again, and keeps what came since |
 // | after the put, before the outbox is sent   | the new board, events in the outbox      | the alarm comes again, and sends                |
 // | after the send, before the rows are gone   | the same                                 | sends again; the log knows the events' ids      |
+// | while one is forgotten, before the event   | the old board                            | a retry forgets it                              |
+// | … after the event, before the board is put | the event; the instance still there      | shows it, silent: forgetting it again ends it   |
 //
 // What a crash can lose: counters of a boot that began and ended within those 5 s. No decision is made by them.
 
@@ -24,6 +26,7 @@ import { emptyBoard, FleetBoard, type BoardState, type FleetPort } from "../shar
 import { FleetEvents } from "../shared/edge/fleet-events.ts";
 import { drainAll, type DrainPort } from "../shared/outbox/drain.ts";
 import { objectOutbox, outboxWaits } from "../shared/outbox/object-outbox.ts";
+import type { EventContext } from "../shared/outbox/outbox.ts";
 import { sqlOf } from "./sql.ts";
 
 const keepMs = 5_000;
@@ -66,14 +69,8 @@ export function edgeHealthObject<Env>(compose: (env: Env) => EdgeHealthParts) {
       const now = this.#parts.clock();
       const noted = this.#board.note(principal, report, now);
       if (noted.outcome !== "noted") return noted;
-      const context = {
-        tenant_id: this.#tenantId,
-        principal,
-        source: "fleet",
-        now,
-        random: this.#parts.random,
-      } as const;
-      this.#events.forget(noted.left);
+      const context = this.#context(principal, now);
+      this.#events.left(noted.left);
       this.#events.tell(context, report.instance, noted.totals.providers);
       await this.#keepSoon();
       return noted;
@@ -83,12 +80,18 @@ export function edgeHealthObject<Env>(compose: (env: Env) => EdgeHealthParts) {
       return this.#board.view();
     }
 
-    async forget(instance: string) {
-      const isThere = this.#board.forget(instance);
-      if (!isThere) return false;
-      this.#events.forget([instance]);
+    async forget(principal: string, instance: string, intent: string | null) {
+      const now = this.#parts.clock();
+      if (this.#events.knows(intent, now)) return true;
+      if (!this.#board.forget(instance)) return false;
+      this.#events.forgotten(this.#context(principal, now), instance, intent);
+      await this.ctx.storage.setAlarm(now);
       await this.#keep();
       return true;
+    }
+
+    #context(principal: string, now: number): EventContext {
+      return { tenant_id: this.#tenantId, principal, source: "fleet", now, random: this.#parts.random };
     }
 
     override async alarm(): Promise<void> {

@@ -336,7 +336,10 @@ async function serve(
     });
     try {
       const urls = paths.map((path) => `${server.url}/bundles/${path.replace("/bundle.tar.gz", "")}`);
-      out.result({ url: server.url, bundles: urls }, () => out.record(urls.map((url) => ["bundle", url] as const)));
+      const { instance } = fetching.identity;
+      out.result({ url: server.url, instance, bundles: urls }, () =>
+        out.record([["instance", instance], ...urls.map((url) => ["bundle", url] as const)]),
+      );
       await keepFetching(session, fetching, reporter, paths, told, () => server.wake());
     } finally {
       await reporter?.close();

@@ -71,6 +71,7 @@ export class FleetReporter {
         const outcome = await this.#tryAll();
         if (outcome !== "taken" || isLast) break;
         this.#noteUnwritten(await identity.renew(this.#parts.host.now()));
+        this.#parts.note(`another fetcher reports under the id of this one, which is ${identity.instance} from now on`);
       }
     } catch (error) {
       this.#tell(`reports failed: ${error instanceof Error ? error.name : typeof error}`);

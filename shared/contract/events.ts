@@ -312,6 +312,10 @@ export const eventTypes = {
     urgent: false,
     attributes: z.strictObject({ instance_id: fetcherId, outcome: z.literal("appeared") }),
   },
+  "mc.edge.instance_forgotten": {
+    urgent: false,
+    attributes: z.strictObject({ instance_id: fetcherId, outcome: z.literal("forgotten") }),
+  },
   "mc.edge.mismatch_reported": {
     urgent: false,
     attributes: z.strictObject({

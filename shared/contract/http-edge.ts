@@ -18,7 +18,12 @@ export const fetcherId = z
   .string()
   .regex(idPattern("fetcher"), "fet_ and 26 characters of Crockford's base32")
   .openapi({ example: "fet_01k9x6f6c8a0b1c2d3e4f5g6h7" });
-const count = z.int().min(0);
+/** A single report that says more would fill what all of them are added up in. */
+const count = z
+  .int()
+  .min(0)
+  .max(2 ** 40);
+const total = z.int().min(0);
 const version = z
   .int()
   .min(1)
@@ -47,6 +52,19 @@ export const fetcherCounts = z
   })
   .openapi("FetcherCounts");
 export type FetcherCounts = z.infer<typeof fetcherCounts>;
+const fetcherTotals = z
+  .strictObject({
+    refreshes: total,
+    activated: total,
+    fetches: total,
+    failovers: total,
+    hedges: total,
+    behind: total,
+    refusals: total,
+    mismatches: total,
+    stale_ms: total,
+  })
+  .openapi("FetcherTotals");
 export const countNames = Object.keys(fetcherCounts.shape) as (keyof FetcherCounts)[];
 
 const refusal = z.strictObject({
@@ -143,13 +161,13 @@ const fleetState = z
 export type FleetState = (typeof fleetStates)[number];
 
 const stateCounts = z.strictObject({
-  total: count,
-  silent: count,
-  expired: count,
-  unknown: count,
-  refusing: count,
-  behind: count,
-  current: count,
+  total,
+  silent: total,
+  expired: total,
+  unknown: total,
+  refusing: total,
+  behind: total,
+  current: total,
 });
 export type StateCounts = z.infer<typeof stateCounts>;
 
@@ -159,11 +177,11 @@ const fleetPolicy = z.strictObject({
   state: fleetState,
   revision: z.int().min(1).nullable().describe("that it runs; null: none"),
   head_revision: z.int().min(1).nullable().describe("the publisher's newest; null: the policy is not published"),
-  behind_revisions: count,
-  behind_ms: count.describe("since the first revision that it lacks was published; 0 where it lacks none"),
+  behind_revisions: total,
+  behind_ms: total.describe("since the first revision that it lacks was published; 0 where it lacks none"),
   refusal: refusal.nullable(),
   proof: z
-    .strictObject({ ...runs, verified_ms_ago: count })
+    .strictObject({ ...runs, verified_ms_ago: total })
     .nullable()
     .describe("what it has verified and runs, and how long ago it last found that to be the newest"),
 });
@@ -185,26 +203,26 @@ const fleetInstance = z.strictObject({
       timestamp_version: version,
       timestamp_signed_at: timestamp,
       timestamp_expires_at: timestamp,
-      verified_ms_ago: count,
+      verified_ms_ago: total,
       provider: providerName,
     })
     .nullable()
     .describe("the signed metadata that it trusts"),
   providers: z.array(reportedProvider),
-  counts: fetcherCounts.describe("over all of its boots"),
+  counts: fetcherTotals.describe("over all of its boots"),
 });
 export type FleetInstance = z.infer<typeof fleetInstance>;
 
 const fleetProvider = z.strictObject({
   name: providerName,
-  instances: count.describe("that report about it and are not silent"),
-  breakers_open: count,
-  breakers_half_open: count,
-  latency_ms: count.describe("the median of what they measure"),
-  cache_hits: count,
-  cache_misses: count,
+  instances: total.describe("that report about it and are not silent"),
+  breakers_open: total,
+  breakers_half_open: total,
+  latency_ms: total.describe("the median of what they measure"),
+  cache_hits: total,
+  cache_misses: total,
   hit_ratio: z.number().min(0).max(1).nullable().describe("null: nothing was asked yet"),
-  mismatches: count,
+  mismatches: total,
 });
 export type FleetProvider = z.infer<typeof fleetProvider>;
 
@@ -228,7 +246,7 @@ export const fleetSummary = z
         published_at: timestamp,
       }),
     ),
-    counts: fetcherCounts.describe("over all instances that ever reported"),
+    counts: fetcherTotals.describe("over all instances that ever reported"),
     providers: z.array(fleetProvider),
   })
   .openapi("FleetSummary");

@@ -71,8 +71,11 @@ export interface FleetPort {
   /** When it has resolved, `view` has it; it is durable 5 s later, since the next report says everything anew. */
   report(principal: string, report: EdgeReport): Promise<Noted>;
   view(): Promise<BoardView>;
-  /** Durable when it has resolved; false where there is no instance of that id. */
-  forget(instance: string): Promise<boolean>;
+  /**
+   * Durable when it has resolved, and an event. False where there is no instance of that id. `intent`: hex digest of the
+   * Idempotency-Key's claim, or null; with one that was answered before, true.
+   */
+  forget(principal: string, instance: string, intent: string | null): Promise<boolean>;
 }
 
 const noCounts = (): FetcherCounts => Object.fromEntries(countNames.map((name) => [name, 0])) as FetcherCounts;

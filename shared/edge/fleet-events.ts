@@ -1,5 +1,5 @@
-// What the log is told of the fleet: an instance that first appears, and a provider that served what was not believed. Each once,
-// in one transaction with the note that it was told. Called by durable-objects/edge-health.ts.
+// What the log is told of the fleet: an instance that first appears or is forgotten, and a provider that served what was not believed.
+// Each once, in one transaction with the note that it was told. Called by durable-objects/edge-health.ts.
 
 import type { Sql } from "../contract/ports.ts";
 import { objectOutboxSchema, storeEvent } from "../outbox/object-outbox.ts";
@@ -8,6 +8,8 @@ import type { ProviderCounts } from "./fleet-board.ts";
 
 /** A provider's mismatches at one instance are told again after so long, where there are more. */
 const againMs = 3_600_000;
+/** An intent (Idempotency-Key) is known for this long: the window of idempotency. */
+const intentWindowMs = 24 * 3_600_000;
 /** Events of one tenant: so many at once, and then as many an hour. What was not told is told later. */
 export const eventsPerHour = 20;
 
@@ -17,6 +19,7 @@ const schema = `
     instance text not null, provider text not null, mismatches integer not null, at_ms integer not null,
     primary key (instance, provider)
   );
+  create table if not exists forgot (intent text primary key, at_ms integer not null);
   create table if not exists budget (only integer primary key check (only = 1), events real not null, at_ms integer not null);
 `;
 
@@ -52,9 +55,24 @@ export class FleetEvents {
     }
   }
 
-  /** It has left: should it come again, it appears again. */
-  forget(instances: readonly string[]): void {
+  /** They have left: should one come again, it appears again. */
+  left(instances: readonly string[]): void {
     for (const instance of instances) this.#sql.exec("delete from told where instance = ?", instance);
+  }
+
+  /** Whether that intent was answered within its window. */
+  knows(intent: string | null, now: number): boolean {
+    this.#sql.exec("delete from forgot where at_ms <= ?", now - intentWindowMs);
+    return intent !== null && this.#sql.exec("select 1 as one from forgot where intent = ?", intent).length > 0;
+  }
+
+  /** An operator has taken it off the board. */
+  forgotten(context: EventContext, instance: string, intent: string | null): void {
+    this.#sql.transaction(() => {
+      this.left([instance]);
+      if (intent !== null) this.#sql.exec("insert into forgot values (?, ?)", intent, context.now);
+      storeEvent(this.#sql, context, "mc.edge.instance_forgotten", { instance_id: instance, outcome: "forgotten" });
+    });
   }
 
   #told(instance: string, provider: string): { readonly mismatches: number; readonly at_ms: number } | null {

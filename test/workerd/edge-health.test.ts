@@ -92,11 +92,15 @@ test("one that is forgotten stays so, and appears again when it reports", async 
   const board = open();
   await send(board, { instance: 1 });
   await send(board, { instance: 2 });
-  expect([await board.forget(fetcherIdOf(1)), await board.forget(fetcherIdOf(9))]).toEqual([true, false]);
+  const forget = (instance: number, intent: string | null = null): Promise<boolean> =>
+    board.forget(principal, fetcherIdOf(instance), intent);
+  const answers = [await forget(1, "first"), await forget(1, "first"), await forget(1, "other"), await forget(9)];
+  expect(answers).toEqual([true, true, false, false]);
   await evictDurableObject(board);
   expect(await idsOf(board)).toEqual([fetcherIdOf(2)]);
   await send(board, { instance: 1, sequence: 2 });
-  expect(await countedEvents(board)).toBe(3);
+  // Two appeared, one was forgotten, and appeared again.
+  expect(await countedEvents(board)).toBe(4);
 });
 
 test("the largest board is kept as one value, and read back", async () => {

@@ -178,7 +178,7 @@ function fleetAt(env: Env, tenantId: string): FleetPort {
   return {
     report: (principal, report) => answered(stub.report(principal, report)),
     view: () => answered(stub.view()),
-    forget: (instance) => answered(stub.forget(instance)),
+    forget: (principal, instance, intent) => answered(stub.forget(principal, instance, intent)),
   };
 }
 

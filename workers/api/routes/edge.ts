@@ -11,7 +11,9 @@ import {
   reportEveryMs,
   type FleetInstance,
 } from "../../../shared/contract/http-edge.ts";
+import { hex } from "../../../shared/contract/bytes.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
+import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import { cursorOf, pageQuery, parseCursor } from "../cursor.ts";
 import type { Call, Door } from "../door.ts";
 import { readFleet } from "../edge/read-fleet.ts";
@@ -93,15 +95,18 @@ export function register(door: Door): void {
       path: "/api/edge/fleet/{instance}",
       tags,
       summary: "Forget an instance that is gone",
-      description: "Its counters stay in the fleet's. Should it report again, it appears again.",
+      description: "An event. Its counters stay in the fleet's. Should it report again, it appears again.",
       request: { params: z.strictObject({ instance: fetcherId }) },
       responses: { 204: { description: "It is not on the board any more" } },
     }),
     action: "edge.forget",
     idempotency: "optional",
     problems: ["not_found", "edge_board_unavailable"],
-    handler: async ({ parts, caller, input }) => {
-      if (!(await parts.fleet(caller.tenant_id).forget(input.params.instance))) throw notFound();
+    handler: async ({ parts, caller, claim, now, input }) => {
+      const intent = claim === null ? null : hex(await claimDigest(claim));
+      const { instance } = input.params;
+      if (!(await parts.fleet(caller.tenant_id).forget(caller.principal_id, instance, intent))) throw notFound();
+      if (claim !== null) await rememberOnly(parts.database, claim, now, { status: 204, response: null });
       return { status: 204, body: null };
     },
   });
