@@ -16,6 +16,7 @@ import { channelArgument, group, integerFrom, leaf, policyArgument, type Act } f
 import { Failure } from "../failure.ts";
 import { readPublisherKey } from "../package/publisher-key.ts";
 import { bundleFrom } from "../policy/bundle-source.ts";
+import { opaCheck } from "../policy/opa-check.ts";
 import { putDeltas } from "../policy/publish-deltas.ts";
 import type { Session } from "../session.ts";
 import { replayCommand } from "./policy-replay.ts";
@@ -30,7 +31,8 @@ export function policyCommands(program: Command, act: Act): void {
     more:
       "Of a folder the files *.rego (but for *_test.rego), data.json and .manifest are packed, the same bytes for the same\n" +
       "files. Without a .manifest one is made: dialect v1, the packages' and the data's first names as roots.\n" +
-      "Deltas are made from what the channel had last and from what the other one has, where they are at most half as large.",
+      "Deltas are made from what the channel had last and from what the other one has, where they are at most half as large.\n" +
+      "Where an `opa` is on the PATH, `opa check` has to pass; the API itself compiles nothing.",
     examples: [
       "maestro policy publish ./gateway --name gateway",
       "maestro policy publish ./gateway --name gateway --channel canary --revision 2026-04-13.1",
@@ -41,6 +43,7 @@ export function policyCommands(program: Command, act: Act): void {
     .option("--channel <channel>", "stable or canary", channelArgument, "stable")
     .option("--revision <revision>", "what its .manifest is to say; each revision of a policy is one bundle for ever")
     .option("--no-delta", "make no deltas: fetchers get the whole bundle")
+    .option("--no-check", "do not ask the `opa` on the PATH whether the Rego compiles")
     .action(act(publish));
   leaf(policy, "promote", {
     summary: "give stable the bundle that canary has",
@@ -79,7 +82,7 @@ export function policyCommands(program: Command, act: Act): void {
 async function publish(
   session: Session,
   source: string,
-  options: { name: string; channel: Channel; revision?: string; delta: boolean },
+  options: { name: string; channel: Channel; revision?: string; delta: boolean; check: boolean },
 ): Promise<void> {
   if (options.revision !== undefined && !policyVersion.safeParse(options.revision).success)
     throw new Failure("usage", "--revision is 1 to 128 letters, digits and . _ + : @ / -");
@@ -103,11 +106,18 @@ async function publish(
     session.out.note(
       `left out, since OPA does not need them: ${leftOut.slice(0, 10).join(", ")}${leftOut.length > 10 ? ", …" : ""}`,
     );
+  if (options.check) session.out.note(checkWords[await opaCheck(session.host, bytes)]);
   if (options.delta)
     for (const told of await putDeltas(api, options.name, options.channel, { bytes, bundle })) session.out.note(told);
   const envelope = await signStatement(signer, statement);
   tellChange(session, await api.publishPolicy(options.name, options.channel, bytes, envelope));
 }
+
+const checkWords = {
+  passed: "opa check: the Rego compiles",
+  no_opa: "no opa on the PATH: whether the Rego compiles was not checked",
+  no_answer: "opa did not answer: whether the Rego compiles was not checked",
+} as const;
 
 async function promote(session: Session, name: string, { from, to }: { from: Channel; to: Channel }): Promise<void> {
   if (from === to) throw new Failure("usage", "--from and --to are the same channel");
