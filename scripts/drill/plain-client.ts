@@ -21,12 +21,15 @@ export function openPlainClient({ tenant, key }: Trust, providers: readonly Prov
         tally.timeouts += 1;
         end(null);
       }, plainTimeoutMs);
+      let isOver = false;
       const end = (sha256: string | null): void => {
+        isOver = true;
         clearTimeout(timer);
         if (sha256 === null) sent.destroy();
         resolve(sha256);
       };
       const fail = (): void => {
+        if (isOver) return;
         tally.errors += 1;
         end(null);
       };
@@ -46,9 +49,9 @@ export function openPlainClient({ tenant, key }: Trust, providers: readonly Prov
       for (const { baseUrl } of providers) {
         attempts += 1;
         const sha256 = await ask(`${baseUrl}/opa/${tenant}/${path}`);
-        if (sha256 !== null) return { sha256, attempts, hedges: 0, beside: 0 };
+        if (sha256 !== null) return { sha256, attempts, hedges: 0 };
       }
-      return { sha256: null, attempts, hedges: 0, beside: 0 };
+      return { sha256: null, attempts, hedges: 0 };
     },
     counts: () => ({ ...tally }),
     async close() {

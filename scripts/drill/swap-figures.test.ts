@@ -33,7 +33,6 @@ const record = (at: number, given: Partial<FetchRecord> = {}): FetchRecord => ({
   sha256: "two",
   attempts: 1,
   hedges: 0,
-  beside: 0,
   ...given,
 });
 const figuresOf = (...records: FetchRecord[]) => swapFigures(setting, startedAt, records, releases).figures;

@@ -16,8 +16,6 @@ export interface FetchRecord {
   /** Requests for objects, and those of them that were hedges. */
   readonly attempts: number;
   readonly hedges: number;
-  /** Other objects than the bundle that were fetched for it, routed in the same way. */
-  readonly beside: number;
 }
 
 export interface Release {
@@ -98,7 +96,6 @@ export function swapFigures(
   const added = latencies.map((ms) => Math.max(0, ms - baseline));
   const total = (pick: (record: FetchRecord) => number): number =>
     records.reduce((sum, record) => sum + pick(record), 0);
-  const routed = records.length + total(({ beside }) => beside);
   return {
     complaints,
     figures: {
@@ -114,8 +111,8 @@ export function swapFigures(
       added_max_ms: rounded(percentile(added, 1), 3),
       quiet_added_p999_ms: rounded(Math.max(0, percentile(quiet, 0.999) - baseline), 3),
       attempts: total(({ attempts }) => attempts),
-      attempts_per_fetch: rounded(total(({ attempts }) => attempts) / routed),
-      hedged_share: rounded(total(({ hedges }) => hedges) / routed),
+      attempts_per_fetch: rounded(total(({ attempts }) => attempts) / records.length),
+      hedged_share: rounded(total(({ hedges }) => hedges) / records.length),
       begun_late_p999_ms: rounded(
         percentile(
           records.map(({ due, started }) => started - due),
