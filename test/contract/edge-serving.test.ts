@@ -1,5 +1,6 @@
 // Both providers' edges over their own stores: one suite, run against workerd and against Deno.
 
+import { randomBytes } from "node:crypto";
 import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -89,6 +90,18 @@ describe.each(["a", "b"] as const)("provider %s", (provider) => {
     const again = await get(path);
     expect(again.headers.get("cache-status")).toBe(`maestro-edge-${provider}; hit`);
     expect((await bytesOf(again)).equals(stable.bytes)).toBe(true);
+  });
+
+  test("a large object comes whole and with its length, though it is sent in pieces; so does a range of it", async () => {
+    const bytes = randomBytes(700_001);
+    const path = `policies/${tenant}/${sha256Of(bytes)}.tar.gz`;
+    await store.put(path, bytes);
+    const whole = await get(`/${path}`);
+    expect([whole.status, whole.headers.get("content-length")]).toEqual([200, "700001"]);
+    expect((await bytesOf(whole)).equals(bytes)).toBe(true);
+    const part = await get(`/${path}`, { range: "bytes=1-600000" });
+    expect([part.status, part.headers.get("content-length")]).toEqual([206, "600000"]);
+    expect((await bytesOf(part)).equals(bytes.subarray(1, 600_001))).toBe(true);
   });
 
   test("HEAD answers what GET does, without the bytes", async () => {

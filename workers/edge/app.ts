@@ -3,7 +3,7 @@
 // cloudflare.ts and by bunny.ts, with a store and a link of their own; docs/edge/SERVING.md is its reference.
 
 import { Hono } from "hono";
-import { hex, sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
+import { hex, sha256Hex, utf8, type Bytes } from "../../shared/contract/bytes.ts";
 import { newId } from "../../shared/contract/ids.ts";
 import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import { Problem, problemDocument, type ProblemCode } from "../../shared/contract/problems.ts";
@@ -190,11 +190,14 @@ export function createEdge(parts: EdgeParts): Edge {
     if (answer.status === 206) {
       headers["content-range"] = `bytes ${answer.from}-${answer.to}/${bytes.length}`;
       headers["content-length"] = String(answer.to - answer.from + 1);
-      return new Response(bytes.subarray(answer.from, answer.to + 1), { status: 206, headers });
+      return new Response(bodyOf(request, entry, bytes.subarray(answer.from, answer.to + 1)), { status: 206, headers });
     }
     headers["content-length"] = String(bytes.length);
-    return new Response(request.method === "HEAD" ? null : bytes, { status: 200, headers });
+    return new Response(bodyOf(request, entry, bytes), { status: 200, headers });
   }
+
+  const bodyOf = (request: Request, entry: Entry, bytes: Bytes): Bytes | ReadableStream<Uint8Array> | null =>
+    request.method === "HEAD" ? null : objects.send(entry, bytes);
 
   async function answerMetrics(request: Request): Promise<Response> {
     if (parts.metricsKey === "") return nothingHere();

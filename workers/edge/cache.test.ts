@@ -1,8 +1,8 @@
 // The edge's cache over a store that is slow, full, lying or away.
 
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
-import { EdgeCache, type CacheLimits, type CacheRule, type EdgeStore } from "./cache.ts";
+import { EdgeCache, sendMsMax, type CacheLimits, type CacheRule, type EdgeStore, type Entry } from "./cache.ts";
 
 const limits: CacheLimits = {
   bytesMax: 1_000,
@@ -138,6 +138,60 @@ test.each([
   claimed = size;
   expect((await cache.read("x", forGood)).state).toBe(state);
   expect(cache.entries).toBe(0);
+});
+
+describe("what is being sent", () => {
+  const mib = 1_048_576;
+  const large = (): EdgeCache => {
+    const store: EdgeStore = {
+      get: async () => ({ size: mib, body: new Blob([new Uint8Array(mib)]).stream() }),
+    };
+    const parts = { store, clock: () => now, keepAlive: () => {}, onRead: () => {} };
+    return new EdgeCache(parts, { ...limits, bytesMax: 2 * mib, objectBytesMax: mib });
+  };
+  const found = async (from: EdgeCache, key: string): Promise<Entry> => {
+    const read = await from.read(key, forGood);
+    if (read.state !== "found") throw new Error(read.state);
+    return read.entry;
+  };
+
+  test("is counted until its reader has it, also once it was put out", async () => {
+    const held = large();
+    const bodies: ReadableStream<Uint8Array>[] = [];
+    for (const key of ["a", "b"]) {
+      const entry = await found(held, key);
+      bodies.push(held.send(entry, entry.bytes) as ReadableStream<Uint8Array>);
+    }
+    expect(await held.read("c", forGood)).toMatchObject({ state: "unavailable", why: "busy" });
+    expect((await new Response(bodies[0]).arrayBuffer()).byteLength).toBe(mib);
+    expect((await held.read("c", forGood)).state).toBe("found");
+    await bodies[1]!.cancel();
+    expect((await held.read("d", forGood)).state).toBe("found");
+    expect(held.bytes).toBeLessThanOrEqual(2 * mib);
+  });
+
+  test("to a reader that stands still ends after a bounded time", async () => {
+    vi.useFakeTimers();
+    try {
+      const held = large();
+      const [a, b] = [await found(held, "a"), await found(held, "b")];
+      const stalled = [a, b].map((entry) => held.send(entry, entry.bytes) as ReadableStream<Uint8Array>);
+      const reader = stalled[0]!.getReader();
+      await reader.read();
+      await vi.advanceTimersByTimeAsync(sendMsMax(mib));
+      await expect(reader.read()).rejects.toThrow("too slow");
+      expect((await held.read("c", forGood)).state).toBe("found");
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test("and is small goes to the platform whole", async () => {
+    put("x");
+    const read = await cache.read("x", forGood);
+    const { entry } = read as { entry: Entry };
+    expect(cache.send(entry, entry.bytes)).toBe(entry.bytes);
+  });
 });
 
 describe("bounds", () => {

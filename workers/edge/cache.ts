@@ -17,7 +17,7 @@ export interface EdgeStore {
 }
 
 export interface CacheLimits {
-  /** Of everything that is kept or being read. */
+  /** Of everything that is kept, being read or being sent. */
   readonly bytesMax: number;
   readonly entriesMax: number;
   /** Keys that are remembered as missing. */
@@ -74,6 +74,12 @@ export interface CacheParts {
   readonly onRead: (outcome: "found" | "missing" | "failed" | "late" | "corrupt", error: unknown) => void;
 }
 
+/** A body of so many bytes goes to the platform whole, and is not counted while it is sent; a larger one goes in pieces. */
+export const sentWholeMax = 65_536;
+const pieceBytes = 262_144;
+/** How long a body may take: half a minute, and a second for each 64 KiB. */
+export const sendMsMax = (bytes: number): number => 30_000 + Math.ceil(bytes / 65_536) * 1_000;
+
 /** How many reads of others a request waits for, one after the other, before it gives up. */
 const joinsMax = 2;
 
@@ -104,6 +110,8 @@ export class EdgeCache {
   /** Bytes that each read under way holds; a read whose request the platform dropped is let go by its age. */
   readonly #reading = new Map<object, { readonly startedAt: number; readonly isDoubtful: boolean; bytes: number }>();
   #kept = 0;
+  /** What is being sent, by how many; one whose request the platform dropped is let go by its time. */
+  readonly #sending = new Map<Entry, { count: number; until: number }>();
 
   constructor(parts: CacheParts, limits: CacheLimits) {
     this.#parts = parts;
@@ -142,6 +150,59 @@ export class EdgeCache {
         return { ...loaded, source: "collapsed" };
     }
     return { state: "unavailable", why: "late", source: "collapsed" };
+  }
+
+  /** `bytes` of an entry as a body. A large one is counted until it is sent, given up or out of time, also once it was put out. */
+  send(entry: Entry, bytes: Bytes): Bytes | ReadableStream<Uint8Array> {
+    if (bytes.length <= sentWholeMax) return bytes;
+    const ms = sendMsMax(bytes.length);
+    const until = this.#parts.clock() + ms;
+    const sending = this.#sending.get(entry) ?? { count: 0, until };
+    sending.count += 1;
+    sending.until = Math.max(sending.until, until);
+    this.#sending.set(entry, sending);
+    let timer: ReturnType<typeof setTimeout> | null = null;
+    const end = (): void => {
+      if (timer === null) return;
+      clearTimeout(timer);
+      timer = null;
+      sending.count -= 1;
+      if (sending.count === 0 && this.#sending.get(entry) === sending) this.#sending.delete(entry);
+    };
+    let at = 0;
+    const source = {
+      // Read by workerd alone, which sends a Content-Length by it.
+      expectedLength: bytes.length,
+      start(controller: ReadableStreamDefaultController<Uint8Array>): void {
+        timer = setTimeout(() => {
+          end();
+          controller.error(new Error("the reader is too slow"));
+        }, ms);
+      },
+      pull(controller: ReadableStreamDefaultController<Uint8Array>): void {
+        const piece = bytes.subarray(at, at + pieceBytes);
+        at += piece.length;
+        if (at < bytes.length) return controller.enqueue(piece);
+        // The last one is a copy, so that it does not hold all of them while it waits.
+        controller.enqueue(piece.slice());
+        controller.close();
+        end();
+      },
+      cancel: end,
+    };
+    return new ReadableStream<Uint8Array>(source, { highWaterMark: 0 });
+  }
+
+  /** Bytes of entries that are kept no more and still being sent. */
+  #sendingOnly(): number {
+    const now = this.#parts.clock();
+    const kept = new Set(this.#entries.values());
+    let bytes = 0;
+    for (const [entry, { until }] of this.#sending) {
+      if (now > until) this.#sending.delete(entry);
+      else if (!kept.has(entry)) bytes += entry.bytes.length;
+    }
+    return bytes;
   }
 
   #begin(key: string, rule: CacheRule, now: number): Promise<Loaded> {
@@ -224,15 +285,16 @@ export class EdgeCache {
     }
   }
 
-  /** Puts out the oldest until so many bytes have room. Throws where what is being read fills all of it. */
+  /** Puts out the oldest until so many bytes have room. Throws where what is being read and sent fills all of it. */
   #makeRoom(bytes: number): void {
-    let reading = 0;
-    for (const one of this.#reading.values()) reading += one.bytes;
-    for (const key of this.#entries.keys()) {
-      if (this.#kept + reading + bytes <= this.#limits.bytesMax) break;
-      this.#drop(key);
+    let busy = this.#sending.size === 0 ? 0 : this.#sendingOnly();
+    for (const one of this.#reading.values()) busy += one.bytes;
+    for (const [key, entry] of this.#entries) {
+      if (this.#kept + busy + bytes <= this.#limits.bytesMax) break;
+      // Putting out what is being sent frees nothing.
+      if (!this.#sending.has(entry)) this.#drop(key);
     }
-    if (this.#kept + reading + bytes > this.#limits.bytesMax) throw new NoRoom("too much is being read");
+    if (this.#kept + busy + bytes > this.#limits.bytesMax) throw new NoRoom("too much is being read or sent");
   }
 
   #keep(key: string, entry: Entry): void {
