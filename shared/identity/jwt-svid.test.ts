@@ -57,6 +57,8 @@ describe("refused is", () => {
     ["one with a number among its aud", "JWT-SVID 3.2", () => withClaims({ aud: ["maestro", 1] })],
     ["one without exp", "JWT-SVID 3.3", () => withClaims({ exp: undefined })],
     ["one whose exp is a text", "JWT-SVID 3.3", () => withClaims({ exp: String(seconds + 300) })],
+    ["one whose exp is beyond all time", "JWT-SVID 3.3", () => withClaims({ exp: 1e300 })],
+    ["one whose iss is a number", "RFC 7519 4.1", () => withClaims({ iss: 1 })],
     ["one whose iat is a text", "RFC 7519 4.1", () => withClaims({ iat: "now" })],
     ["one whose nbf is null", "RFC 7519 4.1", () => withClaims({ nbf: null })],
     [

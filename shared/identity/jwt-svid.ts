@@ -26,6 +26,8 @@ export const skewSeconds = 60;
 /** A longer token is not looked at. */
 const tokenCharactersMax = 8_192;
 const audiencesMax = 32;
+/** The last second that a date can have. */
+const secondsMax = 8_640_000_000_000;
 
 /** JWT-SVID 2.1, with the key that each needs (RFC 7518 3.4: a curve for each hash). */
 const algorithms: Readonly<Record<string, (key: JwtKey) => boolean>> = {
@@ -100,7 +102,7 @@ function checkClaims(
   claims: Readonly<Record<string, unknown>>,
   expected: JwtExpectation,
 ): { readonly id: SpiffeId; readonly audience: readonly string[]; readonly exp: number } {
-  const { sub, aud, exp, iat, nbf } = claims;
+  const { sub, aud, exp, iat, nbf, iss, jti } = claims;
   if (typeof sub !== "string") refuse("JWT-SVID 3.1", "the token has no sub");
   const id = spiffeIdOf(sub);
   if (id.path === "") refuse("JWT-SVID 3.1", "the token's sub is a trust domain, and no workload");
@@ -112,6 +114,10 @@ function checkClaims(
     refuse("JWT-SVID 3.2", "the token is for another audience");
   }
   if (typeof exp !== "number") refuse("JWT-SVID 3.3", "the token has no exp");
+  if (Math.abs(exp) > secondsMax) refuse("JWT-SVID 3.3", "the token's exp is no time");
+  if ([iss, jti].some((value) => value !== undefined && typeof value !== "string")) {
+    refuse("RFC 7519 4.1", "the token's iss or jti is no text");
+  }
   for (const [name, value] of [
     ["iat", iat],
     ["nbf", nbf],

@@ -74,7 +74,6 @@ test("unknown kinds and uses are passed over, whatever else they say (4.2.1, 4.2
     { kty: "oct", use: "jwt-svid", kid: "secret", k: "AAAA" },
     { kty: "AKP", use: "x509-svid", x5c: ["no"] },
     { kty: "constructor", use: "jwt-svid", kid: "k" },
-    { use: "x509-svid", x5c: [] },
     jwtEntry(other.keys, "no algorithm of a JWT-SVID uses Ed25519"),
   ];
   expect(await outcomeOf(bundleDocument([good, ...passedOver]))).toBe("1 X.509, 0 JWT");
@@ -124,7 +123,10 @@ test("a key for X.509-SVIDs has one certificate, which is its own, and no kid (X
     [{ ...good, x5c: undefined }, "X509-SVID 6.1"],
     [{ ...good, x5c: [] }, "X509-SVID 6.1"],
     [{ ...good, x5c: [...x5c, ...x5c] }, "X509-SVID 6.1"],
-    [{ ...good, x5c: [1] }, "RFC 7517 4.7"],
+    [{ ...good, x5c: [1] }, "RFC 7517 4"],
+    [{ ...good, kty: undefined }, "SPIFFE Trust Domain and Bundle 4.2.1"],
+    [{ ...good, use: 1 }, "RFC 7517 4"],
+    [{ ...good, k: "AAAA" }, "RFC 7517 9.2"],
     [{ ...good, x5c: [`${x5c[0]}\n`] }, "RFC 7517 4.7"],
     [{ ...good, x5c: [base64(root.der.subarray(0, -1))] }, "X.690 8.1.3"],
     [{ ...authorityEntry(other), x5c }, "RFC 7517 4.7"],
@@ -152,7 +154,8 @@ test("a key for JWT-SVIDs has a kid of its own, and a key that is one (JWT-SVID 
   const cases: [object[], string][] = [
     [[{ ...good, kid: undefined }], "JWT-SVID 2.2"],
     [[{ ...good, kid: "" }], "JWT-SVID 2.2"],
-    [[{ ...good, kid: 1 }], "JWT-SVID 2.2"],
+    [[{ ...good, kid: 1 }], "RFC 7517 4"],
+    [[{ ...good, x5c: [] }], "SPIFFE Trust Domain and Bundle 4.2"],
     [[good, { ...jwtEntry(root.keys, "k1") }], "JWT-SVID 2.2"],
     [[{ ...good, y: good["x"] }], "RFC 7518 6.2"],
     [[rsa(ones(128))], "RFC 3279 2.3.1"],

@@ -46,6 +46,7 @@ export const parseTrustBundle = (trustDomain: TrustDomain, document: string): Pr
     const jwtKeys = new Map<string, JwtKey>();
     for (const [index, entry] of keys.entries()) {
       const key = membersOf(entry) ?? refuse(`${format}.3`, `key ${index} is no JSON object`);
+      checkMembers(key, index);
       const kty = String(key["kty"]);
       const material = Object.hasOwn(kinds, kty) ? kinds[kty] : undefined;
       // 4.2.1 and 4.2.2: unknown kinds and uses are passed over.
@@ -63,6 +64,22 @@ export const parseTrustBundle = (trustDomain: TrustDomain, document: string): Pr
   });
 
 type Members = Readonly<Record<string, unknown>>;
+
+const textMembers = ["kty", "use", "kid", "alg", "crv", "x", "y", "n", "e", "d", "k", "x5u", "x5t", "x5t#S256"];
+const listMembers = ["x5c", "key_ops"];
+
+/** What RFC 7517 4 and RFC 7518 6 name has the type that they give it, in keys that are passed over too. */
+function checkMembers(key: Members, index: number): void {
+  if (key["kty"] === undefined) refuse("SPIFFE Trust Domain and Bundle 4.2.1", `key ${index} has no kty`);
+  const isText = (value: unknown): boolean => typeof value === "string";
+  const wrong =
+    textMembers.find((name) => key[name] !== undefined && !isText(key[name])) ??
+    listMembers.find((name) => {
+      const list = key[name];
+      return list !== undefined && !(Array.isArray(list) && list.every(isText));
+    });
+  if (wrong !== undefined) refuse("RFC 7517 4", `key ${index} has a ${wrong} of another type`);
+}
 
 /** An integer that is written as one. Null where it is absent. */
 function wholeNumber(
@@ -107,7 +124,7 @@ const kinds: Readonly<Record<string, (key: Members, index: number) => Certificat
 /** base64url without padding, in its one spelling. */
 function bytesOf(key: Members, name: string, index: number): Bytes {
   const text = key[name];
-  if (key["d"] !== undefined) refuse("RFC 7517 9.2", `key ${index} is a private key`);
+  if (key["d"] !== undefined || key["k"] !== undefined) refuse("RFC 7517 9.2", `key ${index} holds a secret`);
   if (typeof text !== "string" || !/^[A-Za-z0-9_-]+$/.test(text)) {
     refuse("RFC 7518 6", `key ${index} has no ${name} in base64url`);
   }
@@ -169,6 +186,9 @@ async function jwtKeyOf(key: Members, material: CertificateKey, index: number): 
   const { kid } = key;
   if (typeof kid !== "string" || kid === "" || kid.length > keyIdCharactersMax) {
     refuse("JWT-SVID 2.2", `key ${index} is for JWT-SVIDs and has no kid`);
+  }
+  if (key["x5c"] !== undefined || key["x5t#S256"] !== undefined) {
+    refuse("SPIFFE Trust Domain and Bundle 4.2", `key ${index} is for JWT-SVIDs and has a certificate`);
   }
   if (material.kind === "Ed25519") return null;
   const text = (name: string): string => String(key[name]);
