@@ -14,7 +14,7 @@ import { metadataKey, timestampName } from "../../shared/edge/serving-path.ts";
 import type { Stack } from "../stack/index.ts";
 import type { Drill, DrillOutcome } from "./drill.ts";
 import { failClosed } from "./fail-closed.ts";
-import { openGate, type Gate } from "./gate.ts";
+import { openGates, type Gates } from "./gate-process.ts";
 import { policyNamed, policyWorld, type PolicyWorld } from "./policy-world.ts";
 import { swapReport } from "./swap-report.ts";
 import { swapFigures, type Release } from "./swap-figures.ts";
@@ -145,9 +145,9 @@ async function runClient(
   client: LoadOrder["client"],
 ): Promise<Ran> {
   const { stack, signal, progress } = bench;
-  const gates = { a: await openGate(stack.edge.a), b: await openGate(stack.edge.b) };
+  const gates = await openGates({ a: stack.edge.a, b: stack.edge.b });
   const folder = mkdtempSync(join(stack.folder, "drill-"));
-  const providers: Provider[] = (["a", "b"] as const).map((name) => ({ name, baseUrl: gates[name].url }));
+  const providers: Provider[] = (["a", "b"] as const).map((name) => ({ name, baseUrl: gates.urls[name] }));
   const load = startLoad(signal);
   const lag: Lag = { timestamp: null };
   try {
@@ -176,7 +176,7 @@ async function runClient(
     };
   } finally {
     load.stop();
-    await Promise.all([gates.a.die(), gates.b.die()]);
+    gates.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -224,7 +224,7 @@ async function incident(
   { stack, putAtA }: SwapBench,
   setting: SwapSetting,
   world: PolicyWorld,
-  gates: Readonly<Record<"a" | "b", Gate>>,
+  gates: Gates,
   lag: Lag,
   beginAt: number,
   signal: AbortSignal,
@@ -239,11 +239,11 @@ async function incident(
   progress(`${setting.fetches_per_s} fetches/s`);
   await until(beginAt + setting.a_frozen_ms, signal);
   progress("provider A is frozen");
-  gates.a.freeze();
+  await gates.act("a", "freeze");
   lag.timestamp = await timestampAt(stack.edge.a);
   await until(beginAt + setting.a_thawed_ms, signal);
   progress("provider A is back, with what it had");
-  gates.a.thaw();
+  await gates.act("a", "thaw");
   await until(beginAt + setting.a_caught_up_ms, signal);
   progress("provider A has caught up");
   lag.timestamp = null;
@@ -251,7 +251,7 @@ async function incident(
   await putAtA(timestampKey(world), await timestampAt(stack.edge.b));
   await until(beginAt + setting.b_killed_ms, signal);
   progress("provider B is dead");
-  await gates.b.die();
+  await gates.act("b", "die");
 }
 
 /** What both edges counted so far: requests that had to look something up, those that needed no store for it, reads of the stores. */
