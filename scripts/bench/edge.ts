@@ -4,6 +4,7 @@
 import { policyWorld } from "../drill/policy-world.ts";
 import { changedEdgeConfigs } from "./bench-api.ts";
 import type { Benchmark } from "./benchmark.ts";
+import { deltaSetting, measureDelta } from "./edge-delta.ts";
 import { activateSizes, fleetSetting, measureActivate, measureFleet } from "./edge-fetching.ts";
 import { measureServing, servingSetting } from "./edge-serving.ts";
 
@@ -19,6 +20,7 @@ export const edge: Benchmark = {
     serving: { ...servingSetting, data_bytes: servedBytes },
     activate_mb: activateSizes,
     fleet: fleetSetting,
+    delta: deltaSetting,
     goals,
   },
   workerConfigs: (folder) => changedEdgeConfigs(folder, { entry: "test/workerd/hello-edge.ts" }),
@@ -32,12 +34,14 @@ export const edge: Benchmark = {
       serving_b: await measureServing(bench, "b", world.trust, served),
       fleet: await measureFleet(bench, world),
       activate: await measureActivate(bench, world),
+      delta: await measureDelta(),
     };
   },
 
   headline: (parts) => ({
     ratio_a: parts["serving_a"]!["ratio"]!.median,
     ratio_b: parts["serving_b"]!["ratio"]!.median,
+    delta_bytes_ratio: parts["delta"]!["delta_bytes_ratio"]!.median,
     ...Object.fromEntries(
       activateSizes.map((size) => [`activate_ms_${size}_mb`, parts["activate"]![`activate_${size}_mb_ms`]!.median]),
     ),
