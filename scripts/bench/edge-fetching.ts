@@ -61,15 +61,15 @@ export async function measureActivate(bench: Bench, world: PolicyWorld): Promise
     const times: number[] = [];
     for (let turn = 0; turn < activateTurns; turn += 1) {
       bench.signal.throwIfAborted();
-      const { fetcher, close } = await open(bench, world.trust);
+      const opened = await open(bench, world.trust);
       try {
         const startedAt = performance.now();
-        const { verdicts } = await fetcher.refresh([pathOf(policy)]);
+        const { verdicts } = await opened.fetcher.refresh([pathOf(policy)]);
         times.push(performance.now() - startedAt);
         const verdict = verdicts.get(pathOf(policy));
         if (verdict?.verdict !== "activated") throw new Error(`${policy}: ${JSON.stringify(verdict)}`);
       } finally {
-        close();
+        opened.close();
       }
     }
     figures[`bytes_${size}_mb`] = bytes;
@@ -96,15 +96,14 @@ export async function measureFleet(bench: Bench, world: PolicyWorld): Promise<Fi
       await sleep(fleetSetting.probe_every_ms);
     }
   };
-  const { publish } = world;
-  await publish("followed", fleetSetting.bundle_bytes);
+  await world.publish("followed", fleetSetting.bundle_bytes);
   const following = Promise.all(fleet.map(follow));
   try {
     const times: number[] = [];
     for (let at = 0; at < fleetSetting.publishes; at += 1) {
       progress(`publish ${at + 1} of ${fleetSetting.publishes} to ${fleet.length} fetchers`);
       const startedAt = performance.now();
-      const { revision } = await publish("followed", fleetSetting.bundle_bytes);
+      const { revision } = await world.publish("followed", fleetSetting.bundle_bytes);
       while (activeAt.some((seen) => !seen.has(revision))) {
         signal.throwIfAborted();
         if (performance.now() - startedAt > activeMsMax)
