@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { cdnSwap } from "./cdn-swap.ts";
 import { isMet } from "./drill.ts";
 import { swapFigures, type FetchRecord } from "./swap-figures.ts";
 import { fetchPlan, publishPlan, type SwapSetting } from "./swap-plan.ts";
@@ -99,4 +101,14 @@ test("a goal is met at its limit only where it says so", () => {
   expect(isMet({ figure: "failed", is: "at_most", limit: 0 }, 0)).toBe(true);
   expect(isMet({ figure: "added_p999_ms", is: "under", limit: 50 }, 50)).toBe(false);
   expect(isMet({ figure: "hit_ratio", is: "over", limit: 0.95 }, 0.95)).toBe(false);
+});
+
+test("the page of benchmarks and the method have every figure with a goal", () => {
+  const [page, method] = ["../../docs/BENCHMARKS.md", "../../docs/adr/ADR-1230-cdn-swap-drill.md"].map((path) =>
+    readFileSync(new URL(path, import.meta.url), "utf8"),
+  );
+  for (const { figure } of cdnSwap.goals) {
+    expect(page).toContain(figure);
+    expect(method).toContain(figure.replace("added_p999_ms", "added_*_ms"));
+  }
 });
