@@ -113,7 +113,7 @@ export class ReportBook {
   }
 
   #counts(now: EdgeCounts): FetcherCounts {
-    const since = (name: "refreshes" | "activated" | "fetches" | "failovers" | "hedges" | "behind" | "mismatches") =>
+    const since = (name: Exclude<keyof FetcherCounts, "refusals" | "stale_ms">) =>
       Math.max(0, now[name] - this.#before[name]);
     return {
       refreshes: since("refreshes"),
@@ -124,6 +124,10 @@ export class ReportBook {
       behind: since("behind"),
       refusals: Math.max(0, total(now.refused) - total(this.#before.refused)),
       mismatches: since("mismatches"),
+      deltas_applied: since("deltas_applied"),
+      deltas_failed: since("deltas_failed"),
+      delta_bytes: since("delta_bytes"),
+      whole_bytes: since("whole_bytes"),
       stale_ms: Math.round(this.#staleMs),
     };
   }

@@ -48,6 +48,10 @@ export const fetcherCounts = z
     behind: count.describe("answers of providers that were older than what is held"),
     refusals: count,
     mismatches: count.describe("answers with other bytes than their name or the signed metadata says"),
+    deltas_applied: count,
+    deltas_failed: count.describe("each followed by the whole bundle"),
+    delta_bytes: count.describe("of deltas that came"),
+    whole_bytes: count.describe("of whole bundles that came"),
     stale_ms: count.describe("time in which no provider's metadata was found fresh for over 5 s"),
   })
   .openapi("FetcherCounts");
@@ -62,6 +66,10 @@ const fetcherTotals = z
     behind: total,
     refusals: total,
     mismatches: total,
+    deltas_applied: total,
+    deltas_failed: total,
+    delta_bytes: total,
+    whole_bytes: total,
     stale_ms: total,
   })
   .openapi("FetcherTotals");

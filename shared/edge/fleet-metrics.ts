@@ -13,6 +13,10 @@ const counters = {
   failovers: ["mc_edge_failovers_total", "Asked of another provider, since the first failed."],
   hedges: ["mc_edge_hedges_total", "Asked of another provider as well, since the first was slow."],
   refusals: ["mc_edge_refusals_total", "Answers of providers that fetchers did not take, for whatever reason."],
+  deltas_applied: ["mc_edge_deltas_applied_total", "Bundles that were made of the one before by a delta."],
+  deltas_failed: ["mc_edge_deltas_failed_total", "Deltas that failed, each followed by the whole bundle."],
+  delta_bytes: ["mc_edge_delta_bytes_total", "Bytes of deltas that came to fetchers."],
+  whole_bytes: ["mc_edge_whole_bytes_total", "Bytes of whole bundles that came to fetchers."],
   behind: ["mc_edge_behind_total", "Answers of providers that were older than what the fetcher held."],
 } as const satisfies Partial<Record<keyof FetcherCounts, readonly [string, string]>>;
 

@@ -200,8 +200,7 @@ test("a fetcher that runs is current, follows the next revision, asks one provid
   try {
     const waiting = { ...as("viewer"), sleep: host.sleep };
     expect(await maestro(waiting, "edge", "fleet", "--wait", "20")).toMatchObject({ code: 0 });
-    const told = expect.poll(() => host.err(), { timeout: 25_000 });
-    await told.toContain("the flag edge_multicdn was switched: asks a\n");
+    await expect.poll(() => host.err(), { timeout: 25_000 }).toContain("the flag edge_multicdn was switched: asks a\n");
     await publish("carol", "r3");
     const caughtUp = await maestro(waiting, "edge", "fleet", "--wait", "20", "--json");
     expect(caughtUp.json()).toMatchObject({

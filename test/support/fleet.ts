@@ -22,6 +22,10 @@ const noCounts: FetcherCounts = {
   behind: 0,
   refusals: 0,
   mismatches: 0,
+  deltas_applied: 0,
+  deltas_failed: 0,
+  delta_bytes: 0,
+  whole_bytes: 0,
   stale_ms: 0,
 };
 
