@@ -20,7 +20,7 @@ import type { Stack } from "../stack/index.ts";
 import type { SeededTenant } from "../stack/seed.ts";
 import { readJson, writePrivateJson } from "../stack/state.ts";
 import type { Bench } from "./benchmark.ts";
-import { dayMs, stepsUntil, swingMs, zipfShares, type Pace } from "./pql-mix.ts";
+import { dayMs, stepsUntil, swingMs, timeAt, zipfShares, type Pace } from "./pql-mix.ts";
 
 /** What the folder is called by: another way to make it needs another number. */
 const madeAs = 1;
@@ -87,13 +87,15 @@ export async function prepareWorld(bench: Bench): Promise<World> {
   const due = tenantShares.map((share) => stepsUntil(paceOf(share, origin), now));
   return withClient(stack.databaseUrls.owner, async (client) => {
     await writeEvents(client, bench, seeded, due, origin);
-    const sealedTo = await sealAll(bench, seeded, now);
+    // An event that is not due yet may be of a time that has passed: no hour is sealed that it could be in.
+    const sealedTo = due.map((steps, number) => hourOf(timeAt(paceOf(tenantShares[number]!, origin), steps)));
+    await sealAll(bench, seeded, sealedTo);
     for (const table of ["audit_hours", "audit_days"]) await client.query(`vacuum (analyze) ${table}`);
     await client.query("checkpoint");
     return {
-      tenants: seeded.map((tenant, number) => ({ ...tenant, events: due[number]!, sealed_to: sealedTo })),
+      tenants: seeded.map((tenant, number) => ({ ...tenant, events: due[number]!, sealed_to: sealedTo[number]! })),
       events: due.reduce((sum, count) => sum + count, 0),
-      open_minutes: (now - Math.floor(now / hourMs) * hourMs) / 60_000,
+      open_minutes: (now - sealedTo[0]!) / 60_000,
     };
   });
 }
@@ -215,13 +217,14 @@ const insertText = `with given as (
 /** Two at once: the machine has rarely less than two cores. */
 const lanes = 2;
 
-/** Seals every tenant's whole hours, and tells each meter all that stands. Answers up to where. */
+const hourOf = (ms: number): number => Math.floor(ms / hourMs) * hourMs;
+
+/** Seals every tenant's hours before its own `sealedTo`, and tells each meter all that stands. */
 async function sealAll(
   { stack, signal, progress }: Bench,
   tenants: readonly SeededTenant[],
-  now: number,
-): Promise<number> {
-  const to = Math.floor(now / hourMs) * hourMs;
+  sealedTo: readonly number[],
+): Promise<void> {
   const database = auditDatabase(stack);
   const meters = await stack.miniflare.getDurableObjectNamespace("PQL_METER", "maestro-api");
   const left = [...tenants.entries()].toReversed();
@@ -229,6 +232,7 @@ async function sealAll(
     // Miniflare carries an object's methods over; its types know `fetch` only.
     const meter = meters.getByName(tenantId) as unknown as { report(report: CountReport): Promise<void> };
     const head = await headOf(client, tenantId);
+    const to = sealedTo[number]!;
     // From the beginning, so that a meter that was told nothing, since a run was interrupted, is told all of it.
     for (let from: number | null = null; from === null || from < to;) {
       signal.throwIfAborted();
@@ -252,7 +256,6 @@ async function sealAll(
       }
     });
   await allOf(Array.from({ length: lanes }, lane));
-  return to;
 }
 
 /** All have ended when this does; the first failure is thrown then. */

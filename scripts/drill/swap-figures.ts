@@ -94,6 +94,20 @@ export function swapFigures(
   const quiet = records.flatMap(({ due, ended }) => (due >= from && due < to ? [ended - due] : []));
   const baseline = median(quiet);
   const added = latencies.map((ms) => Math.max(0, ms - baseline));
+  /** Over 50 ms that is a fault's doing, or the cold start's: which one it was. */
+  const phases = {
+    cold: [0, setting.quiet_ms[0]],
+    frozen: [setting.a_frozen_ms, setting.a_thawed_ms],
+    lagging: [setting.a_thawed_ms, setting.a_caught_up_ms],
+    dead: [setting.b_killed_ms, setting.duration_ms],
+  } as const;
+  const ofPhases: Record<string, number> = {};
+  for (const [name, [begin, end]] of Object.entries(phases)) {
+    const isIn = ({ due }: FetchRecord): boolean => due >= startedAt + begin && due < startedAt + end;
+    const ms = records.filter(isIn).map(({ due, ended }) => Math.max(0, ended - due - baseline));
+    ofPhases[`${name}_added_p999_ms`] = ms.length === 0 ? 0 : rounded(percentile(ms, 0.999), 3);
+    ofPhases[`${name}_over_50_ms`] = ms.filter((added) => added > 50).length;
+  }
   const total = (pick: (record: FetchRecord) => number): number =>
     records.reduce((sum, record) => sum + pick(record), 0);
   return {
@@ -110,6 +124,7 @@ export function swapFigures(
       added_p999_ms: rounded(percentile(added, 0.999), 3),
       added_max_ms: rounded(percentile(added, 1), 3),
       quiet_added_p999_ms: rounded(Math.max(0, percentile(quiet, 0.999) - baseline), 3),
+      ...ofPhases,
       attempts: total(({ attempts }) => attempts),
       attempts_per_fetch: rounded(total(({ attempts }) => attempts) / records.length),
       hedged_share: rounded(total(({ hedges }) => hedges) / records.length),
