@@ -12,8 +12,7 @@ import { market } from "./bench/market.ts";
 import { pql } from "./bench/pql.ts";
 import { loadAverage, machineFacts } from "./bench/machine.ts";
 import { spreads, type Spread } from "./bench/statistics.ts";
-import { interruption, onStack, progressOf, requireWritable, writeEvidence } from "./run/harness.ts";
-import { describeFailure } from "./stack/failure.ts";
+import { interruption, onStack, progressOf, requireWritable, toldFailure, writeEvidence } from "./run/harness.ts";
 
 const benchmarks: Readonly<Record<string, Benchmark>> = { audit, chain, edge, market, pql };
 const repeatsMax = 20;
@@ -113,9 +112,7 @@ async function main(): Promise<number> {
       runs.push({ load_average_before: before, parts: run.outcome });
     }
   } catch (error) {
-    if (process.stderr.isTTY) process.stderr.write("\n");
-    process.stderr.write(`${interrupted.aborted ? "interrupted; everything is stopped" : describeFailure(error)}\n`);
-    return interrupted.aborted ? 130 : 1;
+    return toldFailure(error, interrupted);
   }
   if (process.stderr.isTTY) process.stderr.write("\r\u001b[2K");
 

@@ -7,8 +7,7 @@ import { parseArgs } from "node:util";
 import { loadAverage, machineFacts } from "./bench/machine.ts";
 import { cdnSwap } from "./drill/cdn-swap.ts";
 import { isMet, type Drill, type DrillResult } from "./drill/drill.ts";
-import { interruption, onStack, progressOf, requireWritable, writeEvidence } from "./run/harness.ts";
-import { describeFailure } from "./stack/failure.ts";
+import { interruption, onStack, progressOf, requireWritable, toldFailure, writeEvidence } from "./run/harness.ts";
 
 const drills: Readonly<Record<string, Drill>> = { "cdn-swap": cdnSwap };
 
@@ -102,9 +101,7 @@ async function main(): Promise<number> {
       writeEvidence(await drill.evidence(result, interrupted));
     }
   } catch (error) {
-    if (process.stderr.isTTY) process.stderr.write("\n");
-    process.stderr.write(`${interrupted.aborted ? "interrupted; everything is stopped" : describeFailure(error)}\n`);
-    return interrupted.aborted ? 130 : 1;
+    return toldFailure(error, interrupted);
   }
   if (process.stderr.isTTY) process.stderr.write("\r\u001b[2K");
   process.stdout.write(`${table(result)}\n`);

@@ -6,6 +6,7 @@ import { accessSync, constants, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type { Bench } from "../bench/benchmark.ts";
 import { requireDurable } from "../bench/machine.ts";
+import { describeFailure } from "../stack/failure.ts";
 import { removeState, startStack } from "../stack/index.ts";
 import { acquireLock } from "../stack/lock.ts";
 import { projectFolder } from "../stack/workers.ts";
@@ -37,6 +38,13 @@ export function interruption(): AbortSignal {
     process.on(signal, () => interrupted.abort(new Error(`interrupted by ${signal}`)));
   }
   return interrupted.signal;
+}
+
+/** Says on standard error why a run ended early; answers the exit code. */
+export function toldFailure(error: unknown, interrupted: AbortSignal): number {
+  if (process.stderr.isTTY) process.stderr.write("\n");
+  process.stderr.write(`${interrupted.aborted ? "interrupted; everything is stopped" : describeFailure(error)}\n`);
+  return interrupted.aborted ? 130 : 1;
 }
 
 export interface StackWish {
