@@ -48,6 +48,8 @@ const tenantColumns: Readonly<Record<string, string>> = {
   release_bars: "tenant_id",
   policy_repositories: "tenant_id",
   decision_inputs: "tenant_id",
+  trust_domains: "tenant_id",
+  workloads: "tenant_id",
 };
 /** The marketplace's own: every tenant reads them, the publishing tenant alone writes. */
 const publicTables = ["channel_history", "channel_pointers", "packages", "release_files", "releases"];
@@ -116,6 +118,8 @@ async function fill(tenantId: string, principal: string): Promise<void> {
     sql`insert into audit_days values (${tenantId}, true, 'mc.key.created', '2020-01-01Z', null, null, 1, array_fill(0, array[24]))`,
     sql`insert into decision_inputs values (${tenantId}, 'evt', now(), '{}')`,
     sql`insert into audit_sealed values (${tenantId}, 0, '2020-01-02Z', '2020-01-02Z') on conflict do nothing`,
+    sql`insert into trust_domains (name, tenant_id, created_at, created_by) values (${tenantId}, ${tenantId}, now(), ${principal})`,
+    sql`insert into workloads values (${`spiffe://${tenantId}/x`}, ${tenantId}, ${tenantId}, ${principal}, now(), ${principal})`,
   ]);
 }
 
@@ -245,6 +249,18 @@ test("a tenant cannot write a row into another's name", async () => {
     [
       "channel_pointers",
       sql`insert into channel_pointers values (${`rows/${neighbour.tenant_id}`}, 'canary', ${releaseOf(neighbour.tenant_id)}, now())`,
+    ],
+    [
+      "trust_domains",
+      sql`insert into trust_domains (name, tenant_id, created_at, created_by) values ('rows.x', ${neighbour.tenant_id}, now(), 'x')`,
+    ],
+    [
+      "a trust domain shared by a tenant that does not curate",
+      sql`insert into trust_domains (name, tenant_id, shared, created_at, created_by) values ('rows.x', ${tenant.tenant_id}, true, now(), 'x')`,
+    ],
+    [
+      "workloads",
+      sql`insert into workloads values (${`spiffe://${neighbour.tenant_id}/y`}, ${neighbour.tenant_id}, ${neighbour.tenant_id}, ${neighbour.principals.admin}, now(), 'x')`,
     ],
     ["releases", releaseInsert(`rel_${"1".repeat(26)}`, `rows/${neighbour.tenant_id}`, tenant.tenant_id)],
   ];
