@@ -45,7 +45,8 @@ export interface Workers {
 
 type Module = { type: "ESModule" | "CompiledWasm"; path: string; contents: string | Uint8Array<ArrayBuffer> };
 
-async function modulesOf({ root, script, wasm }: PreparedWorker): Promise<Module[]> {
+/** As Miniflare takes them. */
+export async function modulesOf({ root, script, wasm }: PreparedWorker): Promise<Module[]> {
   const modules: Module[] = [{ type: "ESModule", path: join(root, "index.js"), contents: script }];
   for (const { name, file } of wasm) {
     modules.push({ type: "CompiledWasm", path: join(root, name), contents: new Uint8Array(await readFile(file)) });
