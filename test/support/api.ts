@@ -36,10 +36,12 @@ export interface LocalApi {
 
 /** Types of a worker and of Node do not mix in one program, so the compiler is not led from here into workers/. */
 export async function loadApp(): Promise<ApiApp> {
-  const module = new URL("../../workers/api/app.ts", import.meta.url).href;
-  const { createApp } = (await import(module)) as { createApp: () => ApiApp };
+  const { createApp } = await workerModule<{ createApp: () => ApiApp }>("app.ts");
   return createApp();
 }
+
+const workerModule = async <M>(path: string): Promise<M> =>
+  (await import(new URL(`../../workers/api/${path}`, import.meta.url).href)) as M;
 
 export function databaseAs(
   stack: Pick<StackHandle, "neonEndpoint" | "databaseUrls">,
@@ -51,6 +53,7 @@ export function databaseAs(
 
 export async function localApi(stack: StackHandle, parts: Record<string, unknown> = {}): Promise<LocalApi> {
   const app = await loadApp();
+  const { NoiseGate } = await workerModule<{ NoiseGate: new () => object }>("middleware/noise.ts");
   const policy = await loadCommittedPolicy();
   const decided: unknown[] = [];
   const logged: LocalApi["logged"] = [];
@@ -63,6 +66,7 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
     clock: () => Date.now(),
     random: (byteCount: number) => new Uint8Array(randomBytes(byteCount)),
     log,
+    noise: new NoiseGate(),
     database,
     authDatabase: databaseAs(stack, "auth"),
     callers: new CallerMemory(),

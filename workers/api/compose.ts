@@ -44,6 +44,7 @@ import type { Env } from "./env.ts";
 import { FlagMemory } from "./flag-memory.ts";
 import { inTime } from "./in-time.ts";
 import { unusableReleases } from "./market/release-checks.ts";
+import { NoiseGate } from "./middleware/noise.ts";
 import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
 import { bunnyStore, r2Store, r2Vault } from "./policies/stores.ts";
@@ -98,6 +99,7 @@ function makeParts(env: Env): Parts {
     clock,
     random,
     log,
+    noise: new NoiseGate(),
     database: databaseAt(env, env.DATABASE_URL_APP),
     authDatabase: databaseAt(env, env.DATABASE_URL_AUTH),
     callers: new CallerMemory(),

@@ -18,11 +18,14 @@ import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { SignerServiceApi } from "../../shared/signing/service.ts";
 import type { FlagMemory } from "./flag-memory.ts";
+import type { NoiseGate } from "./middleware/noise.ts";
 
 export interface Parts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** The isolate's: how many lines of the log strangers can make. */
+  readonly noise: NoiseGate;
   /** As maestro_app. */
   readonly database: Database;
   /** As maestro_auth: authentication only. */

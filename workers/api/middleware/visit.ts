@@ -3,6 +3,7 @@
 import { newId } from "../../../shared/contract/ids.ts";
 import type { Clock, Log, Random } from "../../../shared/contract/ports.ts";
 import type { ProblemCode } from "../../../shared/contract/problems.ts";
+import type { NoiseGate } from "./noise.ts";
 
 export interface Visit {
   readonly request_id: string;
@@ -33,13 +34,26 @@ export const openVisit = (parts: { readonly clock: Clock; readonly random: Rando
   };
 };
 
-/** One line a request. Method and pattern, never a path, a query, a header or a body. */
+/**
+ * One line a request; refused ones of nobody known up to a rate, and a count of the others before the next line. Method and
+ * pattern, never a path, a query, a header or a body.
+ */
 export function logVisit(
-  parts: { readonly clock: Clock; readonly log: Log },
+  parts: { readonly clock: Clock; readonly log: Log; readonly noise: NoiseGate },
   visit: Visit,
   method: string,
   status: number,
 ): void {
+  const isNoise = visit.tenant_id === null && status >= 400 && status < 500;
+  if (isNoise && !parts.noise.admit(visit.now, visit.code)) return;
+  const unlogged = parts.noise.takeUnlogged();
+  if (unlogged !== null) {
+    const { since, counts } = unlogged;
+    parts.log("warn", "requests of nobody known were counted instead of logged", {
+      since: new Date(since).toISOString(),
+      ...counts,
+    });
+  }
   parts.log(status >= 500 ? "error" : "info", "request", {
     request_id: visit.request_id,
     tenant_id: visit.tenant_id,
