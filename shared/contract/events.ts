@@ -95,6 +95,9 @@ export const eventTypes = {
       units: units.optional(),
       policy_sha256: sha256Digest,
       input_sha256: sha256Digest,
+      // Of allowed reads: so many alike ones from `occurred_at` on, the last of them then. Absent: one decision.
+      count: z.int().min(1).optional(),
+      until: timestamp.optional(),
     }),
   },
   "mc.entitlement.changed": {

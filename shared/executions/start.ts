@@ -39,7 +39,7 @@ export interface RunParts {
   readonly entitlements: EntitlementsPort;
   readonly ledger: LedgerPort;
   readonly policy_sha256: string;
-  decide(facts: RunFacts): Decision;
+  decide(facts: RunFacts): Promise<Decision>;
   /** What the log is told of the decision that let a run start: its pack carries it. */
   allowedEvent(decision: Decision, facts: RunFacts, executionId: string): Promise<AuditEvent>;
   /** One of the tenant's installs of a package, or null. */
@@ -59,6 +59,8 @@ export interface RunCall {
   readonly caller: Caller;
   readonly now: number;
   readonly claim: IdempotencyClaim;
+  /** What let the call through, to be committed with the events of a change; null where it brings its own. */
+  readonly decision: AuditEvent<"mc.policy.decision"> | null;
 }
 
 export type Started =
@@ -151,7 +153,7 @@ async function attemptStart(parts: RunParts, call: RunCall, wanted: StartExecuti
   const found = await runFacts(parts, call.now, wanted);
   if (found === null) throw unavailable();
   const { facts, installed, entitlement_version: entitlementVersion } = found;
-  const decision = parts.decide(facts);
+  const decision = await parts.decide(facts);
   if (!decision.allow || installed === null) return { state: "denied", decision, facts, units: null };
 
   const { install, wall_ms: wallMs } = installed;
@@ -169,7 +171,7 @@ async function attemptStart(parts: RunParts, call: RunCall, wanted: StartExecuti
   }
   if (reserved.state === "exceeded") {
     const spent = { ...facts, privacy: privacyFact(reserved.units, reserved.balance) };
-    return { state: "denied", decision: parts.decide(spent), facts: spent, units: reserved.units };
+    return { state: "denied", decision: await parts.decide(spent), facts: spent, units: reserved.units };
   }
 
   const execution = startedExecution({
@@ -243,8 +245,9 @@ function event<T extends "mc.execution.started" | "mc.execution.finished">(
   attributes: AuditEvent<T>["attributes"],
 ): AuditEvent<T> {
   const { tenant_id, principal_id } = call.caller;
+  const { now, decision } = call;
   return newEvent(
-    { tenant_id, principal: principal_id, source: "api", now: call.now, random: parts.random },
+    { tenant_id, principal: principal_id, source: "api", now, random: parts.random, decision },
     type,
     attributes,
   );

@@ -4,7 +4,6 @@ import { sql, type SQL } from "drizzle-orm";
 import type { AuditEvent } from "../contract/events.ts";
 import { execution, type Execution } from "../contract/http-executions.ts";
 import { newEvent, outboxInsert, type EventContext } from "../outbox/outbox.ts";
-import { keepInputs } from "../policy/decision-store.ts";
 import { asTenant, type Database, type Row } from "../tenancy/database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy/idempotency.ts";
 import { endedExecution, finishedEvent } from "./execution.ts";
@@ -51,7 +50,6 @@ export async function insertExecution(
 ): Promise<boolean> {
   const results = await asTenant(database, tenantId, [
     ...forgetExpired(given.claim, given.now),
-    ...keepInputs(given.events),
     sql`with entitled as (
           select from entitlement_versions
           where tenant_id = ${tenantId} and version = ${given.entitlement_version} for share

@@ -4,7 +4,6 @@ import { sql, type SQL } from "drizzle-orm";
 import { install, rollout, type GateReport, type Install } from "../contract/http-installs.ts";
 import { channel, type Channel } from "../contract/names.ts";
 import { outboxInsert } from "../outbox/outbox.ts";
-import { keepInputs } from "../policy/decision-store.ts";
 import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
 import { forgetExpired, rememberAnswer, rememberOnly, type IdempotencyClaim } from "../tenancy/idempotency.ts";
 import { countMetric } from "../tenancy/metrics-store.ts";
@@ -149,7 +148,7 @@ export async function writePackage(
     claim === null ? sql`` : sql`, remembered as (${rememberAnswer(claim, now, write.answer, sql`from bumped`)})`;
   const [event] = change.events;
   if (event === undefined) throw new TypeError("a change without an event");
-  const before = [...forgetExpired(claim, now), ...keepInputs(change.events)];
+  const before = forgetExpired(claim, now);
   const results = await asTenant(database, tenantId, [
     ...before,
     sql`with ${bump(tenantId, write, at)}${moveParts(tenantId, change, by, at)}${holdParts(tenantId, change, by, at)}

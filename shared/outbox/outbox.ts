@@ -11,6 +11,7 @@ import {
 } from "../contract/events.ts";
 import { newId } from "../contract/ids.ts";
 import type { Random } from "../contract/ports.ts";
+import { inputOf } from "./decided-event.ts";
 
 /** What a new event needs to know of its time and maker. */
 export interface EventContext {
@@ -19,7 +20,13 @@ export interface EventContext {
   readonly source: (typeof eventSources)[number];
   readonly now: number;
   readonly random: Random;
+  /** The decision that allowed what the events tell of: committed with the first of them. */
+  readonly decision?: AuditEvent<"mc.policy.decision"> | null;
 }
+
+/** No part of an event: what reads its members does not see it. */
+const allowedBy = Symbol("allowed by");
+type Allowed = AuditEvent & { readonly [allowedBy]?: AuditEvent<"mc.policy.decision"> };
 
 export function newEvent<T extends EventType>(
   context: EventContext,
@@ -27,7 +34,7 @@ export function newEvent<T extends EventType>(
   attributes: EventAttributes<T>,
   sourceSeq: number | null = null,
 ): AuditEvent<T> {
-  return {
+  const event: AuditEvent<T> = {
     id: newId("event", context.now, context.random(10)),
     tenant_id: context.tenant_id,
     type,
@@ -38,6 +45,8 @@ export function newEvent<T extends EventType>(
     principal: context.principal,
     attributes,
   };
+  const { decision = null } = context;
+  return decision === null ? event : Object.assign(event, { [allowedBy]: decision });
 }
 
 const uncounted = '"source_seq":null,';
@@ -62,20 +71,29 @@ export function shardOf(tenantId: string, shards: number): number {
   return hash % shards;
 }
 
+/** The events, and before them the decisions that allowed them, unless they bring a decision of their own. */
+function withDecisions(events: readonly AuditEvent[]): readonly AuditEvent[] {
+  if (events.some(({ type }) => type === "mc.policy.decision")) return events;
+  const decisions = events.flatMap((event) => (event as Allowed)[allowedBy] ?? []);
+  return [...new Set(decisions), ...events];
+}
+
 /**
- * INSERT of the events' outbox rows, returning `event_id`. `where` guards it: `where exists (select from changed)`
- * leaves no event where a guarded change did nothing. Throws before anything is sent where an event does not fit the
- * catalogue.
+ * INSERT of the events' outbox rows, with the decisions that allowed them, and what those were made on; returning `event_id`.
+ * `where` guards it: `where exists (select from changed)` leaves no event where a guarded change did nothing. A decision that a
+ * statement before it has brought is passed over. Throws before anything is sent where an event does not fit the catalogue.
  */
 export function outboxInsert(events: readonly AuditEvent[], shards: number, where: SQL = sql``): SQL {
-  const rows = events.map((event) => ({
+  const rows = withDecisions(events).map((event) => ({
     shard: shardOf(event.tenant_id, shards),
     tenant_id: event.tenant_id,
     event_id: event.id,
     body: eventText(event),
+    decided_on: inputOf(event),
   }));
-  return sql`insert into outbox (shard, tenant_id, event_id, body)
-    select shard, tenant_id, event_id, body
-    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as e(shard int, tenant_id uuid, event_id text, body text)
-    ${where} returning event_id`;
+  return sql`insert into outbox (shard, tenant_id, event_id, body, decided_on)
+    select shard, tenant_id, event_id, body, decided_on
+    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
+      as e(shard int, tenant_id uuid, event_id text, body text, decided_on text)
+    ${where} on conflict (event_id) do nothing returning event_id`;
 }

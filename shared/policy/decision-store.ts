@@ -1,29 +1,8 @@
-// What decisions were made on: kept with their events, read to have the policy asked again, forgotten by the cron.
+// What decisions were made on: kept with their events (shared/outbox), read to have the policy asked again, forgotten by the cron.
 
-import { sql, type SQL } from "drizzle-orm";
-import type { AuditEvent } from "../contract/events.ts";
+import { sql } from "drizzle-orm";
 import { decisionRecord, type DecisionRecord } from "../contract/http-decisions.ts";
 import { asTenant, inBatch, type Database } from "../tenancy/database.ts";
-import { inputOf } from "./decided-event.ts";
-
-/**
- * To be put into the batch that commits `events`. A batch whose guard then leaves no event leaves an input that no event
- * names, until it is as old as any.
- */
-export function keepInputs(events: readonly AuditEvent[]): SQL[] {
-  const rows = events.flatMap((event) => {
-    const input = inputOf(event);
-    return input === null
-      ? []
-      : [{ tenant_id: event.tenant_id, event_id: event.id, decided_at: event.occurred_at, input }];
-  });
-  if (rows.length === 0) return [];
-  return [
-    sql`insert into decision_inputs (tenant_id, event_id, decided_at, input)
-        select tenant_id, event_id, decided_at, input from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
-          as kept (tenant_id uuid, event_id text, decided_at timestamptz, input text)`,
-  ];
-}
 
 /** The log has an event within minutes; hours where queues or the database were away. */
 const loggedWithin = sql`interval '7 days'`;

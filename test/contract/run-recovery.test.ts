@@ -121,7 +121,7 @@ function world() {
       entitlements: crashing(entitlements, plan),
       ledger: crashing(port, plan),
       policy_sha256: "e".repeat(64),
-      decide: () => allow,
+      decide: () => Promise.resolve(allow),
       allowedEvent: async (decision, facts, executionId) =>
         newEvent({ tenant_id: tenantId, principal: principalId, source: "api", now, random }, "mc.policy.decision", {
           action: "execution.start",
@@ -156,7 +156,7 @@ function world() {
       const { answer } = await answerOnce(database, startClaim, now, async () => {
         const started = await startRun(
           partsWith(plan),
-          { caller, now, claim: startClaim },
+          { caller, now, claim: startClaim, decision: null },
           { package: packageName, install: "default", input_sha256: null },
         );
         if (started.state !== "started") throw new Error("denied");
@@ -167,7 +167,7 @@ function world() {
     async finish(plan: CrashPlan, id: string) {
       await answerOnce(database, finishClaim, now, async () => ({
         status: 200,
-        body: await finishRun(partsWith(plan), { caller, now, claim: finishClaim }, id, {
+        body: await finishRun(partsWith(plan), { caller, now, claim: finishClaim, decision: null }, id, {
           outcome: "succeeded",
           exit_code: 0,
           output_sha256: null,

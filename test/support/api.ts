@@ -67,6 +67,7 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
     random: (byteCount: number) => new Uint8Array(randomBytes(byteCount)),
     log,
     noise: new NoiseGate(),
+    decisionNotes: { note: () => {} },
     database,
     authDatabase: databaseAs(stack, "auth"),
     callers: new CallerMemory(),

@@ -26,7 +26,7 @@ import { leaseQuestion } from "../../shared/executions/store.ts";
 import { tenantsRollingOut } from "../../shared/market/package-state-store.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { DrainPort } from "../../shared/outbox/drain.ts";
-import { shardOf } from "../../shared/outbox/outbox.ts";
+import { outboxInsert, shardOf } from "../../shared/outbox/outbox.ts";
 import { postgresOutbox } from "../../shared/outbox/store.ts";
 import { compiledPolicy } from "../../shared/policy/compiled.ts";
 import { rememberedByRole } from "../../shared/policy/remembered.ts";
@@ -36,7 +36,7 @@ import { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import { kidOf } from "../../shared/signing/keys.ts";
 import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
-import type { Database } from "../../shared/tenancy/database.ts";
+import { asTenant, type Database } from "../../shared/tenancy/database.ts";
 import { forgetOldInputs } from "../../shared/policy/decision-store.ts";
 import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
 import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
@@ -44,6 +44,7 @@ import type { Env } from "./env.ts";
 import { FlagMemory } from "./flag-memory.ts";
 import { inTime } from "./in-time.ts";
 import { unusableReleases } from "./market/release-checks.ts";
+import { DecisionNotes } from "./decision-notes.ts";
 import { NoiseGate } from "./middleware/noise.ts";
 import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
@@ -95,12 +96,29 @@ function makeParts(env: Env): Parts {
     pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     tell: (tenantId, given) => meterAt(env, tenantId).observe(given),
   });
+  const database = databaseAt(env, env.DATABASE_URL_APP);
+  const nudgeDrain = (tenantId: string): void => {
+    const drain = drainAt(env, shardOf(tenantId, shards));
+    waitUntil(drain.nudge().catch((error: unknown) => log("warn", "drain not nudged", errorFacts(error))));
+  };
+  const decisionNotes = new DecisionNotes({
+    log,
+    random,
+    policy_sha256: policy.sha256,
+    later: (work) => waitUntil(work()),
+    pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    commit: async (tenantId, events) => {
+      await asTenant(database, tenantId, [outboxInsert(events, shards)]);
+      nudgeDrain(tenantId);
+    },
+  });
   return {
     clock,
     random,
     log,
     noise: new NoiseGate(),
-    database: databaseAt(env, env.DATABASE_URL_APP),
+    decisionNotes,
+    database,
     authDatabase: databaseAt(env, env.DATABASE_URL_AUTH),
     callers: new CallerMemory(),
     policy,
@@ -122,10 +140,7 @@ function makeParts(env: Env): Parts {
     fleet: (tenantId) => fleetAt(env, tenantId),
     releaseKeys: once(() => releaseKeysOf(env)),
     artifacts: env.ARTIFACTS,
-    nudgeDrain: (tenantId) => {
-      const drain = drainAt(env, shardOf(tenantId, shards));
-      waitUntil(drain.nudge().catch((error: unknown) => log("warn", "drain not nudged", errorFacts(error))));
-    },
+    nudgeDrain,
     nudgeGate: (tenantId) => {
       const nudged = gateAt(env, tenantId).nudge();
       waitUntil(nudged.catch((error: unknown) => log("warn", "gate not nudged", errorFacts(error))));

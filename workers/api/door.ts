@@ -10,11 +10,14 @@ import { decisionInput, type Action, type ActionFacts, type FactsOf } from "../.
 import { decide, type Decision } from "../../shared/policy/decide.ts";
 import { authenticate, rememberedCaller } from "../../shared/tenancy/authenticate.ts";
 import type { Caller } from "../../shared/tenancy/caller.ts";
+import { outboxInsert } from "../../shared/outbox/outbox.ts";
+import { asTenant } from "../../shared/tenancy/database.ts";
 import { answerOnce, type IdempotencyClaim } from "../../shared/tenancy/idempotency.ts";
 import { acceptableOrThrow, mediaTypesOf } from "./middleware/accept.ts";
 import { checkContentType, jsonBytesMax, parseJson } from "./middleware/body.ts";
 import type { AppContext } from "./middleware/context.ts";
-import { denied } from "./middleware/deny.ts";
+import type { Decided } from "./event-context.ts";
+import { decisionEvent, denied } from "./middleware/deny.ts";
 import { idempotencyKey, type IdempotencyRule } from "./middleware/idempotency.ts";
 import { parseBody, parseParams, parseQuery, schemasOf } from "./middleware/input.ts";
 import type { Parts } from "./parts.ts";
@@ -79,9 +82,18 @@ export interface Call<R = RouteConfig, A extends Action = Action> extends OpenCa
   readonly stream: ReadableStream<Uint8Array> | null;
   /** What `Accept` chose of the types that the route declares; the first of them where it declares one, or none. */
   readonly mediaType: MediaTypeOf<R>;
+  /** What `eventContext` puts beside each event of the call: whoever commits one commits the decision with it. */
+  readonly decided: Decided;
   /** The whole decision, with the facts of the case. On a deny: `await denied(call, decision, { facts, … })`. */
-  decide(facts: FactsOf<A>): Decision;
+  decide(facts: FactsOf<A>): Promise<Decision>;
 }
+
+/**
+ * When the log is told of an allow. `with_the_change`: in the transaction that has the change's event, and not at all where
+ * nothing changes. `before_the_change`: in one of its own, before the handler runs, since an object commits the change.
+ * `batched`: some seconds later, alike ones in one event.
+ */
+export type DecisionRule = "with_the_change" | "before_the_change" | "batched";
 
 /** When a route's credential is looked up. */
 export type CredentialRule = "looked_up_first" | "checked_with_the_answer";
@@ -96,6 +108,8 @@ export interface RouteSpec<R extends RouteConfig, A extends Action> {
    * a route that changes nothing (its idempotency is "none", it tells the log nothing) and decides by role alone; the handler may run twice.
    */
   readonly credential?: A extends keyof ActionFacts ? never : "checked_with_the_answer";
+  /** Absent: `batched` where the idempotency is "none", `with_the_change` elsewhere. */
+  readonly decision?: DecisionRule;
   /** What it may answer beside the problems that every route of its kind has. */
   readonly problems?: readonly ProblemCode[];
   /** The body is not JSON, but bytes that the handler streams, at most so many. */
@@ -133,6 +147,8 @@ export interface Entry {
   readonly action: Action | null;
   readonly idempotency: IdempotencyRule;
   readonly credential: CredentialRule;
+  /** Null: open. */
+  readonly decision: DecisionRule | null;
   readonly problems: readonly ProblemCode[];
   readonly bodyBytesMax: number;
   readonly answer: (c: AppContext) => Promise<Response>;
@@ -145,7 +161,8 @@ export class RouteTable implements Door {
     const { route, action, idempotency, credential = "looked_up_first", problems = [] } = spec;
     const answer = (c: AppContext): Promise<Response> => answerDecided(c, spec);
     const bodyBytesMax = spec.stream?.bytesMax ?? jsonBytesMax;
-    this.entries.push({ route, action, idempotency, credential, problems, bodyBytesMax, answer });
+    const decision = decisionRule(spec);
+    this.entries.push({ route, action, idempotency, credential, decision, problems, bodyBytesMax, answer });
   }
 
   open<R extends RouteConfig>(spec: OpenSpec<R>): void {
@@ -160,10 +177,13 @@ export class RouteTable implements Door {
       const { now, request_id } = c.var.visit;
       return toResponse(await spec.handler({ now, request_id, parts: c.env.parts, input, request: c.req.raw }));
     };
-    const rules = { idempotency: "none", credential: "looked_up_first" } as const;
+    const rules = { idempotency: "none", credential: "looked_up_first", decision: null } as const;
     this.entries.push({ route, action: null, ...rules, problems, bodyBytesMax: jsonBytesMax, answer });
   }
 }
+
+const decisionRule = (spec: { idempotency: IdempotencyRule; decision?: DecisionRule }): DecisionRule =>
+  spec.decision ?? (spec.idempotency === "none" ? "batched" : "with_the_change");
 
 /** Who is it → what `answerTo` has. */
 async function answerDecided<R extends RouteConfig, A extends Action>(
@@ -186,12 +206,30 @@ async function answerDecided<R extends RouteConfig, A extends Action>(
     if (remembered !== null && decide(parts.policy, decisionInput(spec.action, remembered.caller)).allow) {
       const attempt = (caller: Caller, check: CredentialCheck | null): Promise<Response> =>
         answerTo(c, spec, caller, check);
-      return await answerProvisionally({ remembered, attempt, authenticate: lookUp, certain });
+      const known = (caller: Caller): void => {
+        certain(caller);
+        noteAllowed(c, spec, caller);
+      };
+      return await answerProvisionally({ remembered, attempt, authenticate: lookUp, certain: known });
     }
   }
   const caller = await lookUp();
   certain(caller);
+  noteAllowed(c, spec, caller);
   return await answerTo(c, spec, caller, null);
+}
+
+/** An allow that is told in a batch. A deny is told by `answerTo`. */
+function noteAllowed(
+  c: AppContext,
+  spec: Parameters<typeof decisionRule>[0] & { action: Action },
+  caller: Caller,
+): void {
+  if (decisionRule(spec) !== "batched") return;
+  const { policy, decisionNotes } = c.env.parts;
+  const input = decisionInput(spec.action, caller);
+  const { allow, rule } = decide(policy, input);
+  if (allow) decisionNotes.note(input, rule, c.var.visit.now);
 }
 
 /** May this role do it → is the request well made → was it answered before → the handler. */
@@ -208,6 +246,8 @@ async function answerTo<R extends RouteConfig, A extends Action>(
   const base = { now: visit.now, request_id: visit.request_id, parts, caller, action, request };
   const decision = decide(parts.policy, decisionInput(action, caller));
   if (!decision.allow) return denied(base, decision);
+  const rule = decisionRule(spec);
+  const decided: Decided = { event: rule === "batched" ? null : await decisionEvent(base, decision) };
 
   const key = idempotencyKey(spec.idempotency, request.headers.get("idempotency-key"));
   const schemas = schemasOf(spec.route);
@@ -245,15 +285,29 @@ async function answerTo<R extends RouteConfig, A extends Action>(
     stream,
     mediaType: mediaType as MediaTypeOf<R>,
     input: { params, query, json } as Input<R>,
-    decide: (facts) => decide(parts.policy, decisionInput(action, caller, facts)),
+    decided,
+    decide: async (facts) => {
+      const whole = decide(parts.policy, decisionInput(action, caller, facts));
+      if (whole.allow && decided.event !== null) decided.event = await decisionEvent(base, whole, { facts });
+      return whole;
+    },
   };
-  const { answer, replayed } = await answerOnce(parts.database, claim, visit.now, () => spec.handler(call));
+  const { answer, replayed } = await answerOnce(parts.database, claim, visit.now, async () => {
+    if (rule === "before_the_change") await tellDecision(call);
+    return await spec.handler(call);
+  });
   visit.replayed = replayed;
   const response = toResponse(answer);
   for (const [name, value] of Object.entries(spec.headersOf?.(answer.body) ?? {})) response.headers.set(name, value);
   if (negotiates) response.headers.append("vary", "accept");
   if (replayed) response.headers.set("idempotency-replayed", "true");
   return response;
+}
+
+async function tellDecision({ parts, caller, decided }: Pick<Call, "parts" | "caller" | "decided">): Promise<void> {
+  if (decided.event === null) return;
+  await asTenant(parts.database, caller.tenant_id, [outboxInsert([decided.event], parts.shards)]);
+  parts.nudgeDrain(caller.tenant_id);
 }
 
 /** `{id}` and `{+path}` of a route's path. Hono has more where a segment has a colon (see `routingPath`). */

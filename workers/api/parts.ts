@@ -17,6 +17,7 @@ import type { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { SignerServiceApi } from "../../shared/signing/service.ts";
+import type { DecisionNotes } from "./decision-notes.ts";
 import type { FlagMemory } from "./flag-memory.ts";
 import type { NoiseGate } from "./middleware/noise.ts";
 
@@ -33,6 +34,8 @@ export interface Parts {
   /** Who held which API key when this isolate looked it up last. */
   readonly callers: CallerMemory;
   readonly policy: Policy;
+  /** The isolate's allows of requests that change nothing, on their way to the log. */
+  readonly decisionNotes: Pick<DecisionNotes, "note">;
   /** Whose tokens are taken, and where its keys are. */
   readonly issuer: TokenIssuer;
   ledger(tenantId: string): LedgerPort;

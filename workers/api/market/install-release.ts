@@ -26,7 +26,7 @@ import { checkChannelPointer } from "../../../shared/signing/release.ts";
 import type { Call } from "../door.ts";
 import type { Parts } from "../parts.ts";
 import { eventContext } from "../event-context.ts";
-import { decisionEvent, denied } from "../middleware/deny.ts";
+import { denied } from "../middleware/deny.ts";
 import { installFacts, moveFacts, refOfRelease, type MoveFacts } from "./move-facts.ts";
 import { invalidRelease, noRelease, packageBusy } from "./refusals.ts";
 import { usableGood, whyUnusable } from "./release-checks.ts";
@@ -54,7 +54,7 @@ async function attemptInstall(
   const { parts, caller, now } = call;
   const found = await moveFacts(call, name, channel);
   const facts = installFacts(found, installName);
-  const decision = call.decide(facts);
+  const decision = await call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: name });
   const target = await requirePointed(call, found);
 
@@ -94,10 +94,7 @@ async function attemptInstall(
       moves: [move],
       // The first release of a channel that the tenant has is good until another has proved itself; one that is tried is not.
       good: found.state.good.has(channel) || rolloutId !== null ? [] : [{ channel, release_id: to.release_id }],
-      events: [
-        newEvent(eventContext(call), "mc.install.changed", installTold(move)),
-        ...(decision.rule === "ok" ? [] : [await decisionEvent(call, decision, { facts, package: name })]),
-      ],
+      events: [newEvent(eventContext(call), "mc.install.changed", installTold(move))],
     },
     entitlement_version: found.entitlement_version,
     principal_id: caller.principal_id,

@@ -50,7 +50,7 @@ export async function publishRelease(call: Call<never, "release.publish">): Prom
     package: manifest.name,
     package_owner: await store.packageOwner(parts.database, caller.tenant_id, manifest.name),
   };
-  const decision = call.decide(facts);
+  const decision = await call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: manifest.name });
 
   if (call.stream === null) throw new Problem("release_invalid", "The request has no body.");
@@ -99,7 +99,7 @@ export async function publishRelease(call: Call<never, "release.publish">): Prom
     if (isForbidden(error)) {
       // Another tenant uploaded the first release of this name a moment ago.
       const owned = { package: manifest.name, package_owner: "other" as const };
-      await denied(call, call.decide(owned), { facts: owned, package: manifest.name });
+      await denied(call, await call.decide(owned), { facts: owned, package: manifest.name });
     }
     if (!isUniqueViolation(error)) throw error;
     const existing = await store.readRelease(parts.database, caller.tenant_id, row.package, { version: row.version });

@@ -72,7 +72,7 @@ async function reviewable(call: ReviewCall, id: string): Promise<KnownRelease> {
     version: release.version,
     own: await isOwn(call, known.uploaded_by),
   };
-  const decision = call.decide(facts);
+  const decision = await call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: release.package });
   return known;
 }
@@ -164,6 +164,8 @@ const toldOf = (release: Release) => ({
 const publisherContext = (call: ReviewCall, known: KnownRelease): EventContext => ({
   ...eventContext(call),
   tenant_id: known.publisher_tenant_id,
+  // The decision was the reviewing tenant's, and is in its log.
+  decision: null,
 });
 
 async function settled(

@@ -69,7 +69,7 @@ async function attemptRollback(
   const toVersion = version ?? null;
   const { state, earlier, scope } = await readRollback(call, name, toVersion, install ?? null);
   const facts = rollbackFacts(state, toVersion);
-  const decision = call.decide(facts);
+  const decision = await call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: name });
   if (install !== undefined && !state.installs.some((one) => one.name === install))
     throw new Problem("not_found", `There is no install of that name of ${name}.`);

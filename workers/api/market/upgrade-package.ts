@@ -17,7 +17,7 @@ import { isAllNewer, planUpgrade, type UpgradeAsked } from "../../../shared/mark
 import { newEvent } from "../../../shared/outbox/outbox.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
-import { decisionEvent, denied } from "../middleware/deny.ts";
+import { denied } from "../middleware/deny.ts";
 import { attemptsMax, requirePointed, requireUsable } from "./install-release.ts";
 import { moveFacts, refOfRelease, upgradeFacts } from "./move-facts.ts";
 import { packageBusy } from "./refusals.ts";
@@ -48,7 +48,7 @@ async function attemptUpgrade(
   const { package: name, channel } = wanted;
   const found = await moveFacts(call, name, channel);
   const facts = upgradeFacts(found, wanted);
-  const decision = call.decide(facts);
+  const decision = await call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts, package: name });
   const pointed = await requirePointed(call, found);
   await requireUsable(parts, pointed);
@@ -99,7 +99,6 @@ async function attemptUpgrade(
       events: [
         ...plan.told.map((told) => newEvent(context, "mc.rollout.changed", told)),
         ...plan.moves.map((move) => newEvent(context, "mc.install.changed", installTold(move))),
-        ...(decision.rule === "ok" ? [] : [await decisionEvent(call, decision, { facts, package: name })]),
       ],
       metrics: plan.told.map(({ outcome }) => ({ labels: { channel, outcome }, by: 1 })),
     },

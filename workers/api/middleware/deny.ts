@@ -1,14 +1,13 @@
-// Decisions that the log is told of: every deny, in the one place that refuses; the allow of each run; and the allows that
-// nobody was asked an entitlement for. The event of a deny is committed before the caller is answered; Postgres being out of reach is then the
-// answer instead. Used by the door, and by routes that decide with facts.
+// Decisions that the log is told of one by one: every deny, in the one place that refuses, and the allow of each change, which the
+// door makes and the change commits (shared/outbox). The event of a deny is committed before the caller is answered; Postgres being out of reach is
+// then the answer instead. Used by the door, and by routes that decide with facts.
 
 import type { AuditEvent } from "../../../shared/contract/events.ts";
 import { Problem, type ProblemCode } from "../../../shared/contract/problems.ts";
+import { decidedEvent } from "../../../shared/outbox/decided-event.ts";
 import { newEvent, outboxInsert } from "../../../shared/outbox/outbox.ts";
 import { decisionInput, type Action, type FactsOf } from "../../../shared/policy/actions.ts";
 import type { Decision, Rule } from "../../../shared/policy/decide.ts";
-import { decidedEvent } from "../../../shared/policy/decided-event.ts";
-import { keepInputs } from "../../../shared/policy/decision-store.ts";
 import type { Caller } from "../../../shared/tenancy/caller.ts";
 import { asTenant } from "../../../shared/tenancy/database.ts";
 import { countMetric } from "../../../shared/tenancy/metrics-store.ts";
@@ -31,20 +30,22 @@ export interface DenyExtra {
   readonly units?: number;
 }
 
-/** The event of a decision, to be committed with what it led to, and with `keepInputs` of it. */
+/** The event of a decision, to be committed with what it led to. */
 export async function decisionEvent(
   call: DeniedCall,
   decision: Decision,
   extra: DenyExtra = {},
 ): Promise<AuditEvent<"mc.policy.decision">> {
   const { facts, ...named } = extra;
-  return await decidedEvent(decisionInput(call.action, call.caller, facts), (digest) =>
-    newEvent(eventContext(call), "mc.policy.decision", {
-      action: call.action,
+  const { caller, now, parts, action } = call;
+  return await decidedEvent(decisionInput(action, caller, facts), (digest) =>
+    newEvent(eventContext({ caller, now, parts }), "mc.policy.decision", {
+      action,
       outcome: decision.allow ? "allow" : "deny",
       rule: decision.rule,
+      ...(facts !== undefined && "package" in facts ? { package: facts.package } : {}),
       ...named,
-      policy_sha256: call.parts.policy.sha256,
+      policy_sha256: parts.policy.sha256,
       ...digest,
     }),
   );
@@ -69,7 +70,6 @@ export async function denied(call: DeniedCall, decision: Decision, extra: DenyEx
   const { caller, parts, action } = call;
   const event = await decisionEvent(call, decision, extra);
   await asTenant(parts.database, caller.tenant_id, [
-    ...keepInputs([event]),
     outboxInsert([event], parts.shards),
     ...(otherRules.has(decision.rule)
       ? []

@@ -158,6 +158,7 @@ export function register(door: Door): void {
       }),
       action: "entitlement.write",
       idempotency: "required",
+      decision: "before_the_change",
       problems: ["not_found", "change_state", "change_superseded"],
       handler: async (call) => {
         const { tenant_id: tenantId, principal_id } = call.caller;
@@ -197,7 +198,7 @@ async function decide(
   const proposed = await changeById(call, id);
   if (proposed.state !== "proposed") throw wrongState(proposed.state);
   const facts = { change_id: id, own: state === "approved" && (await isOwn(call, proposed.proposed_by)) };
-  const decision = call.decide(facts);
+  const decision = await call.decide(facts);
   if (!decision.allow) await denied(call, decision, { facts });
   const change: EntitlementChange = {
     ...proposed,

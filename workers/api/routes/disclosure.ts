@@ -52,6 +52,7 @@ export function register(door: Door): void {
     }),
     action: "disclosure.link",
     idempotency: "none",
+    decision: "before_the_change",
     problems: ["not_found", "execution_running", "audit_unavailable"],
     handler: async (call) => {
       const { parts, caller } = call;
@@ -88,6 +89,7 @@ export function register(door: Door): void {
     }),
     action: "disclosure.link",
     idempotency: "optional",
+    decision: "before_the_change",
     problems: ["not_found", "audit_unavailable"],
     handler: async (call) => {
       const { parts, claim, now, input } = call;

@@ -101,6 +101,7 @@ export function register(door: Door): void {
     }),
     action: "edge.forget",
     idempotency: "optional",
+    decision: "before_the_change",
     problems: ["not_found", "edge_board_unavailable"],
     handler: async ({ parts, caller, claim, now, input }) => {
       const intent = claim === null ? null : hex(await claimDigest(claim));

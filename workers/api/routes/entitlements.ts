@@ -44,6 +44,7 @@ export function register(door: Door): void {
     }),
     action: "entitlement.write",
     idempotency: "optional",
+    decision: "before_the_change",
     problems: ["version_conflict"],
     headersOf: etagOf,
     handler: async (call) => {

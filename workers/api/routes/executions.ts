@@ -37,7 +37,7 @@ export function register(door: Door): void {
     idempotency: "required",
     problems: ["denied", "privacy_budget_exceeded"],
     handler: async (call) => {
-      const run = { caller: call.caller, now: call.now, claim: call.claim! };
+      const run = { caller: call.caller, now: call.now, claim: call.claim!, decision: null };
       const started = await startRun(
         {
           ...partsOf(call),
@@ -73,7 +73,7 @@ export function register(door: Door): void {
     idempotency: "required",
     problems: ["not_found", "execution_not_running"],
     handler: async (call) => {
-      const run = { caller: call.caller, now: call.now, claim: call.claim! };
+      const run = { caller: call.caller, now: call.now, claim: call.claim!, decision: call.decided.event };
       const ended = await finishRun(partsOf(call), run, call.input.params.id, call.input.json);
       call.parts.nudgeDrain(call.caller.tenant_id);
       if (ended.rollout_id !== null) call.parts.nudgeGate(call.caller.tenant_id);

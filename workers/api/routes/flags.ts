@@ -36,6 +36,7 @@ export function register(door: Door): void {
     }),
     action: "flag.write",
     idempotency: "optional",
+    decision: "before_the_change",
     handler: async (call) => {
       const { tenant_id: tenantId, principal_id } = call.caller;
       const change = { change: call.input.json, principal_id, claim: call.claim };

@@ -100,6 +100,7 @@ export function register(door: Door): void {
     }),
     action: "policy.root",
     idempotency: "optional",
+    decision: "before_the_change",
     problems: ["policy_root_invalid", "policy_keys_changed", "policy_unavailable"],
     handler: async (call) => {
       const { parts, caller, now, input } = call;
@@ -147,6 +148,7 @@ export function register(door: Door): void {
     }),
     action: "policy.remove",
     idempotency: "optional",
+    decision: "before_the_change",
     problems: ["not_found", "policy_root_missing", "policy_keys_changed", "policy_unavailable"],
     handler: async (call) => {
       const { parts, caller, claim, now, input } = call;
@@ -183,6 +185,7 @@ export function register(door: Door): void {
     }),
     action: "policy.publish",
     idempotency: "required",
+    decision: "before_the_change",
     problems: [...changeProblems, "policy_invalid", "policy_version_taken", "too_large"],
     stream: { bytesMax: bundleBytesMax, fingerprintHeaders: [statementHeader, channelHeader] },
     handler: async (call) => {
@@ -214,6 +217,7 @@ export function register(door: Door): void {
     }),
     action: "policy.publish",
     idempotency: "none",
+    decision: "before_the_change",
     problems: ["not_found"],
     handler: async (call) => {
       const { name, sha256 } = call.input.params;
@@ -252,6 +256,7 @@ export function register(door: Door): void {
     }),
     action: "policy.publish",
     idempotency: "optional",
+    decision: "before_the_change",
     problems: ["not_found", "policy_invalid", "too_large"],
     stream: { bytesMax: deltaBytesMax, fingerprintHeaders: [deltaSha256Header, deltaBytesHeader] },
     handler: async (call) => {
@@ -275,6 +280,7 @@ export function register(door: Door): void {
     }),
     action: "policy.promote",
     idempotency: "required",
+    decision: "before_the_change",
     problems: changeProblems,
     handler: async (call) => {
       const { from, to } = call.input.json;
@@ -295,6 +301,7 @@ export function register(door: Door): void {
     }),
     action: "policy.roll_back",
     idempotency: "required",
+    decision: "before_the_change",
     problems: [...changeProblems, "policy_no_revision"],
     handler: async (call) => {
       const { channel: on, revision } = call.input.json;

@@ -34,6 +34,7 @@ export function register(door: Door): void {
     }),
     action: "budget.write",
     idempotency: "optional",
+    decision: "before_the_change",
     handler: async (call) => {
       const { limit_units: limit, leak_units_per_hour: leak } = call.input.json;
       const { caller, claim, now, parts } = call;

@@ -163,7 +163,7 @@ export function register(door: Door): void {
     handler: async (call) => {
       const { package: name, version, barred } = call.input.json;
       const facts = { package: name, version, lifts: !barred };
-      const decision = call.decide(facts);
+      const decision = await call.decide(facts);
       if (!decision.allow) await denied(call, decision, { facts, package: name });
       return { status: 200, body: await barRelease(call, call.input.json) };
     },

@@ -1,9 +1,8 @@
-// The event of a decision, with what was decided on beside it: the event has its digest, decision-store.ts keeps the text in the
-// transaction that commits the event. Made by workers/api, and kept by whoever commits it.
+// The event of a decision, with what was decided on beside it: the event has its digest, and outbox.ts keeps the text with the
+// event. Made by workers/api.
 
 import { sha256Hex, utf8 } from "../contract/bytes.ts";
 import { canonicalJson, type AuditEvent, type EventAttributes } from "../contract/events.ts";
-import type { DecisionInput } from "./actions.ts";
 
 /** No part of the event: what reads its members does not see it. */
 const decidedOn = Symbol("decided on");
@@ -11,9 +10,9 @@ const decidedOn = Symbol("decided on");
 export type DecisionAttributes = EventAttributes<"mc.policy.decision">;
 type Decided = AuditEvent & { readonly [decidedOn]?: string };
 
-/** `eventOf` makes the event of its attributes, of which this adds the input's digest. */
+/** `input`: what the policy was asked. `eventOf` makes the event of its attributes, of which this adds the input's digest. */
 export async function decidedEvent(
-  input: DecisionInput,
+  input: object,
   eventOf: (digest: Pick<DecisionAttributes, "input_sha256">) => AuditEvent<"mc.policy.decision">,
 ): Promise<AuditEvent<"mc.policy.decision">> {
   const text = canonicalJson(input);
