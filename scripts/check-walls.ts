@@ -33,7 +33,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   "workers/audit": [...ground, ...capabilities, ...joints, "durable-objects"],
   "workers/signer": [...ground, ...capabilities, ...joints, "durable-objects"],
   // It has no database and no objects: what it serves stands in a provider's store.
-  "workers/edge": ["shared/contract", "shared/tenancy", "shared/edge"],
+  "workers/edge": ["shared/contract", "shared/tenancy", "shared/edge", "shared/identity"],
   // Pure parts alone: the catalogue that PQL is completed from and the writers of its answers, the log's verifier, the policy that
   // a decision is asked of again. What has a store or SQL may not come along (storesBehindCli).
   cli: [

@@ -6,7 +6,8 @@ import { Hono } from "hono";
 import type { Clock } from "../../shared/contract/ports.ts";
 import { fetcherLimits } from "../../workers/edge/app.ts";
 import { EdgeCache, type EdgeStore } from "../../workers/edge/cache.ts";
-import { Fetchers } from "../../workers/edge/fetchers.ts";
+import { FetcherKeys } from "../../workers/edge/fetcher-keys.ts";
+import { bearerOf } from "../../workers/edge/fetchers.ts";
 
 export const helloPath = "/hello";
 /** Of the answer. */
@@ -21,7 +22,7 @@ export interface HelloParts {
 /** `GET /hello/BYTES`. */
 export function createHello({ store, clock, keepAlive }: HelloParts): Hono {
   const cache = new EdgeCache({ store, clock, keepAlive, onRead: () => undefined }, fetcherLimits);
-  const fetchers = new Fetchers(cache, () => undefined);
+  const keys = new FetcherKeys(cache, () => undefined);
   const bodies = new Map<number, Uint8Array<ArrayBuffer>>();
   const bodyOf = (bytes: number): Uint8Array<ArrayBuffer> => {
     const body = bodies.get(bytes) ?? new Uint8Array(bytes).fill(7);
@@ -30,7 +31,7 @@ export function createHello({ store, clock, keepAlive }: HelloParts): Hono {
   };
   const app = new Hono();
   app.get(`${helloPath}/:bytes`, async (c) => {
-    const who = await fetchers.find(c.req.header("authorization") ?? null, clock());
+    const who = await keys.find(bearerOf(c.req.header("authorization") ?? null) ?? "", clock());
     if (who.state !== "known") return c.text("", 401);
     const bytes = Number(c.req.param("bytes"));
     if (!Number.isInteger(bytes) || bytes < 1 || bytes > helloBytesMax) return c.text("", 400);

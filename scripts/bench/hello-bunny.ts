@@ -26,6 +26,7 @@ const edge = createEdge({
     secret: setting("EDGE_LINK_KEY"),
   },
   metricsKey: setting("EDGE_METRICS_KEY"),
+  tlsClientAuth: () => undefined,
 });
 const hello = createHello(parts);
 

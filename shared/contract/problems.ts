@@ -245,8 +245,13 @@ export const problems = {
   ],
   fetcher_key_needed: [
     401,
-    "This takes a fetcher's key",
-    "Send `Authorization: Bearer` with a fetcher's key that is in use; an admin makes one: `maestro keys create --role fetcher --out fetcher.key`. A new one is taken within seconds.",
+    "This takes a fetcher's key or SVID",
+    "Send `Authorization: Bearer` with a fetcher's key that is in use; an admin makes one: `maestro keys create --role fetcher --out fetcher.key`. Or with a JWT-SVID for the audience maestro-edge, of a SPIFFE ID that is registered as a fetcher. A new one is taken within seconds.",
+  ],
+  identity_busy: [
+    503,
+    "Too many new identities are being verified",
+    "Try again after `Retry-After`: one that was verified before is not held up.",
   ],
   operator_key_needed: [
     401,

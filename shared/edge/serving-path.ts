@@ -45,6 +45,10 @@ export const isTenantSlug = (text: string): boolean => text.length <= 100 && ten
 export const policyKey = (tenant: string, digest: string): string => `policies/${tenant}/${digest}.tar.gz`;
 export const metadataKey = (tenant: string, file: string): string => `tuf/${tenant}/${file}`;
 export const fetcherKey = (keyDigest: string): string => `fetchers/${keyDigest}.json`;
+/** `idDigest`: lower-case hex SHA-256 of a fetcher's SPIFFE ID. */
+export const workloadKey = (idDigest: string): string => `workloads/${idDigest}.json`;
+/** The bundle that a tenant's SVIDs of that trust domain are verified with, to the byte. */
+export const trustKey = (tenant: string, trustDomain: string): string => `trust/${tenant}/${trustDomain}.json`;
 /** The one key of a tenant's metadata that is rewritten. */
 export const timestampName = "timestamp.json";
 

@@ -24,7 +24,7 @@ export interface JwtExpectation {
 /** How far two clocks may be apart: `exp` may have passed, `nbf` and `iat` may lie ahead, by so much. As go-spiffe. */
 export const skewSeconds = 60;
 /** A longer token is not looked at. */
-const tokenCharactersMax = 8_192;
+export const tokenCharactersMax = 8_192;
 const audiencesMax = 32;
 /** The last second that a date can have. */
 const secondsMax = 8_640_000_000_000;

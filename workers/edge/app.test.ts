@@ -5,7 +5,7 @@ import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import { apiKeyDigest } from "../../shared/tenancy/api-key.ts";
 import { createEdge, fetcherLimits, objectLimits, type Edge, type EdgeParts } from "./app.ts";
 import type { EdgeStore } from "./cache.ts";
-import { fetcherMsMax } from "./fetchers.ts";
+import { fetcherMsMax } from "./fetcher-keys.ts";
 
 const key = `mk_${"a".repeat(32)}`;
 const digest = await sha256Hex(utf8("bundle"));
@@ -35,6 +35,7 @@ function edgeOver(store: EdgeStore, more: Partial<EdgeParts> = {}): Edge {
     store,
     api: { fetch: () => Promise.reject(new Error("no API here")), origin: null, secret: "" },
     metricsKey: "",
+    tlsClientAuth: () => undefined,
     keepAlive: () => {},
     clock: () => now,
     random: (byteCount) => new Uint8Array(byteCount),

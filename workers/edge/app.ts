@@ -11,9 +11,13 @@ import { decideConditional } from "../../shared/edge/http-conditions.ts";
 import { parseEdgePath, policyKey, type EdgeTarget } from "../../shared/edge/serving-path.ts";
 import { EdgeCache, type CacheLimits, type CacheRule, type EdgeStore, type Entry, type Source } from "./cache.ts";
 import { EdgeCounters } from "./counters.ts";
-import { Fetchers } from "./fetchers.ts";
+import { FetcherKeys } from "./fetcher-keys.ts";
+import { Fetchers, type WhoIsIt } from "./fetchers.ts";
 import { apiBodyBytesMax, forwardApi, type ApiLink } from "./forward-api.ts";
+import { bundleBytesMax } from "../../shared/identity/trust-bundle.ts";
 import { ChannelResolver, timestampRule, versionedRule } from "./resolve-channel.ts";
+import { TrustBundles } from "./trust.ts";
+import { Workloads } from "./workloads.ts";
 
 export interface EdgeParts {
   /** The provider's name, as policy/edge.multicdn.json has it: lower-case letters, digits and dashes. */
@@ -22,6 +26,8 @@ export interface EdgeParts {
   readonly api: ApiLink;
   /** Who may read GET /metrics, as a bearer; "" for nobody. */
   readonly metricsKey: string;
+  /** What the platform tells of the client certificate that a request came with (`request.cf.tlsClientAuth`); undefined: nothing. */
+  readonly tlsClientAuth: (request: Request) => unknown;
   /** Has work that the current request began go on when its client is gone. */
   readonly keepAlive: (work: Promise<unknown>) => void;
   readonly clock: Clock;
@@ -54,6 +60,7 @@ export const fetcherLimits: CacheLimits = {
   readMsMax: 3_000,
   sharedReadMsMax: 1_000,
 };
+const trustLimits: CacheLimits = { ...fetcherLimits, missingMax: 1_024, objectBytesMax: bundleBytesMax };
 /** So long it is remembered that the next root is not there: each refresh of a TUF client asks for it. */
 export const rootMissingMs = 1_000;
 
@@ -81,7 +88,7 @@ export function createEdge(parts: EdgeParts): Edge {
   const counters = new EdgeCounters(provider);
   let instance = "";
 
-  const cacheOf = (kind: "object" | "fetcher", limits: CacheLimits): EdgeCache =>
+  const cacheOf = (kind: "object" | "fetcher" | "workload" | "trust", limits: CacheLimits): EdgeCache =>
     new EdgeCache(
       {
         store: parts.store,
@@ -98,9 +105,19 @@ export function createEdge(parts: EdgeParts): Edge {
       limits,
     );
   const objects = cacheOf("object", objectLimits);
-  const fetchers = new Fetchers(cacheOf("fetcher", fetcherLimits), () =>
+  const workloads = new Workloads({
+    cache: cacheOf("workload", fetcherLimits),
+    bundles: new TrustBundles(cacheOf("trust", trustLimits), ({ section, reason }) =>
+      log("error", "a trust bundle of the store is not taken", { provider, section, reason }),
+    ),
+    onBroken: () => log("error", "a workload's file is broken", { provider }),
+    onVerified: (kind, held) =>
+      counters.add("mc_edge_svid_verifications_total", `credential="${kind}",outcome="${held ? "held" : "refused"}"`),
+  });
+  const keys = new FetcherKeys(cacheOf("fetcher", fetcherLimits), () =>
     log("error", "a fetcher's file is broken", { provider }),
   );
+  const fetchers = new Fetchers(keys, workloads);
   const channels = new ChannelResolver(objects);
 
   const refuse = (code: ProblemCode, detail: string, headers: Readonly<Record<string, string>> = {}): Response => {
@@ -119,20 +136,31 @@ export function createEdge(parts: EdgeParts): Edge {
   /** One answer for what is missing, foreign, or no name at all. */
   const nothingHere = (): Response =>
     refuse("not_found", "There is nothing here under this name, or it is not yours to see.", vary);
+  /** Words for the SVID of a workload that is registered alone: of whoever else comes, nothing is told. */
+  const notKnown = (who: Extract<WhoIsIt, { readonly state: "unknown" | "refused" }>): Response =>
+    refuse(
+      "fetcher_key_needed",
+      who.state === "refused"
+        ? `The SVID was refused (${who.refusal.section}): ${who.refusal.reason}.`
+        : "There is no key or SVID in the request, or it is unknown, expired or revoked.",
+      { ...vary, "www-authenticate": 'Bearer realm="maestro-edge"' },
+    );
   const unavailable = (): Response => refuse("store_unavailable", "The store did not answer, or is too busy.", vary);
   const corrupt = (): Response => refuse("store_corrupt", "What the store holds is not what its name says.", vary);
 
   async function answerObject(request: Request, target: EdgeTarget | null, trace: Trace): Promise<Response> {
     const now = clock();
-    const who = await fetchers.find(request.headers.get("authorization"), now);
+    const credentials = {
+      authorization: request.headers.get("authorization"),
+      tlsClientAuth: parts.tlsClientAuth(request),
+    };
+    const who = await fetchers.find(credentials, now);
+    counters.add("mc_edge_credentials_total", `credential="${who.kind}",outcome="${who.state}"`);
     if (who.source !== null) trace.note(who.source);
     if (who.state === "unavailable") return unavailable();
-    if (who.state === "unknown") {
-      return refuse("fetcher_key_needed", "There is no key in the request, or it is unknown, expired or revoked.", {
-        ...vary,
-        "www-authenticate": 'Bearer realm="maestro-edge"',
-      });
-    }
+    if (who.state === "busy")
+      return refuse("identity_busy", "Too many SVIDs are being verified that were not before.", vary);
+    if (who.state !== "known") return notKnown(who);
     if (target === null || target.tenant !== who.fetcher.tenant) return nothingHere();
 
     let key: string;

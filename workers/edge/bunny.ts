@@ -23,6 +23,8 @@ const edge = createEdge({
   }),
   api: { fetch: (request) => fetch(request), origin: setting("API_ORIGIN"), secret: setting("EDGE_LINK_KEY") },
   metricsKey: setting("EDGE_METRICS_KEY"),
+  // The platform ends TLS, and says nothing of a client's certificate.
+  tlsClientAuth: () => undefined,
   // A request that its client left goes on here by itself.
   keepAlive: (work) => void work.catch(() => undefined),
 });

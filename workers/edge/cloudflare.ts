@@ -33,6 +33,7 @@ function edgeOf(env: Env): Edge {
       store: bucketStore(env.EDGE_A),
       api: { fetch: (request) => env.API.fetch(request), origin: null, secret: env.EDGE_LINK_KEY },
       metricsKey: env.EDGE_METRICS_KEY,
+      tlsClientAuth: (request) => (request as Request<unknown, IncomingRequestCfProperties>).cf?.tlsClientAuth,
       keepAlive: (work) => waitUntil(work),
     });
   perIsolate.set(env, made);

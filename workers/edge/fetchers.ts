@@ -1,106 +1,60 @@
-// Who may read from this provider: a fetcher's key, looked up by its digest in the provider's own store. Called by app.ts for each
-// request; the edge has no database, and hears of a revoked key by its file being gone.
+// Who may read from this provider: a fetcher, by its key (fetcher-keys.ts) or its SVID (workloads.ts). Called by app.ts for each
+// request.
 
-import { utf8Text } from "../../shared/contract/bytes.ts";
-import { fetcherKey, isTenantSlug } from "../../shared/edge/serving-path.ts";
-import { apiKeyDigest, apiKeyPattern } from "../../shared/tenancy/api-key.ts";
-import type { CacheRule, EdgeCache, Entry, Source } from "./cache.ts";
+import { clientCertificateChain } from "../../shared/identity/client-certificate.ts";
+import { tokenCharactersMax } from "../../shared/identity/jwt-svid.ts";
+import type { Refusal } from "../../shared/identity/refusal.ts";
+import { apiKeyPattern } from "../../shared/tenancy/api-key.ts";
+import type { Source } from "./cache.ts";
+import type { Fetcher, FetcherKeys } from "./fetcher-keys.ts";
+import type { Svid, Workloads } from "./workloads.ts";
 
-/** So long a revoked key may still be taken, and a new key be refused that was tried before it was made. */
-export const fetcherMsMax = 5_000;
-export const unknownKeyMsMax = 1_000;
-/** So long, and so many: keys that were good. Made-up ones are read from the store beside them, and never in their place. */
-const goodMsMax = 3_600_000;
-const goodKeysMax = 8_192;
-
-export interface Fetcher {
-  readonly fetcher_id: string;
-  /** The tenant's slug. */
-  readonly tenant: string;
-  /** Ms since 1970; Infinity where it does not expire. */
-  readonly expiresAt: number;
+/** What a request has to say who sends it. */
+export interface Credentials {
+  readonly authorization: string | null;
+  /** As the platform tells it (`request.cf.tlsClientAuth`); undefined where it tells of none. */
+  readonly tlsClientAuth: unknown;
 }
 
-/** `source`: how its file came; null where none was looked for. */
-export type WhoIsIt = { readonly source: Source | null } & (
+/** `kind`: what the request came with, for counters. `source`: how its file came; null where none was looked for. */
+export type WhoIsIt = { readonly kind: "none" | "key" | Svid["kind"]; readonly source: Source | null } & (
   | { readonly state: "known"; readonly fetcher: Fetcher }
-  /** No key, one that nobody has, or one that has expired: all the same to whoever sent it. */
+  /** No credential, one that nobody has, or a key that has expired: all the same to whoever sent it. */
   | { readonly state: "unknown" }
+  /** An SVID that says that it is a fetcher's who is known here, and does not hold. */
+  | { readonly state: "refused"; readonly refusal: Refusal }
   | { readonly state: "unavailable" }
+  /** Too many SVIDs are being verified that were not verified before. */
+  | { readonly state: "busy" }
 );
 
-const goodRule: CacheRule = { digest: null, freshMs: fetcherMsMax, missingMs: unknownKeyMsMax };
-const doubtfulRule: CacheRule = { ...goodRule, isDoubtful: true };
-
-/** The key of `Authorization: Bearer mk_…`, or null. */
-export function bearerKey(authorization: string | null): string | null {
-  if (authorization === null || authorization.length > 64) return null;
-  const match = /^Bearer +(\S+)$/i.exec(authorization);
-  return match !== null && apiKeyPattern.test(match[1]!) ? match[1]! : null;
-}
-
 export class Fetchers {
-  readonly #cache: EdgeCache;
-  readonly #parsed = new WeakMap<Entry, { readonly fetcher: Fetcher | null }>();
-  readonly #onBroken: () => void;
-  /** When a key was good last, ms since 1970 by its digest; the longest ago first. */
-  readonly #good = new Map<string, number>();
+  readonly #keys: FetcherKeys;
+  readonly #workloads: Workloads;
 
-  /** `onBroken`: told of each file that is no fetcher's; its key opens nothing. */
-  constructor(cache: EdgeCache, onBroken: () => void) {
-    this.#cache = cache;
-    this.#onBroken = onBroken;
+  constructor(keys: FetcherKeys, workloads: Workloads) {
+    this.#keys = keys;
+    this.#workloads = workloads;
   }
 
-  async find(authorization: string | null, now: number): Promise<WhoIsIt> {
-    const key = bearerKey(authorization);
-    if (key === null) return { state: "unknown", source: null };
-    const digest = await apiKeyDigest(key);
-    const isGood = now - (this.#good.get(digest) ?? -Infinity) < goodMsMax;
-    const read = await this.#cache.read(fetcherKey(digest), isGood ? goodRule : doubtfulRule);
-    const { source } = read;
-    if (read.state !== "missing" && read.state !== "found") return { state: "unavailable", source };
-    const fetcher = read.state === "found" ? this.#fetcherIn(read.entry) : null;
-    if (fetcher === null || fetcher.expiresAt <= now) {
-      this.#good.delete(digest);
-      return { state: "unknown", source };
-    }
-    if (!isGood || source !== "hit") this.#noteGood(digest, now);
-    return { state: "known", fetcher, source };
-  }
-
-  #noteGood(digest: string, now: number): void {
-    this.#good.delete(digest);
-    this.#good.set(digest, now);
-    for (const oldest of this.#good.keys()) {
-      if (this.#good.size <= goodKeysMax) break;
-      this.#good.delete(oldest);
-    }
-  }
-
-  #fetcherIn(entry: Entry): Fetcher | null {
-    const known = this.#parsed.get(entry);
-    if (known !== undefined) return known.fetcher;
-    const fetcher = parseFetcher(entry.bytes);
-    if (fetcher === null) this.#onBroken();
-    this.#parsed.set(entry, { fetcher });
-    return fetcher;
+  async find(credentials: Credentials, now: number): Promise<WhoIsIt> {
+    const bearer = bearerOf(credentials.authorization);
+    if (bearer !== null && apiKeyPattern.test(bearer)) return { kind: "key", ...(await this.#keys.find(bearer, now)) };
+    const svid = svidOf(credentials, bearer);
+    if (svid === null) return { kind: "none", state: "unknown", source: null };
+    return { kind: svid.kind, ...(await this.#workloads.find(svid, now)) };
   }
 }
 
-/** `{"fetcher_id", "tenant", "expires_at": RFC 3339 or null}`; null for anything else. */
-export function parseFetcher(bytes: Uint8Array): Fetcher | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(utf8Text(bytes));
-  } catch {
-    return null;
-  }
-  if (typeof value !== "object" || value === null) return null;
-  const { fetcher_id, tenant, expires_at } = value as Record<string, unknown>;
-  if (typeof fetcher_id !== "string" || fetcher_id === "" || fetcher_id.length > 100) return null;
-  if (typeof tenant !== "string" || !isTenantSlug(tenant)) return null;
-  if (expires_at === null) return { fetcher_id, tenant, expiresAt: Infinity };
-  const expiresAt = typeof expires_at === "string" ? Date.parse(expires_at) : Number.NaN;
-  return Number.isNaN(expiresAt) ? null : { fetcher_id, tenant, expiresAt };
+/** The one word of `Authorization: Bearer …`, or null. */
+export function bearerOf(authorization: string | null): string | null {
+  if (authorization === null || authorization.length > "Bearer ".length + tokenCharactersMax) return null;
+  return /^Bearer +(\S+)$/i.exec(authorization)?.[1] ?? null;
+}
+
+/** An Authorization goes before a certificate, also one that is nobody's. */
+function svidOf({ authorization, tlsClientAuth }: Credentials, bearer: string | null): Svid | null {
+  if (authorization !== null) return bearer === null ? null : { kind: "jwt_svid", token: bearer };
+  const chain = clientCertificateChain(tlsClientAuth);
+  return chain?.ok === true ? { kind: "x509_svid", chain: chain.value } : null;
 }

@@ -1,0 +1,288 @@
+// Fetchers with SVIDs, through the whole app over a store in memory and a clock that the test sets.
+
+import { beforeAll, beforeEach, expect, test } from "vitest";
+import { base64, sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
+import { trustKey, workloadKey } from "../../shared/edge/serving-path.ts";
+import { apiKeyDigest } from "../../shared/tenancy/api-key.ts";
+import {
+  authorityEntry,
+  bundleDocument,
+  jwtEntry,
+  jwtOf,
+  madeAtMs,
+  minuteMs,
+  newAuthority,
+  newKeys,
+  newLeaf,
+  type Authority,
+  type KeyPair,
+} from "../../test/support/svid.ts";
+import { createEdge, type Edge } from "./app.ts";
+import { trustMsMax } from "./trust.ts";
+import { edgeAudience, workloadMsMax } from "./workloads.ts";
+import { allBounds, eachBounds, WorkBudget } from "./work-budget.ts";
+
+const id = "spiffe://td.example/tenant/acme/fetcher/one";
+const second = "spiffe://td.example/tenant/acme/fetcher/two";
+const key = `mk_${"a".repeat(32)}`;
+const path = `/policies/acme/${await sha256Hex(utf8("bundle"))}.tar.gz`;
+let root: Authority;
+let keys: KeyPair;
+let other: KeyPair;
+let objects: Map<string, Uint8Array>;
+let now: number;
+let edge: Edge;
+let presented: unknown;
+let logged: string[];
+
+beforeAll(async () => {
+  root = await newAuthority("td.example");
+  keys = await newKeys("P-256");
+  other = await newKeys("P-256");
+});
+
+const bundle = (
+  sequence: number,
+  entries: readonly object[] = [authorityEntry(root), jwtEntry(keys, "k1")],
+): Uint8Array => utf8(bundleDocument(entries, { spiffe_sequence: sequence }));
+const workloadOf = (spiffe_id: string): Uint8Array =>
+  utf8(JSON.stringify({ fetcher_id: "pri_x", tenant: "acme", spiffe_id, trust_domain: "td.example" }));
+
+beforeEach(async () => {
+  now = madeAtMs + minuteMs;
+  presented = undefined;
+  logged = [];
+  objects = new Map([
+    [`fetchers/${await apiKeyDigest(key)}.json`, utf8('{"fetcher_id":"key_x","tenant":"acme","expires_at":null}')],
+    [workloadKey(await sha256Hex(utf8(id))), workloadOf(id)],
+    [workloadKey(await sha256Hex(utf8(second))), workloadOf(second)],
+    [trustKey("acme", "td.example"), bundle(1)],
+    [path.slice(1), utf8("bundle")],
+  ]);
+  edge = createEdge({
+    provider: "a",
+    store: {
+      async get(name) {
+        const bytes = objects.get(name);
+        return bytes === undefined ? null : { size: bytes.length, body: new Blob([new Uint8Array(bytes)]).stream() };
+      },
+    },
+    api: { fetch: () => Promise.reject(new Error("no API here")), origin: null, secret: "" },
+    metricsKey: "operator",
+    tlsClientAuth: () => presented,
+    keepAlive: () => {},
+    clock: () => now,
+    random: (byteCount) => new Uint8Array(byteCount),
+    log: (_, message, fields = {}) => void logged.push(`${message} ${JSON.stringify(fields)}`),
+  });
+});
+
+interface TokenOptions {
+  readonly sub?: string;
+  readonly aud?: string;
+  readonly by?: KeyPair;
+  readonly kid?: string;
+  readonly minutes?: number;
+  readonly jti?: string;
+}
+const token = ({ sub = id, aud = edgeAudience, by = keys, kid = "k1", minutes = 5, jti = "" }: TokenOptions = {}) =>
+  jwtOf(by, { alg: "ES256", kid }, { sub, aud: [aud], exp: Math.floor(now / 1_000) + minutes * 60, jti });
+
+const ask = (bearer: string | null, headers: Record<string, string> = {}): Promise<Response> =>
+  edge.fetch(
+    new Request(`https://edge.test${path}`, {
+      headers: { ...(bearer === null ? {} : { authorization: `Bearer ${bearer}` }), ...headers },
+    }),
+  );
+const told = async (answer: Response): Promise<{ code: string; detail: string }> => await answer.json();
+async function counted(name: string, ...labels: string[]): Promise<number> {
+  const answer = await edge.fetch(
+    new Request("https://edge.test/metrics", { headers: { authorization: "Bearer operator" } }),
+  );
+  return (await answer.text())
+    .split("\n")
+    .filter((line) => line.startsWith(`${name}{`) && labels.every((label) => line.includes(label)))
+    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+}
+const verifications = (): Promise<number> => counted("mc_edge_svid_verifications_total");
+
+test("a JWT-SVID opens what a key opens, and its signature is looked at once", async () => {
+  const mine = await token();
+  for (let times = 0; times < 5; times += 1) expect((await ask(mine)).status).toBe(200);
+  expect(await verifications()).toBe(1);
+  expect(await counted("mc_edge_credentials_total", 'credential="jwt_svid"', 'outcome="known"')).toBe(5);
+});
+
+test("a verdict ends with its SVID, 60 s after its exp at the latest, and not before", async () => {
+  const mine = await token({ minutes: 1 });
+  expect((await ask(mine)).status).toBe(200);
+  now += 120_000 - 1;
+  expect((await ask(mine)).status).toBe(200);
+  now += 1;
+  const late = await ask(mine);
+  expect([late.status, (await told(late)).detail]).toEqual([
+    401,
+    "The SVID was refused (JWT-SVID 3.3): the token has expired.",
+  ]);
+});
+
+test("an authority that was taken out of the bundle is believed for 5 s more, and never again", async () => {
+  const mine = await token();
+  expect((await ask(mine)).status).toBe(200);
+  objects.set(trustKey("acme", "td.example"), bundle(2, [jwtEntry(other, "k2")]));
+  now += trustMsMax - 1;
+  expect((await ask(mine)).status).toBe(200);
+  now += 1;
+  expect((await ask(mine)).status).toBe(401);
+  // The bundle from before it, again in the store: neither it nor its authority is taken.
+  objects.set(trustKey("acme", "td.example"), bundle(1));
+  now += trustMsMax;
+  const back = await ask(mine);
+  expect([back.status, back.headers.get("retry-after")]).toEqual([503, "1"]);
+  expect(logged.filter((line) => line.includes("not taken"))).toEqual([expect.stringContaining("before 2")]);
+  objects.set(trustKey("acme", "td.example"), bundle(3));
+  now += trustMsMax;
+  expect((await ask(mine)).status).toBe(200);
+});
+
+test("an empty bundle refuses all, a broken or missing one lets nobody in", async () => {
+  const mine = await token();
+  objects.set(trustKey("acme", "td.example"), bundle(2, []));
+  expect((await ask(mine)).status).toBe(401);
+  objects.set(trustKey("acme", "td.example"), utf8("{"));
+  now += trustMsMax;
+  expect((await ask(mine)).status).toBe(503);
+  objects.delete(trustKey("acme", "td.example"));
+  now += trustMsMax;
+  expect((await ask(mine)).status).toBe(401);
+});
+
+test("a workload that was taken out is a stranger after 5 s", async () => {
+  const mine = await token();
+  expect((await ask(mine)).status).toBe(200);
+  objects.delete(workloadKey(await sha256Hex(utf8(id))));
+  now += workloadMsMax - 1;
+  expect((await ask(mine)).status).toBe(200);
+  now += 1;
+  expect((await told(await ask(mine))).detail).toContain("There is no key or SVID");
+});
+
+test("who is not registered hears what everybody hears, whatever is wrong with the SVID", async () => {
+  const strange = "spiffe://td.example/tenant/acme/fetcher/none";
+  const foreign = "spiffe://elsewhere.example/fetcher";
+  const answers = await Promise.all(
+    [
+      "garbage",
+      await token({ sub: strange }),
+      await token({ sub: strange, minutes: -10 }),
+      await token({ sub: foreign }),
+      await token({ sub: "spiffe://td.example" }),
+      await token({ sub: "somebody" }),
+    ].map(async (bearer) => await told(await ask(bearer))),
+  );
+  for (const { code, detail } of answers)
+    expect({ code, detail }).toEqual({
+      code: "fetcher_key_needed",
+      detail: "There is no key or SVID in the request, or it is unknown, expired or revoked.",
+    });
+  expect(await verifications()).toBe(0);
+});
+
+test("a file of another SPIFFE ID under the name of one's own opens nothing", async () => {
+  objects.set(workloadKey(await sha256Hex(utf8(id))), workloadOf(second));
+  expect((await ask(await token())).status).toBe(401);
+  objects.set(workloadKey(await sha256Hex(utf8(id))), utf8("{}"));
+  now += workloadMsMax;
+  expect((await ask(await token())).status).toBe(401);
+  expect(logged.at(-1)).toContain("a workload's file is broken");
+});
+
+test("whoever is registered hears which rule the SVID breaks", async () => {
+  const details: Record<string, string> = {};
+  for (const [name, bearer] of Object.entries({
+    audience: await token({ aud: "maestro-api" }),
+    expired: await token({ minutes: -10 }),
+    signature: await token({ by: other }),
+    authority: await token({ by: other, kid: "k2" }),
+  })) {
+    const answer = await ask(bearer);
+    expect(answer.status).toBe(401);
+    details[name] = (await told(answer)).detail;
+  }
+  expect(details).toEqual({
+    audience: "The SVID was refused (JWT-SVID 3.2): the token is for another audience.",
+    expired: "The SVID was refused (JWT-SVID 3.3): the token has expired.",
+    signature: "The SVID was refused (JWT-SVID 4): the token's signature does not hold.",
+    authority: "The SVID was refused (JWT-SVID 4): the bundle has no key of the token's kid.",
+  });
+});
+
+test("a client certificate counts where no Authorization came, and headers that look like one never do", async () => {
+  const leaf = await newLeaf(root, id);
+  const item = `:${base64(leaf)}:`;
+  const forged = {
+    "client-cert": item,
+    "x-client-cert": item,
+    "cf-client-cert-der-base64": base64(leaf),
+    "x-forwarded-client-cert": item,
+  };
+  expect((await ask(null, forged)).status).toBe(401);
+  presented = { certPresented: "1", certVerified: "FAILED:self signed certificate", certRFC9440: item };
+  for (let times = 0; times < 3; times += 1) expect((await ask(null)).status).toBe(200);
+  expect(await verifications()).toBe(1);
+  expect((await ask("garbage")).status).toBe(401);
+  expect((await ask(await token())).status).toBe(200);
+  now = madeAtMs + 60 * minuteMs;
+  expect((await ask(null)).status).toBe(200);
+  now += 1;
+  expect((await told(await ask(null))).detail).toContain("RFC 5280 4.1.2.5");
+});
+
+test("a certificate of another authority, and what is no certificate, open nothing", async () => {
+  const stranger = await newAuthority("td.example", { name: "authority" });
+  presented = { certRFC9440: `:${base64(await newLeaf(stranger, id))}:` };
+  expect((await ask(null)).status).toBe(401);
+  presented = { certRFC9440: ":AAAA:" };
+  expect((await ask(null)).status).toBe(401);
+});
+
+test("a flood of SVIDs of one ID is shed, and holds up nobody who is known, nor another ID", async () => {
+  const mine = await token();
+  const theirs = await token({ sub: second });
+  expect((await ask(mine)).status).toBe(200);
+  // Signed by nobody: each costs the edge a signature, and the flooder none.
+  const [head = "", claims = ""] = mine.split(".");
+  const most = eachBounds.burstMicros / 60;
+  const flood = Array.from({ length: most + 200 }, (_, index) =>
+    ask(`${head}.${claims}.${Buffer.from(`${index}`.padStart(64, "0")).toString("base64url")}`),
+  );
+  const answers = await Promise.all(flood);
+  const shed = answers.filter(({ status }) => status === 503);
+  expect(shed.length).toBeGreaterThanOrEqual(200);
+  expect(answers.filter(({ status }) => status === 401).length).toBeLessThanOrEqual(most);
+  expect([shed[0]!.headers.get("retry-after"), (await told(shed[0]!)).code]).toEqual(["1", "identity_busy"]);
+  const before = await verifications();
+  expect([(await ask(mine)).status, (await ask(key)).status]).toEqual([200, 200]);
+  expect(await verifications()).toBe(before);
+  expect((await ask(theirs)).status).toBe(200);
+  now += 1_000;
+  expect((await ask(await token({ jti: "renewed" }))).status).toBe(200);
+});
+
+test("work comes back with time, and all together have a bound of their own", () => {
+  const budget = new WorkBudget();
+  const spend = (name: string): number => {
+    let times = 0;
+    while (budget.take(name, 1_000, 1_000)) times += 1;
+    return times;
+  };
+  expect(["one", "two", "three"].map(spend)).toEqual([
+    eachBounds.burstMicros / 1_000,
+    (allBounds.burstMicros - eachBounds.burstMicros) / 1_000,
+    0,
+  ]);
+  expect(budget.take("one", eachBounds.microsPerSecond, 1_999)).toBe(false);
+  expect(budget.take("one", eachBounds.microsPerSecond, 2_000)).toBe(true);
+  // A clock that was put back gives nothing.
+  expect(budget.take("one", 1_000, 0)).toBe(false);
+});
