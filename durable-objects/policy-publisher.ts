@@ -19,7 +19,9 @@ const answerMs = 8_000;
 
 export interface PolicyPublisherParts extends Pick<PublisherParts, "clock" | "random" | "log" | "pause" | "providers"> {
   readonly send: (tenantId: string) => DrainPort["send"];
-  readonly ofTenant: (tenantId: string) => Pick<PublisherParts, "vault" | "signTuf" | "tufKeys" | "fetcherKeys">;
+  readonly ofTenant: (
+    tenantId: string,
+  ) => Pick<PublisherParts, "vault" | "signTuf" | "tufKeys" | "fetchers" | "trustDocument">;
 }
 
 export function policyPublisherObject<Env>(compose: (env: Env) => PolicyPublisherParts) {

@@ -1,23 +1,32 @@
-// Mirrors who may read into the providers' stores: a file for each fetcher's key, under its digest, and none for one that was
-// revoked. Called by publisher.ts. Each provider has a mirror and a retry of its own, so that a revocation waits for no other.
+// Mirrors who may read into the providers' stores: a file for each fetcher's key and for each SPIFFE ID of a fetcher, under their
+// digests, and the bundles that their SVIDs are verified with; and none for what is gone. Called by publisher.ts. Each provider
+// has a mirror and a retry of its own, so that a revocation waits for no other.
 //
 // What stands where after a crash at each await:
-//   keys read from Postgres               nothing was changed; the nudge still waits, and they are read again
-//   a revoked one removed                 it is there or not; `placed` has it still: it is removed and looked for again
+//   fetchers read from Postgres           nothing was changed; the nudge still waits, and they are read again
+//   what is gone removed                  it is there or not; `placed` has it still: it is removed and looked for again
 //   …found gone                           `placed` has it no more, or still: then it is removed and looked for again
-//   a key noted, then put                 it is there or not; `placed` knows that it may be: put again, or taken back
+//   a bundle read from Postgres           nothing was changed; it is read again
+//   a bundle noted, then put              the old one is there, or this; `placed` has no digest of it: put again. Its sequence
+//                                         is noted: none from before it is put any more, whatever Postgres says
 //   …read back                            `placed` has its digest, or not: then it is put and read again
+//   a key or workload noted, then put     it is there or not; `placed` knows that it may be: put again, or taken back
+//   …read back                            `placed` has its digest, or not: then it is put and read again
+//   a look at a bundle                    nothing was changed; it is looked at again
+//   …found another, and put again         the other is there, or this; `placed` has no digest of it: put again
 //   a look at what was taken back         nothing was changed; it is looked for again
 //   …found there, and removed             it is there or not; `taken_back` has it still: it is looked for again
 // A write that we gave up on may arrive long after its key was found gone: what was taken back is looked for each minute, for
-// a day, and removed again. Only the mirror of its provider puts and removes a key, so that a look meets no put of our own.
+// a day, and removed again. One of an older bundle may arrive over a newer one: bundles are looked at each time. Only the mirror
+// of its provider puts and removes a key, so that a look meets no put of our own.
 
+import { sha256Hex, utf8 } from "../contract/bytes.ts";
 import { canonicalJson } from "../contract/events.ts";
 import type { Clock, Log } from "../contract/ports.ts";
 import { errorName } from "../outbox/drain.ts";
 import { jsonContent, putAndRead, removeAndRead } from "./publisher-puts.ts";
 import type { PublisherState } from "./publisher-state.ts";
-import { fetcherKey } from "./serving-path.ts";
+import { fetcherKey, isMirrored, trustKey, workloadKey } from "./serving-path.ts";
 import type { Content, ProviderStore } from "./stores.ts";
 
 /** After a store that did not take them, or fetchers that could not be read. */
@@ -29,7 +38,7 @@ const lookAgainMs = 50_000;
 const looksMax = 64;
 
 /** A fetcher's key that may read. */
-export interface FetcherKey {
+interface FetcherKey {
   /** Lower-case hex SHA-256 of the key. */
   readonly key_sha256: string;
   readonly fetcher_id: string;
@@ -37,12 +46,36 @@ export interface FetcherKey {
   readonly expires_at: string | null;
 }
 
+/** A fetcher that comes with SVIDs. */
+interface FetcherWorkload {
+  readonly spiffe_id: string;
+  readonly trust_domain: string;
+  readonly fetcher_id: string;
+}
+
+/** Who may read of one tenant, at one moment. */
+export interface TenantFetchers {
+  /** Neither revoked nor expired; none where SVIDs alone open (the flag spiffe_everywhere). */
+  readonly keys: readonly FetcherKey[];
+  readonly workloads: readonly FetcherWorkload[];
+  /** The trust domains of `workloads` that have a bundle, with its digest: lower-case hex SHA-256. */
+  readonly bundles: readonly { readonly trust_domain: string; readonly sha256: string }[];
+}
+
+export interface TrustDocument {
+  /** To the byte. */
+  readonly document: string;
+  /** Of the document; null where it has none. */
+  readonly sequence: number | null;
+}
+
 export interface MirrorParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly providers: readonly ProviderStore[];
-  /** Every key of a fetcher of this tenant that is neither revoked nor expired. */
-  readonly fetcherKeys: (now: number) => Promise<readonly FetcherKey[]>;
+  readonly fetchers: (now: number) => Promise<TenantFetchers>;
+  /** Null where the trust domain is gone, or has no bundle. */
+  readonly trustDocument: (trustDomain: string) => Promise<TrustDocument | null>;
 }
 
 export class FetcherMirror {
@@ -85,7 +118,7 @@ export class FetcherMirror {
         await this.#tell(store, now);
         this.#state.noteMirrored(name, nudge);
       } catch (error) {
-        this.#parts.log("warn", "fetchers' keys were not mirrored, will try again", {
+        this.#parts.log("warn", "fetchers were not mirrored, will try again", {
           provider: name,
           error: errorName(error),
         });
@@ -98,16 +131,25 @@ export class FetcherMirror {
   async #tell(store: ProviderStore, now: number): Promise<void> {
     const { tenant } = this.#state;
     if (tenant === null) return;
+    const { keys, workloads, bundles } = await this.#parts.fetchers(now);
+    const trust = new Map(bundles.map((bundle) => [trustKey(tenant, bundle.trust_domain), bundle] as const));
     const wanted = new Map<string, Content>();
-    for (const { key_sha256, fetcher_id, expires_at } of await this.#parts.fetcherKeys(now))
+    for (const { key_sha256, fetcher_id, expires_at } of keys)
       wanted.set(fetcherKey(key_sha256), await jsonContent(canonicalJson({ fetcher_id, tenant, expires_at }), false));
+    for (const workload of workloads) {
+      const key = workloadKey(await sha256Hex(utf8(workload.spiffe_id)));
+      wanted.set(key, await jsonContent(canonicalJson({ ...workload, tenant }), false));
+    }
     const placed = this.#state.placed(store.name);
     // Who may read no more goes first.
     for (const key of placed.keys()) {
-      if (!key.startsWith("fetchers/") || wanted.has(key)) continue;
+      if (!isMirrored(key) || wanted.has(key) || trust.has(key)) continue;
       await removeAndRead(store, key);
       this.#state.noteTakenBack(store.name, key, now);
     }
+    // A new bundle may be a revocation.
+    for (const [key, { trust_domain, sha256 }] of trust)
+      if (placed.get(key) !== sha256) await this.#putBundle(store, key, trust_domain);
     for (const [key, content] of wanted) {
       if (placed.get(key) === content.sha256) continue;
       // Noted before it is put: what may be there is known, so that it can be taken back.
@@ -115,9 +157,18 @@ export class FetcherMirror {
       await putAndRead(store, key, content);
       this.#state.notePlaced(store.name, key, content.sha256);
     }
+    const after = this.#state.placed(store.name);
+    for (const [key, { trust_domain }] of trust) {
+      if (!after.has(key) || (await store.digest(key)) === after.get(key)) continue;
+      this.#parts.log("error", "a trust bundle in the store is another one than was put: it is put again", {
+        provider: store.name,
+        trust_domain,
+      });
+      await this.#putBundle(store, key, trust_domain);
+    }
     for (const key of this.#state.takenBack(store.name, now - takenBackMs, now - lookAgainMs, looksMax)) {
       if ((await store.digest(key)) !== null) {
-        this.#parts.log("error", "a fetcher's key that was taken back is in the store again: it is removed", {
+        this.#parts.log("error", "what was taken back is in the store again: it is removed", {
           provider: store.name,
         });
         await removeAndRead(store, key);
@@ -125,5 +176,31 @@ export class FetcherMirror {
       }
       this.#state.noteLookedFor(store.name, key, now);
     }
+  }
+
+  /** The bundle as it is in Postgres, unless the store has had one that comes after it (SPIFFE Trust Domain and Bundle 4.1.1). */
+  async #putBundle(store: ProviderStore, key: string, trustDomain: string): Promise<void> {
+    const trust = await this.#parts.trustDocument(trustDomain);
+    // Gone since the list was read: the nudge of who took it away is on its way.
+    if (trust === null) return;
+    const content = await jsonContent(trust.document, false);
+    const newest = this.#state.trustSequence(store.name, key);
+    const { sequence } = trust;
+    const isBack =
+      newest !== null &&
+      sequence !== null &&
+      (sequence < newest.sequence || (sequence === newest.sequence && content.sha256 !== newest.sha256));
+    if (isBack) {
+      this.#parts.log("error", "a trust bundle would go back in its sequence: the store keeps the newer one", {
+        provider: store.name,
+        trust_domain: trustDomain,
+        sequence,
+        newest: newest.sequence,
+      });
+      return;
+    }
+    this.#state.noteTrust(store.name, key, sequence, content.sha256);
+    await putAndRead(store, key, content);
+    this.#state.notePlaced(store.name, key, content.sha256);
   }
 }

@@ -54,6 +54,10 @@ const schema = `
   create table if not exists placed (
     provider text not null, key text not null, sha256 text not null, primary key (provider, key)
   );
+  create table if not exists trust_placed (
+    provider text not null, key text not null, sequence integer not null, sha256 text not null,
+    primary key (provider, key)
+  );
   create table if not exists unnamed (
     provider text not null, key text not null, since_ms integer not null, primary key (provider, key)
   );
@@ -320,10 +324,38 @@ export class PublisherState implements ChangeFacts {
     this.sql.exec("delete from placed where provider = ? and key = ?", name, key);
   }
 
-  /** A fetcher's key that is gone from the store, now: from here on it is looked for, should an older write come late. */
+  /** The highest sequence of a bundle that the store may have under that key, and its digest; null: none that had one. */
+  trustSequence(name: string, key: string): { readonly sequence: number; readonly sha256: string } | null {
+    const [row] = this.sql.exec<{ sequence: number; sha256: string }>(
+      "select sequence, sha256 from trust_placed where provider = ? and key = ?",
+      name,
+      key,
+    );
+    return row ?? null;
+  }
+
+  /** A bundle is about to be put: what may be there from now on is known before it is. `sequence` null: it has none. */
+  noteTrust(name: string, key: string, sequence: number | null, sha256: string): void {
+    this.sql.transaction(() => {
+      this.notePlaced(name, key, "");
+      if (sequence === null) return;
+      this.sql.exec(
+        `insert into trust_placed values (?, ?, ?, ?) on conflict (provider, key)
+         do update set sequence = excluded.sequence, sha256 = excluded.sha256`,
+        name,
+        key,
+        sequence,
+        sha256,
+      );
+    });
+  }
+
+  /** A fetcher's key, a workload or a bundle that is gone from the store, now: from here on it is looked for, should an older write come late. */
   noteTakenBack(name: string, key: string, now: number): void {
     this.sql.transaction(() => {
       this.noteRemoved(name, key);
+      // A trust domain that is stated anew begins anew.
+      this.sql.exec("delete from trust_placed where provider = ? and key = ?", name, key);
       this.sql.exec(
         `insert into taken_back values (?, ?, ?, ?) on conflict (provider, key)
          do update set taken_ms = excluded.taken_ms, looked_ms = excluded.looked_ms`,
@@ -372,7 +404,8 @@ export class PublisherState implements ChangeFacts {
         name,
       );
       this.sql.exec(
-        `insert into unnamed select provider, key, ? from placed where provider = ? and key not like 'fetchers/%'
+        `insert into unnamed select provider, key, ? from placed
+         where provider = ? and key not like 'fetchers/%' and key not like 'workloads/%' and key not like 'trust/%'
          on conflict do nothing`,
         now,
         name,
@@ -429,7 +462,7 @@ export class PublisherState implements ChangeFacts {
     });
   }
 
-  /** A fetcher's key was made or revoked, or may have been: every store is told at once, whatever it waits for. */
+  /** Who may read has changed (a key, a workload, a bundle), or may have: every store is told at once, whatever it waits for. */
   nudgeFetchers(): void {
     this.sql.exec("update repository set fetchers_nudged = fetchers_nudged + 1");
     this.sql.exec("update mirror set retry_ms = null");

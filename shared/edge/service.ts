@@ -78,7 +78,7 @@ export interface PublisherPort {
   putRoot(call: PublisherCall, tenant: string, root: RootDocument): Promise<RootPut>;
   view(): Promise<RepositoryView>;
   policy(name: string): Promise<(PolicyHistory & Pick<RepositoryView, "providers">) | null>;
-  /** A fetcher's key was made or revoked: the stores are told soon. */
+  /** Who may read has changed (a fetcher's key, a workload, a bundle of a trust domain of its workloads): the stores are told soon. */
   nudgeFetchers(): Promise<void>;
   /** The cron's: signs what is due again, mirrors fetchers, looks whether each provider has what it had. */
   sweep(): Promise<void>;

@@ -9,7 +9,7 @@ import { concat, sha256Hex, utf8, utf8Text, type Bytes } from "../../shared/cont
 import type { Channel } from "../../shared/contract/names.ts";
 import type { KeptBundle } from "../../shared/edge/change.ts";
 import { Publisher } from "../../shared/edge/publisher.ts";
-import type { FetcherKey } from "../../shared/edge/publisher-mirror.ts";
+import type { TenantFetchers, TrustDocument } from "../../shared/edge/publisher-mirror.ts";
 import type { Changed, Intent, Removed, RootPut } from "../../shared/edge/service.ts";
 import { deltaKey, metadataKey, policyKey, statementKey, timestampName } from "../../shared/edge/serving-path.ts";
 import type { Content, ProviderStore } from "../../shared/edge/stores.ts";
@@ -126,7 +126,10 @@ export class PublisherWorld {
   readonly b = new MemoryStore("b");
   readonly vault = new Map<string, Bytes>();
   readonly logged: string[] = [];
-  fetchers: FetcherKey[] = [];
+  fetchers: TenantFetchers["keys"] = [];
+  workloads: TenantFetchers["workloads"] = [];
+  /** Bundles in force by their trust domain. */
+  trust = new Map<string, TrustDocument>();
   signers: Record<OnlineRole, TufSigner>;
   death = new Death();
   publisher!: Publisher;
@@ -201,7 +204,18 @@ export class PublisherWorld {
           return { ok: true as const, signature: await this.signers[signed._type].sign(signed) };
         }),
       tufKeys: () => death.around(keys),
-      fetcherKeys: () => death.around(() => this.fetchers),
+      fetchers: () =>
+        death.around(async () => ({
+          keys: this.fetchers,
+          workloads: this.workloads,
+          bundles: await Promise.all(
+            [...this.trust].map(async ([trust_domain, { document }]) => ({
+              trust_domain,
+              sha256: await sha256Hex(utf8(document)),
+            })),
+          ),
+        })),
+      trustDocument: (trustDomain) => death.around(() => this.trust.get(trustDomain) ?? null),
       pause: (ms) => this.pause(ms),
     });
   }

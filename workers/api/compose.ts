@@ -18,7 +18,7 @@ import type { PrivacyLedgerParts } from "../../durable-objects/privacy-ledger.ts
 import { base64Bytes } from "../../shared/contract/bytes.ts";
 import type { Log, Random } from "../../shared/contract/ports.ts";
 import { Problem } from "../../shared/contract/problems.ts";
-import { fetcherKeysOf, repositoriesToSweep } from "../../shared/edge/store.ts";
+import { fetchersOf, repositoriesToSweep, tenantsTrusting, trustDocumentOf } from "../../shared/edge/store.ts";
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort } from "../../shared/edge/service.ts";
 import type { ProviderStore } from "../../shared/edge/stores.ts";
@@ -137,6 +137,7 @@ function makeParts(env: Env): Parts {
     signer: env.SIGNER as unknown as Parts["signer"],
     tufSigner: tufSignerInTime(env.SIGNER as unknown as Parts["tufSigner"]),
     publisher: (tenantId) => publisherAt(env, tenantId),
+    nudgeTrust: (trustDomain) => nudgeTrust(env, trustDomain),
     fleet: (tenantId) => fleetAt(env, tenantId),
     releaseKeys: once(() => releaseKeysOf(env)),
     artifacts: env.ARTIFACTS,
@@ -244,7 +245,8 @@ export const policyPublisherParts = (env: Env): PolicyPublisherParts => {
       vault: r2Vault(env.ARTIFACTS),
       signTuf: (signed) => tufSigner.signTuf(tenantId, signed),
       tufKeys: () => tufSigner.tufKeys(tenantId),
-      fetcherKeys: (now) => fetcherKeysOf(database, tenantId, now),
+      fetchers: (now) => fetchersOf(database, tenantId, now),
+      trustDocument: (trustDomain) => trustDocumentOf(database, tenantId, trustDomain),
     }),
   };
 };
@@ -258,6 +260,20 @@ function providersOf(env: Env): ProviderStore[] {
 
 const publisherAt = (env: Env, tenantId: string): PublisherPort =>
   env.POLICY_PUBLISHER.getByName(tenantId) as unknown as PublisherPort;
+
+/** The publishers of all tenants that have a workload in that trust domain mirror its bundle soon; what is lost the sweep does. */
+async function nudgeTrust(env: Env, trustDomain: string): Promise<void> {
+  const tenants = await tenantsTrusting(databaseAt(env, env.DATABASE_URL_AUTH), trustDomain).catch((error: unknown) => {
+    log("warn", "publishers were not told of a trust bundle", { trust_domain: trustDomain, ...errorFacts(error) });
+    return [];
+  });
+  for (const result of await Promise.allSettled(tenants.map((id) => publisherAt(env, id).nudgeFetchers())))
+    if (result.status === "rejected")
+      log("warn", "a publisher was not told of a trust bundle", {
+        trust_domain: trustDomain,
+        ...errorFacts(result.reason),
+      });
+}
 
 /** Publishers sign again what is due, mirror fetchers' keys, and look whether the stores have what they had. */
 async function sweepPublishers(env: Env): Promise<void> {

@@ -59,6 +59,8 @@ export interface Parts {
   readonly tufSigner: TufSignerApi;
   /** The tenant's publisher of edge policies. */
   publisher(tenantId: string): PublisherPort;
+  /** The bundle of a trust domain has changed: has all publishers that mirror it do so soon. A lost call costs a minute. */
+  nudgeTrust(trustDomain: string): Promise<void>;
   /** The board of the tenant's fetchers. Its calls throw Problem `edge_board_unavailable`. */
   fleet(tenantId: string): FleetPort;
   /**

@@ -1,0 +1,167 @@
+// Workloads and trust bundles on their way into the providers' stores, with a death at each of the publisher's calls, with stores
+// that are down, and with writes that come late.
+
+import { describe, expect, test } from "vitest";
+import { sha256Hex, utf8, utf8Text } from "../../shared/contract/bytes.ts";
+import { PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
+
+const begun = async (...texts: readonly string[]): Promise<PublisherWorld> => {
+  const world = await PublisherWorld.make();
+  expect(await world.putRoot(await world.root())).toMatchObject({ ok: true, version: 1 });
+  for (const text of texts) expect(await world.publish(text)).toMatchObject({ ok: true });
+  await world.settle();
+  return world;
+};
+
+describe("workloads and trust bundles", () => {
+  const workload = (name: string) => ({
+    spiffe_id: `spiffe://td.example/tenant/acme/fetcher/${name}`,
+    trust_domain: "td.example",
+    fetcher_id: `pri_${name}`,
+  });
+  const bundle = (sequence: number | null, text = "") => ({
+    document: JSON.stringify({ ...(sequence === null ? {} : { spiffe_sequence: sequence }), keys: [], text }),
+    sequence,
+  });
+  const trustFile = "trust/acme/td.example.json";
+  const stateOf = (store: MemoryStore) => ({
+    workloads: [...store.objects]
+      .filter(([name]) => name.startsWith("workloads/"))
+      .map(([, bytes]) => (JSON.parse(utf8Text(bytes)) as { fetcher_id: string }).fetcher_id)
+      .toSorted(),
+    bundle: store.objects.has(trustFile) ? utf8Text(store.objects.get(trustFile)!) : null,
+  });
+  const expected = (names: readonly string[], document: string | null) => ({
+    workloads: names.map((name) => `pri_${name}`),
+    bundle: document,
+  });
+  async function withWorkloads(): Promise<PublisherWorld> {
+    const world = await begun();
+    world.workloads = [workload("one"), workload("two")];
+    world.trust.set("td.example", bundle(1));
+    await world.publisher.sweep();
+    return world;
+  }
+
+  test("are in both stores, each where an edge looks for it, and a bundle is so to the byte", async () => {
+    const world = await withWorkloads();
+    for (const store of [world.a, world.b]) {
+      expect(stateOf(store)).toEqual(expected(["one", "two"], bundle(1).document));
+      const digest = await sha256Hex(utf8(workload("one").spiffe_id));
+      expect(JSON.parse(utf8Text(store.objects.get(`workloads/${digest}.json`)!))).toEqual({
+        ...workload("one"),
+        tenant: slug,
+      });
+    }
+  });
+
+  test("that are gone are taken out before anything else is put, and bundles come before who is let in by them", async () => {
+    const world = await withWorkloads();
+    const calls: string[] = [];
+    world.a.meet = (call, name) => {
+      if (call !== "digest") calls.push(`${call} ${name.split("/")[0]}`);
+    };
+    world.workloads = [workload("two"), workload("three")];
+    world.trust.set("td.example", bundle(2));
+    await world.publisher.sweep();
+    expect(calls).toEqual(["remove workloads", "put trust", "put workloads"]);
+    world.workloads = [];
+    world.trust.clear();
+    await world.publisher.sweep();
+    for (const store of [world.a, world.b]) expect(stateOf(store)).toEqual(expected([], null));
+  });
+
+  test("no bundle goes back in a store: not by Postgres, not by a write that comes late", async () => {
+    const world = await withWorkloads();
+    let arrive = (): void => undefined;
+    const late = new Promise<void>((resolve) => (arrive = resolve));
+    world.b.delay = (name) => (name === trustFile ? late : null);
+    world.trust.set("td.example", bundle(2));
+    await world.publisher.sweep();
+    world.b.delay = () => null;
+    world.trust.set("td.example", bundle(3));
+    await world.publisher.sweep();
+    arrive();
+    await late;
+    expect(stateOf(world.b).bundle).toBe(bundle(2).document);
+    await world.publisher.sweep();
+    expect(stateOf(world.b).bundle).toBe(bundle(3).document);
+    expect(world.logged.at(-1)).toContain("another one than was put");
+    for (const before of [bundle(2), bundle(3, "changed"), bundle(1)]) {
+      world.trust.set("td.example", before);
+      await world.reopen();
+      await world.publisher.sweep();
+      expect([stateOf(world.a).bundle, stateOf(world.b).bundle]).toEqual([bundle(3).document, bundle(3).document]);
+      expect(world.logged.at(-1)).toContain("would go back");
+    }
+    world.trust.set("td.example", bundle(null));
+    await world.publisher.sweep();
+    expect(stateOf(world.a).bundle).toBe(bundle(null).document);
+    world.trust.set("td.example", bundle(2));
+    await world.publisher.sweep();
+    expect(stateOf(world.a).bundle).toBe(bundle(null).document);
+    // A trust domain that was taken out and stated anew is another one.
+    world.trust.clear();
+    await world.publisher.sweep();
+    world.trust.set("td.example", bundle(1));
+    await world.publisher.sweep();
+    expect(stateOf(world.a).bundle).toBe(bundle(1).document);
+  });
+
+  test("are never collected, however long no metadata has named them", async () => {
+    const world = await begun("r1");
+    world.workloads = [workload("one")];
+    world.trust.set("td.example", bundle(1));
+    await world.publisher.sweep();
+    await world.publish("r2");
+    await world.settle();
+    world.now += 101 * 24 * 3_600_000;
+    for (let minute = 0; minute < 3; minute += 1) await world.publisher.sweep();
+    await world.settle();
+    expect(stateOf(world.a)).toEqual(expected(["one"], bundle(1).document));
+  });
+
+  test("a revocation waits for no store that is down", async () => {
+    const world = await withWorkloads();
+    world.a.meet = () => {
+      throw new Error("down");
+    };
+    world.trust.set("td.example", bundle(2));
+    world.publisher.nudgeFetchers();
+    await world.publisher.catchUp();
+    expect(stateOf(world.b).bundle).toBe(bundle(2).document);
+    world.a.meet = () => undefined;
+    await world.settle();
+    expect(stateOf(world.a).bundle).toBe(bundle(2).document);
+  });
+
+  test(
+    "stand in both stores as Postgres has them, wherever the publisher died on the way",
+    { timeout: 60_000 },
+    async () => {
+      for (const when of ["before", "after"] as const) {
+        for (let calls = 0; calls < 26; calls += 1) {
+          const world = await withWorkloads();
+          world.workloads = [workload("two"), workload("three")];
+          world.trust.set("td.example", bundle(2));
+          world.publisher.nudgeFetchers();
+          Object.assign(world.death, { at: world.death.calls + calls, when });
+          await Promise.race([world.publisher.catchUp(), world.death.happened]);
+          await world.reopen();
+          await world.settle();
+          const where = `died at call ${calls}, ${when}`;
+          for (const store of [world.a, world.b])
+            expect(stateOf(store), where).toEqual(expected(["three", "two"], bundle(2).document));
+          // The older one is not put again by whoever came back.
+          for (const store of [world.a, world.b])
+            expect(store.written.filter((name) => name === trustFile).length, where).toBeLessThanOrEqual(3);
+          world.workloads = [];
+          world.trust.clear();
+          world.publisher.nudgeFetchers();
+          await world.settle();
+          for (const store of [world.a, world.b]) expect(stateOf(store), where).toEqual(expected([], null));
+        }
+      }
+    },
+  );
+});
