@@ -48,6 +48,15 @@ const controls = {
   async deleteEdgeA(stack: Stack, key: unknown) {
     await (await stack.miniflare.getR2Bucket("EDGE_A", "maestro-edge")).delete(String(key));
   },
+  async fetchEdgeA(stack: Stack, path: unknown, headers: unknown, tlsClientAuth: unknown) {
+    // As Cloudflare hands a request to the worker where the client came with a certificate.
+    const worker = await stack.miniflare.getWorker("maestro-edge");
+    const response = await worker.fetch(`https://edge.test${String(path)}`, {
+      headers: headers as Record<string, string>,
+      cf: { tlsClientAuth } as Record<string, unknown>,
+    });
+    return { status: response.status, text: await response.text() };
+  },
   stopBunnyStorage: (stack: Stack) => stack.bunnyStorage.stop(),
   startBunnyStorage: (stack: Stack) => stack.bunnyStorage.start(),
 } as const;

@@ -44,6 +44,12 @@ export interface StackHandle extends Omit<StackFacts, "controlUrl" | "bunnyStora
   readonly edgeStores: Readonly<Record<"a" | "b", EdgeStoreHandle>>;
   /** Provider B's store as a whole: start what you stop, in a `finally`. */
   readonly bunnyStorage: StackFacts["bunnyStorage"] & { stop(): Promise<void>; start(): Promise<void> };
+  /** A request to provider A's edge with what the platform would tell of its client certificate. */
+  fetchEdgeA(
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    tlsClientAuth: unknown,
+  ): Promise<{ readonly status: number; readonly text: string }>;
   /** Runs every worker's scheduled handlers once. */
   runScheduled(): Promise<void>;
   /** Keys in the bucket with this prefix, in byte order, the first 1,000. */
@@ -88,6 +94,7 @@ export function useStack(): StackHandle {
       stop: () => control("stopBunnyStorage"),
       start: () => control("startBunnyStorage"),
     },
+    fetchEdgeA: (path, headers, tlsClientAuth) => control("fetchEdgeA", path, headers, tlsClientAuth),
     runScheduled: () => control("runScheduled"),
     listObjects: (bucket, prefix) => control("listObjects", bucket, prefix),
     deleteObject: (bucket, key) => control("deleteObject", bucket, key),
