@@ -47,7 +47,8 @@ export function buildProgram(host: Host, ending: Ending): Command {
     (action) =>
     async (...args) => {
       const command = args.pop() as Command;
-      const session = createSession(host, command.optsWithGlobals()["json"] === true);
+      const options = command.optsWithGlobals<{ readonly json?: true; readonly svid?: string }>();
+      const session = createSession(host, options.json === true, options.svid);
       ending.exit = (await action(session, ...args)) ?? "ok";
     };
   loginCommands(program, act);

@@ -1,5 +1,6 @@
 // What a command works with: the host, its output, the API as the logged-in caller. Made by `program.ts`.
 
+import { resolve } from "node:path";
 import { createApi, type Api } from "./api.ts";
 import { currentApiUrl, currentLogin } from "./config.ts";
 import type { Host } from "./host.ts";
@@ -16,10 +17,15 @@ export interface Session {
   /** The API's public routes, without a credential. */
   openApi(): Promise<Api>;
   apiUrl(): Promise<string>;
+  /** Whole path of the folder of SVIDs that is named; null where none is. */
+  readonly svidFolder: string | null;
 }
 
-export function createSession(host: Host, json: boolean): Session {
+/** `svidFolder`: what --svid says; else MAESTRO_SVID does. */
+export function createSession(host: Host, json: boolean, svidFolder?: string): Session {
+  const named = svidFolder ?? host.env["MAESTRO_SVID"];
   return {
+    svidFolder: named ? resolve(host.cwd, named) : null,
     host,
     out: createOutput(host, json),
     async api(options) {

@@ -90,6 +90,9 @@ function textOf({ out }: Session, { summary, instances }: EdgeFleet): string {
       ],
       instances.flatMap((instance) => instance.policies.map((policy) => rowOf(instance, policy))),
     ),
+    ...(instances.some(({ svid }) => svid !== null)
+      ? [out.table(["instance", "SPIFFE ID", "authority", "rotated", "ends"], instances.map(identityRow))]
+      : []),
     out.table(
       ["provider", "instances", "breakers open", "latency_ms", "hit ratio", "mismatches"],
       summary.providers.map((one) => [
@@ -103,6 +106,14 @@ function textOf({ out }: Session, { summary, instances }: EdgeFleet): string {
     ),
   ].join("\n");
 }
+
+const identityRow = ({ instance, svid }: FleetInstance) => [
+  instance,
+  svid?.spiffe_id,
+  svid?.authority,
+  svid?.issued_at,
+  svid?.expires_at,
+];
 
 const seconds = (ms: number): string => (ms / 1_000).toFixed(1);
 

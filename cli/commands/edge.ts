@@ -14,13 +14,16 @@ import { parseTargetPath, targetPath } from "../../shared/edge/tuf.ts";
 import { channelArgument, group, leaf, policyArgument, type Act } from "../command.ts";
 import { parseApiUrl } from "../config.ts";
 import { readCounts, writeCounts } from "../edge/counts-file.ts";
+import { FetcherSvid, healthOfReported, healthWords } from "../edge/fetcher-svid.ts";
 import { FleetReporter } from "../edge/fleet-reporter.ts";
 import { clearQuarantine, openHeldFolder, readHeld } from "../edge/held-folder.ts";
 import { httpProviders, readBounds } from "../edge/http-provider.ts";
 import { readIdentity, type InstanceIdentity } from "../edge/instance-file.ts";
 import { CacheCounts, ReportBook } from "../edge/report.ts";
 import { edgeTools, nodeTimer } from "../edge/node-parts.ts";
-import { startOpaServer, type Available } from "../edge/opa-server.ts";
+import { startOpaServer, type Available, type Health } from "../edge/opa-server.ts";
+import { readHeldSvid, writeHeldSvid } from "../edge/svid-file.ts";
+import { lapsedAskMs, SvidWatch } from "../edge/svid-watch.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { fleetCommands } from "./edge-fleet.ts";
 import { errorCode, Failure, messageOf } from "../failure.ts";
@@ -42,7 +45,11 @@ export function edgeCommands(program: Command, act: Act): void {
       .requiredOption("--root <file>", "the tenant's root of trust that you have checked, like 1.root.json")
       .requiredOption("--publisher <spki...>", "a publisher key that is believed: SPKI in base64")
       .option("--providers <file>", "which CDN providers there are", "policy/edge.multicdn.json")
-      .option("--key-file <file>", "the fetcher's key; MAESTRO_FETCHER_KEY where it is not given");
+      .option("--key-file <file>", "the fetcher's key; MAESTRO_FETCHER_KEY where it is not given")
+      .option(
+        "--svid <dir>",
+        "in place of a key: the folder with the fetcher's SVIDs, renewed beneath it (MAESTRO_SVID)",
+      );
   const trust = "--tenant acme --root 1.root.json --publisher MFkwEwYHKoZIzj0CAQY...";
 
   fetching(
@@ -54,6 +61,7 @@ export function edgeCommands(program: Command, act: Act): void {
       examples: [
         `maestro edge fetch gateway ${trust}`,
         `maestro edge fetch gateway billing/canary ${trust} --key-file fetcher.key --json`,
+        `maestro edge fetch gateway ${trust} --svid /run/spiffe`,
       ],
     }).argument("<policies...>", "NAME, or NAME/CHANNEL"),
   ).action(act(fetchOnce));
@@ -62,7 +70,8 @@ export function edgeCommands(program: Command, act: Act): void {
       summary: "keep fetching, and serve OPA's bundle API on this machine",
       more:
         "OPA asks http://127.0.0.1:8383/bundles/NAME/CHANNEL. It is served from the last good bundle until the metadata that\n" +
-        "named it expires; from then on the answer is 503, with the reason. Runs until Ctrl-C. What is held is reported each ten\n" +
+        "named it expires; from then on the answer is 503, with the reason. /healthz says how policies and identity stand: 503 where\n" +
+        "one is not served or no SVID holds. Runs until Ctrl-C. What is held is reported each ten\n" +
         "seconds, for `maestro edge fleet`; where nobody takes reports, fetching goes on. The flag edge_multicdn is believed from\n" +
         "--api alone: a CDN provider could make it up.",
       examples: [`maestro edge serve gateway ${trust}`, `maestro edge serve gateway ${trust} --listen 127.0.0.1:9000`],
@@ -135,6 +144,14 @@ interface FetchOptions extends HeldOptions {
 const stateFolder = ({ host }: Session, { tenant, state }: HeldOptions): string =>
   state === undefined ? resolve(folderOf(host, "state"), "edge", tenant) : resolve(host.cwd, state);
 
+/** What a fetcher comes with; null where it has nothing to come with now. */
+interface Credential {
+  toEdges(): string | null;
+  toApi(): string | null;
+  /** Null: it comes with a key. */
+  readonly svid: FetcherSvid | null;
+}
+
 interface Fetching {
   /** Another one once the flag edge_multicdn was switched. */
   readonly fetcher: EdgeFetcher;
@@ -144,7 +161,7 @@ interface Fetching {
   readonly folder: string;
   readonly identity: InstanceIdentity;
   readonly caches: CacheCounts;
-  readonly key: string;
+  readonly credential: Credential;
   /** Those that are asked now, in the order of their file. */
   providers(): readonly Provider[];
   /** Between two refreshes: asks the providers that the flag leaves. True where these are others now. */
@@ -162,8 +179,13 @@ async function open(session: Session, options: FetchOptions): Promise<Fetching> 
   const counters = new EdgeCounters(await readCounts(folder));
   const identity = await readIdentity(folder, host.now());
   const caches = new CacheCounts();
-  const key = await fetcherKey(session, options.keyFile);
-  const http = httpProviders(all, key, readBounds, (provider, cacheStatus) => caches.saw(provider, cacheStatus));
+  const credential = await credentialOf(session, options.keyFile, counters);
+  const http = httpProviders(
+    all,
+    () => credential.toEdges(),
+    readBounds,
+    (provider, cacheStatus) => caches.saw(provider, cacheStatus),
+  );
   const providersNow = (): Provider[] => (identity.asksOneProvider(host.now()) ? all.slice(0, 1) : [...all]);
   let providers = providersNow();
   const parts = {
@@ -199,7 +221,7 @@ async function open(session: Session, options: FetchOptions): Promise<Fetching> 
     folder,
     identity,
     caches,
-    key,
+    credential,
     providers: () => providers,
     async followFlag() {
       const wanted = providersNow();
@@ -223,6 +245,20 @@ async function fileOf({ host }: Session, path: string, bytesMax: number): Promis
   }
 }
 
+async function credentialOf(
+  session: Session,
+  keyFile: string | undefined,
+  counters: EdgeCounters,
+): Promise<Credential> {
+  const { svidFolder } = session;
+  if (svidFolder === null) {
+    const key = await fetcherKey(session, keyFile);
+    return { toEdges: () => key, toApi: () => key, svid: null };
+  }
+  const svid = new FetcherSvid(svidFolder, () => counters.add("svid_rotations"));
+  return { toEdges: () => svid.bearer("maestro-edge"), toApi: () => svid.bearer("maestro-api"), svid };
+}
+
 /** From a file or the environment, never an argument: those are seen by everybody on the machine. */
 async function fetcherKey(session: Session, file: string | undefined): Promise<string> {
   const key = (
@@ -230,7 +266,8 @@ async function fetcherKey(session: Session, file: string | undefined): Promise<s
   ).trim();
   if (/^[\x21-\x7e]+$/.test(key)) return key;
   throw new Failure("usage", "There is no fetcher's key", {
-    advice: "An admin of the tenant makes one; name its file with --key-file, or put it into MAESTRO_FETCHER_KEY:",
+    advice:
+      "An admin of the tenant makes one; name its file with --key-file, or put it into MAESTRO_FETCHER_KEY. Or name a folder of SVIDs with --svid:",
     command: "maestro keys create --role fetcher --out fetcher.key",
   });
 }
@@ -253,6 +290,7 @@ async function fetchOnce(session: Session, policies: readonly string[], options:
   const fetching = await open(session, options);
   let refresh: Refresh;
   try {
+    await noteIdentity(session, fetching);
     refresh = await fetching.fetcher.refresh(paths);
   } finally {
     await fetching.close();
@@ -268,6 +306,23 @@ async function fetchOnce(session: Session, policies: readonly string[], options:
   for (const { policy, channel, why } of rows)
     if (why !== null) session.out.note(printable(`${policy}/${channel}: ${why}`));
   return exitOf([...refresh.verdicts.values()]);
+}
+
+/** Before a single fetch: without any SVID there is nothing to ask with; one that has ended is tried, and told of. */
+async function noteIdentity({ host, out, svidFolder }: Session, { folder, credential }: Fetching): Promise<void> {
+  const health = credential.svid?.health(host.now()) ?? null;
+  const why = await writeHeldSvid(folder, credential.svid?.reported() ?? null);
+  if (why !== null) out.note(`which SVID is held could not be written to ${folder} (${why})`);
+  if (health === null || health.state === "good") return;
+  if (health.state === "absent")
+    throw new Failure(
+      "denied",
+      `There is no JWT-SVID for the edges in ${svidFolder ?? ""}: ${health.trouble ?? "none"}`,
+      {
+        advice: "It is jwt-maestro-edge.txt, written by spiffe-helper or, for development, by `maestro svid mint`.",
+      },
+    );
+  out.note(printable(`the SVID: ${healthWords(health)}`));
 }
 
 const silent: ReadonlySet<string> = new Set(["unreachable", "late", "bad_status"]);
@@ -332,6 +387,7 @@ async function serve(
     const server = await startOpaServer({
       ...options.listen,
       available: (path) => availableOf(fetching.fetcher, paths, path, host.now(), told),
+      health: () => healthOf(fetching, paths, told, host.now()),
       onFault: (error) => out.note(`an answer failed: ${printable(messageOf(error))}`),
     });
     try {
@@ -351,14 +407,15 @@ async function serve(
 }
 
 function reporterOf(session: Session, fetching: Fetching, api: string | null): FleetReporter {
-  const { identity, key, caches, countsBefore } = fetching;
+  const { identity, credential, caches, countsBefore } = fetching;
   if (api !== null && fetching.providers().some(({ baseUrl }) => new URL(baseUrl).origin === api))
     throw new Failure("usage", `${printable(api)} is a CDN provider, and not the API itself`, {
       advice: "Leave --api out: reports go by the providers' names then.",
     });
   return new FleetReporter({
     identity,
-    key,
+    bearer: () => credential.toApi(),
+    svid: () => credential.svid?.reported() ?? null,
     host: session.host,
     book: new ReportBook(countsBefore, caches),
     addressees: () => [
@@ -389,6 +446,26 @@ function availableOf(
   return { state: "unavailable", why: `The metadata of the last good one has expired at ${serving.since}: ${last}` };
 }
 
+/** How policies and identity stand: not well where one is not served, or no SVID holds; `alarm` where a third of its life is left. */
+function healthOf(
+  { fetcher, credential, counters }: Fetching,
+  paths: readonly string[],
+  told: ReadonlyMap<string, string>,
+  now: number,
+): Health {
+  const identity = credential.svid?.health(now) ?? null;
+  const policies = paths.map((path) => {
+    const there = availableOf(fetcher, paths, path, now, told);
+    const why = there.state === "unavailable" ? there.why : null;
+    return { ...(parseTargetPath(path) ?? { policy: path, channel: "" }), state: there.state, why };
+  });
+  const isWell =
+    policies.every(({ state }) => state === "ready") && identity?.state !== "expired" && identity?.state !== "absent";
+  const state = !isWell ? "failing" : identity?.state === "alarm" ? "alarm" : "well";
+  const { refreshed_at } = counters.read();
+  return { isWell, value: { state, identity, policies, refreshed_at } };
+}
+
 /** Until Ctrl-C. `told`: what stands about each path, in words; a line goes to stderr when it changes. */
 async function keepFetching(
   session: Session,
@@ -401,8 +478,21 @@ async function keepFetching(
   const { host, out } = session;
   const { counters, folder } = fetching;
   const lines = new Map<string, string>();
+  const watch = new SvidWatch({
+    svid: fetching.credential.svid,
+    folder,
+    counters,
+    now: () => host.now(),
+    note: (line) => out.note(remark(session, line)),
+  });
   let countedAt = host.now();
+  let askedAt = -Infinity;
   while (!host.interrupted.aborted) {
+    if ((await watch.lapsed()) && host.now() - askedAt < lapsedAskMs) {
+      await pause(session);
+      continue;
+    }
+    askedAt = host.now();
     if (await fetching.followFlag()) {
       const names = fetching.providers().map(({ name }) => name);
       out.note(remark(session, `the flag edge_multicdn was switched: asks ${names.join(", ")}`));
@@ -471,6 +561,8 @@ async function status(session: Session, options: HeldOptions): Promise<void> {
     age_ms: now - Date.parse(active.published_at),
     is_expired: Date.parse(active.expires_at) <= now,
   }));
+  const identity = await readHeldSvid(folder);
+  const health = identity === null ? null : healthOfReported(identity, now);
   const refreshedAgo = counts.refreshed_at === null ? null : now - Date.parse(counts.refreshed_at);
   const value = {
     tenant: state.tenant,
@@ -479,6 +571,7 @@ async function status(session: Session, options: HeldOptions): Promise<void> {
     quarantine: state.quarantine,
     failed_deltas: state.failed_deltas,
     counts,
+    identity: health,
     refreshed_ms_ago: refreshedAgo,
   };
   out.result(value, () =>
@@ -512,6 +605,14 @@ async function status(session: Session, options: HeldOptions): Promise<void> {
         ["deltas applied, failed", `${counts.deltas_applied}, ${counts.deltas_failed}`],
         ["bytes by deltas, whole", `${counts.delta_bytes}, ${counts.whole_bytes}`],
         ["quarantined", state.quarantine.length],
+        ...(health?.svid === undefined || health.svid === null
+          ? []
+          : ([
+              ["SVID", health.svid.spiffe_id],
+              ["SVID's state", healthWords(health)],
+              ["SVID's authority", health.svid.authority],
+              ["SVID rotations, lapses", `${counts.svid_rotations}, ${counts.svid_lapses}`],
+            ] as const)),
       ]),
       ...state.quarantine.map(({ path, sha256, provider, code, detail }) =>
         printable(`quarantined: ${path} ${sha256}${provider === null ? "" : ` of ${provider}`}: ${code}: ${detail}`),

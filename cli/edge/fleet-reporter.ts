@@ -1,7 +1,7 @@
 // Reports a fetcher to the fleet's board: each ten seconds, and at once where what it runs or refuses has changed. Used by
 // `maestro edge serve`, which never waits for it.
 
-import { edgeReportAnswer, reportEveryMs } from "../../shared/contract/http-edge.ts";
+import { edgeReportAnswer, reportEveryMs, type EdgeReport } from "../../shared/contract/http-edge.ts";
 import { errorCode } from "../failure.ts";
 import type { Host } from "../host.ts";
 import { readBounded, whyUnreachable } from "../http.ts";
@@ -23,7 +23,10 @@ export interface Addressee {
 export interface ReporterParts {
   readonly identity: InstanceIdentity;
   readonly book: ReportBook;
-  readonly key: string;
+  /** What a report comes with, a fetcher's key or its JWT-SVID for the API; null: there is none now. */
+  readonly bearer: () => string | null;
+  /** That the fetcher holds; null where it comes with a key. */
+  readonly svid: () => EdgeReport["svid"];
   readonly host: Pick<Host, "now" | "interrupted">;
   /** As they are at the moment. */
   readonly addressees: () => readonly Addressee[];
@@ -47,7 +50,7 @@ export class FleetReporter {
   /** After each refresh. Returns at once: a report goes out beside the next refreshes, one at a time. */
   saw(seen: Seen): void {
     this.#parts.book.saw(seen);
-    const mark = markOf(seen);
+    const mark = `${markOf(seen)}\n${JSON.stringify(this.#parts.svid())}`;
     const waitMs = mark === this.#sent ? reportEveryMs : gapMs;
     if (this.#sending !== null || seen.now - this.#sentAt < waitMs) return;
     this.#sentAt = seen.now;
@@ -79,17 +82,25 @@ export class FleetReporter {
   }
 
   async #tryAll(): Promise<"done" | "taken"> {
-    const { identity, book, host, addressees } = this.#parts;
+    const { identity, book, host, addressees, bearer, svid } = this.#parts;
     const said = book.report();
     if (said === null) return "done";
+    const credential = bearer();
+    if (credential === null) {
+      this.#tell("reports wait for a JWT-SVID for the API, fetching goes on");
+      return "done";
+    }
     this.#sequence += 1;
     const { instance, boot, bootId: boot_id } = identity;
     const sent_at = new Date(host.now()).toISOString();
-    const body = JSON.stringify({ instance, boot, boot_id, sequence: this.#sequence, sent_at, ...said });
+    const held = svid();
+    // An API of before fetchers had SVIDs takes no such member.
+    const identified = held === null ? said : { ...said, svid: held };
+    const body = JSON.stringify({ instance, boot, boot_id, sequence: this.#sequence, sent_at, ...identified });
     const whys: string[] = [];
     let isTaken = false;
     for (const { baseUrl, isApi } of inTurn(addressees(), this.#sequence)) {
-      const answer = await this.#send(baseUrl, body);
+      const answer = await this.#send(baseUrl, credential, body);
       if (this.#ended.signal.aborted) return "done";
       if (answer.state === "refused") {
         // A provider alone may say so for its own ends: the next one is asked, too.
@@ -107,12 +118,15 @@ export class FleetReporter {
     return "done";
   }
 
-  async #send(baseUrl: string, body: string): Promise<Sent> {
-    const { key } = this.#parts;
+  async #send(baseUrl: string, credential: string, body: string): Promise<Sent> {
     try {
       const response = await fetch(`${baseUrl}/api/edge/reports`, {
         method: "POST",
-        headers: { authorization: `Bearer ${key}`, "content-type": "application/json", accept: "application/json" },
+        headers: {
+          authorization: `Bearer ${credential}`,
+          "content-type": "application/json",
+          accept: "application/json",
+        },
         body,
         redirect: "error",
         signal: AbortSignal.any([this.#ended.signal, AbortSignal.timeout(answerMsMax)]),

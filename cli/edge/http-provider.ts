@@ -31,10 +31,10 @@ export interface HttpProviders {
 /** Told of each head of an answer: which provider's, and its Cache-Status. */
 export type OnHead = (provider: string, cacheStatus: string | undefined) => void;
 
-/** `key`: the fetcher's key, sent to each of them as a bearer. */
+/** `bearer`: what each request comes with, a fetcher's key or its JWT-SVID of the moment; null: none. */
 export function httpProviders(
   providers: readonly { readonly name: string; readonly baseUrl: string }[],
-  key: string,
+  bearer: () => string | null,
   bounds: ReadBounds = readBounds,
   onHead: OnHead = () => undefined,
 ): HttpProviders {
@@ -46,10 +46,15 @@ export function httpProviders(
       const url = new URL(`${baseUrls.get(provider)}/${wanted.key}`);
       const protocol = url.protocol === "https:" ? "https:" : "http:";
       const { request } = protocol === "https:" ? https : http;
+      const credential = bearer();
       const sent = request(url, {
         agent: agents[protocol],
         maxHeaderSize: headBytesMax,
-        headers: { authorization: `Bearer ${key}`, accept: wanted.contentType, "accept-encoding": "identity" },
+        headers: {
+          ...(credential === null ? {} : { authorization: `Bearer ${credential}` }),
+          accept: wanted.contentType,
+          "accept-encoding": "identity",
+        },
       });
       sent.on("response", ({ headers }) => onHead(provider, headers["cache-status"] as string | undefined));
       sent.end();

@@ -20,6 +20,7 @@ test("a bundle is served under this machine's own names, and under none that a w
   const server = await startOpaServer({
     address: "127.0.0.1",
     port: 0,
+    health: () => ({ isWell: true, value: {} }),
     available: () => ({ state: "ready", sha256: "a".repeat(64), bytes: () => Promise.resolve(new Uint8Array(1)) }),
     onFault: () => undefined,
   });
@@ -37,6 +38,7 @@ test("however many ask at once, one copy of a bundle is read, and no more bundle
   const server = await startOpaServer({
     address: "127.0.0.1",
     port: 0,
+    health: () => ({ isWell: true, value: {} }),
     available: (target) => ({
       state: "ready",
       sha256: target,

@@ -1,5 +1,5 @@
 // OPA's bundle API for OPAs on this machine: GET /bundles/{name}/{channel}, always whole snapshots, with ETag and long polling
-// (https://www.openpolicyagent.org/docs/management-bundles). Started by `maestro edge serve`, which decides what is served.
+// (https://www.openpolicyagent.org/docs/management-bundles); and GET /healthz. Started by `maestro edge serve`, which decides what is served.
 
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -26,6 +26,12 @@ export type Available =
   | { readonly state: "unavailable"; readonly why: string }
   | { readonly state: "unknown" };
 
+/** `isWell` false is a 503. */
+export interface Health {
+  readonly isWell: boolean;
+  readonly value: object;
+}
+
 export interface OpaServer {
   readonly url: string;
   /** Something may have changed: whoever waits looks again. */
@@ -39,10 +45,17 @@ export interface OpaServerOptions {
   readonly port: number;
   /** `target`: `{name}/{channel}/bundle.tar.gz`. */
   readonly available: (target: string) => Available;
+  readonly health: () => Health;
   readonly onFault: (error: unknown) => void;
 }
 
-export async function startOpaServer({ address, port, available, onFault }: OpaServerOptions): Promise<OpaServer> {
+export async function startOpaServer({
+  address,
+  port,
+  available,
+  health,
+  onFault,
+}: OpaServerOptions): Promise<OpaServer> {
   const waiting = new Set<() => void>();
   const bodies = new BodiesInFlight();
   const server = createServer(
@@ -64,6 +77,7 @@ export async function startOpaServer({ address, port, available, onFault }: OpaS
     const target = /^\/bundles\/([a-z0-9.-]{1,64}\/[a-z]{1,16})$/.exec(path)?.[1];
     if (request.method !== "GET" && request.method !== "HEAD")
       return refuse(response, 405, "This path takes GET, HEAD.", { allow: "GET, HEAD" });
+    if (path === "/healthz") return answerHealth(request, response, health());
     const key = target === undefined ? null : `${target}/bundle.tar.gz`;
     const now = (): Available => (key === null ? { state: "unknown" } : available(key));
     const known = request.headers["if-none-match"] ?? null;
@@ -141,6 +155,12 @@ export async function startOpaServer({ address, port, available, onFault }: OpaS
         server.closeAllConnections();
       }),
   };
+}
+
+function answerHealth({ method }: IncomingMessage, response: ServerResponse, { isWell, value }: Health): void {
+  const text = `${JSON.stringify(value)}\n`;
+  response.writeHead(isWell ? 200 : 503, { "content-type": "application/json", "cache-control": "no-store" });
+  response.end(method === "HEAD" ? "" : text);
 }
 
 /** `host`: as the header has it, with a port or without. */

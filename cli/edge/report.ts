@@ -61,7 +61,7 @@ export class ReportBook {
   }
 
   /** What was last seen; null before the first refresh. */
-  report(): Omit<EdgeReport, "instance" | "boot" | "boot_id" | "sequence" | "sent_at"> | null {
+  report(): Omit<EdgeReport, "instance" | "boot" | "boot_id" | "sequence" | "sent_at" | "svid"> | null {
     if (this.#seen === null) return null;
     const { refresh, held, standings, counts } = this.#seen;
     return {

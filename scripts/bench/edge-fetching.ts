@@ -28,7 +28,7 @@ async function open({ stack }: Bench, trust: Trust): Promise<Opened> {
   const folder = mkdtempSync(join(stack.folder, "fetcher-"));
   const store = await openHeldFolder(folder);
   const providers = (["a", "b"] as const).map((name) => ({ name, baseUrl: stack.edge[name] }));
-  const http = httpProviders(providers, trust.key);
+  const http = httpProviders(providers, () => trust.key);
   const parts = {
     tenant: trust.tenant,
     providers: providers.map(({ name }) => name),

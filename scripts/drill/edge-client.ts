@@ -49,7 +49,7 @@ export async function openEdgeClient(
   const { tenant } = trust;
   const clock = (): number => Date.now();
   const counters = new EdgeCounters();
-  const http = httpProviders(providers, trust.key);
+  const http = httpProviders(providers, () => trust.key);
   const names = providers.map(({ name }) => name);
   const routing = new Routing(names);
   const parts = {

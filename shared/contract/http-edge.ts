@@ -118,6 +118,20 @@ export type ReportedProvider = z.infer<typeof reportedProvider>;
 
 const isUnique = (names: readonly string[]): boolean => new Set(names).size === names.length;
 
+export const reportedSvid = z
+  .strictObject({
+    spiffe_id: z
+      .string()
+      .max(2_048)
+      .regex(/^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/[A-Za-z0-9._-]+)+$/, "a SPIFFE ID with a path")
+      .openapi({ example: "spiffe://acme.example/fetcher/edge-17" }),
+    authority: z.string().min(1).max(256).describe("the `kid` that the JWT-SVID names: who signed it"),
+    issued_at: timestamp,
+    expires_at: timestamp,
+  })
+  .openapi("ReportedSvid");
+export type ReportedSvid = z.infer<typeof reportedSvid>;
+
 /** Everything that counts is since the boot. Of two reports of one boot the one with the higher `sequence` is the newer. */
 export const edgeReport = z
   .strictObject({
@@ -141,6 +155,10 @@ export const edgeReport = z
       .max(reportProvidersMax)
       .refine((list) => isUnique(list.map(({ name }) => name)), "a provider stands twice"),
     counts: fetcherCounts,
+    svid: reportedSvid
+      .nullable()
+      .default(null)
+      .describe("of the SVIDs that the fetcher holds the one that was issued first; null: it comes with a key"),
   })
   .openapi("EdgeReport");
 export type EdgeReport = z.infer<typeof edgeReport>;
@@ -218,6 +236,7 @@ const fleetInstance = z.strictObject({
     .describe("the signed metadata that it trusts"),
   providers: z.array(reportedProvider),
   counts: fetcherTotals.describe("over all of its boots"),
+  svid: reportedSvid.nullable().describe("that it held at its last report; null: it comes with a key"),
 });
 export type FleetInstance = z.infer<typeof fleetInstance>;
 

@@ -24,6 +24,9 @@ export const edgeCounts = z.strictObject({
   deltas_failed: count.default(0).describe("each followed by the whole bundle"),
   delta_bytes: count.default(0).describe("of deltas that came"),
   whole_bytes: count.default(0).describe("of whole bundles that came"),
+  // Absent from files of before fetchers had SVIDs.
+  svid_rotations: count.default(0).describe("SVIDs that came in place of another"),
+  svid_lapses: count.default(0).describe("times that no SVID that holds was there"),
   refreshed_at: timestamp.nullable().describe("when metadata was last found fresh, new or not"),
   refreshed_from: z.string().nullable(),
 });
@@ -45,6 +48,8 @@ export const noCounts = (): EdgeCounts => ({
   deltas_failed: 0,
   delta_bytes: 0,
   whole_bytes: 0,
+  svid_rotations: 0,
+  svid_lapses: 0,
   refreshed_at: null,
   refreshed_from: null,
 });
@@ -68,7 +73,9 @@ type Counted =
   | "deltas_applied"
   | "deltas_failed"
   | "delta_bytes"
-  | "whole_bytes";
+  | "whole_bytes"
+  | "svid_rotations"
+  | "svid_lapses";
 
 export class EdgeCounters {
   readonly #counts: EdgeCounts;

@@ -123,6 +123,8 @@ function instanceOf(
     metadata: metadataOf(report.metadata, verifiedMsAgo),
     providers: report.providers,
     counts: held.totals.counts,
+    // Absent from reports of before fetchers had SVIDs.
+    svid: report.svid ?? null,
   };
 }
 

@@ -40,7 +40,7 @@ export async function testFetcher(
   const { folder, clock = Date.now, beforeStep, publishers = [world.publisherKey], bounds = quickBounds } = options;
   const store = await openHeldFolder(folder, beforeStep);
   const counters = new EdgeCounters();
-  const http = httpProviders(providers, fetcherSecret, bounds);
+  const http = httpProviders(providers, () => fetcherSecret, bounds);
   onTestFinished(() => http.close());
   const parts = {
     tenant,

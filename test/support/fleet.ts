@@ -33,6 +33,7 @@ export interface ReportOptions extends Partial<Pick<EdgeReport, "boot" | "boot_i
   readonly instance?: number;
   readonly now?: number;
   readonly counts?: Partial<FetcherCounts>;
+  readonly svid?: EdgeReport["svid"];
   /** Mismatches by provider. */
   readonly mismatches?: Readonly<Record<string, number>>;
 }
@@ -79,5 +80,6 @@ export function reportOf(options: ReportOptions = {}): EdgeReport {
       mismatches: count,
     })),
     counts: { ...noCounts, ...counts },
+    svid: options.svid ?? null,
   };
 }
