@@ -119,6 +119,30 @@ test("a report is noted once, by the API's name or a provider's; the board says 
   });
 });
 
+test("an instance's SVID is on the board, with whose authority signed it; a report from before there were any is taken", async () => {
+  const svid = {
+    spiffe_id: "spiffe://edge-fleet.example/fetcher/one",
+    authority: "k7",
+    issued_at: "2026-04-13T16:00:00.000Z",
+    expires_at: "2026-04-13T16:05:00.000Z",
+  };
+  const tellers = await stack.seedTenant("edge-fleet-svids");
+  const key = tellers.keys.fetcher;
+  expect(await report(running(2, { instance: 4, svid }), key)).toMatchObject({ status: 200 });
+  const { svid: _, ...old } = running(2, { instance: 5 });
+  expect(await report(old, key)).toMatchObject({ status: 200 });
+  const broken = { ...svid, spiffe_id: "spiffe://edge-fleet.example/" };
+  expect(await report(running(2, { instance: 6, svid: broken }), key)).toMatchObject({ status: 400 });
+  const { instances } = await fleet("", tellers.keys.viewer);
+  expect(Object.fromEntries(instances.map((one) => [one.instance, one.svid]))).toEqual({
+    [fetcherIdOf(4)]: svid,
+    [fetcherIdOf(5)]: null,
+  });
+  const host = testHost({ home, env: { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: tellers.keys.viewer } });
+  const { out } = await maestro(host, "edge", "fleet");
+  for (const text of Object.values(svid)) expect(out).toContain(text);
+});
+
 test("roles, tenants, shapes and bounds", async () => {
   const body = running(2, { instance: 1, sequence: 5 });
   for (const role of ["admin", "operator", "viewer"] as const)

@@ -3,18 +3,23 @@
 
 import { randomBytes } from "node:crypto";
 import { Agent, request as httpRequest } from "node:http";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { maestro, testFolder, testHost } from "../../cli/testing/host.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import { base64 } from "../../shared/contract/bytes.ts";
+import { writeProviders } from "../../shared/edge/providers.ts";
 import { tenantsTrusting } from "../../shared/edge/store.ts";
+import type { Signer } from "../../shared/signing/keys.ts";
 import { inBatch, type Database } from "../../shared/tenancy/database.ts";
 import { databaseAs } from "../support/api.ts";
 import { sha256Of } from "../support/edge-fixture.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
-import { putRoot, rootFor } from "../support/policies.ts";
-import { jsonCall, must } from "../support/publisher.ts";
+import { publishPolicy, putRoot, rootFor } from "../support/policies.ts";
+import { jsonCall, must, registeredSigner } from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
 import { newKeys, newLeaf } from "../support/svid.ts";
 import { TrustDomainRows } from "../support/trust-domain.ts";
@@ -30,6 +35,7 @@ let tenant: SeededTenant;
 let other: SeededTenant;
 let domain: TrustDomainRows;
 let foreign: TrustDomainRows;
+let signer: Signer;
 let fetcher: string;
 let stranger: string;
 const agents: Agent[] = [];
@@ -44,6 +50,7 @@ beforeAll(async () => {
   api = await contractOf(stack.apiUrl);
   owner = databaseAs(stack, "owner");
   tenant = await withRepository("edge-identity");
+  signer = await registeredSigner(api, tenant);
   other = await withRepository("edge-identity-other");
   domain = await TrustDomainRows.make(owner, tenant.tenant_id, "edge-identity.example");
   foreign = await TrustDomainRows.make(owner, other.tenant_id, "edge-identity-other.example");
@@ -213,6 +220,45 @@ test(
       }
   },
 );
+
+test("`maestro edge fetch --svid` activates from either provider what was published", { timeout: 60_000 }, async () => {
+  const { bundle } = await publishPolicy(api, tenant, signer, "gateway", "r1");
+  const home = testFolder();
+  const root = await fetch(`${stack.edge.a}/tuf/${tenant.slug}/1.root.json`, {
+    headers: { authorization: `Bearer ${await domain.token(fetcher)}` },
+  });
+  writeFileSync(join(home, "1.root.json"), await root.text());
+  mkdirSync(join(home, "svid"));
+  writeFileSync(join(home, "svid", "jwt-maestro-edge.txt"), `${await domain.token(fetcher)}\n`);
+  for (const side of sides) {
+    writeFileSync(join(home, `${side}.json`), writeProviders([{ name: side, baseUrl: stack.edge[side] }]));
+    const trust = ["--tenant", tenant.slug, "--root", "1.root.json", "--publisher", base64(signer.spki)];
+    const where = ["--providers", `${side}.json`, "--svid", "svid", "--state", join(home, side)];
+    const fetchOnce = async () => {
+      const { code, json } = await maestro(
+        testHost({ home }),
+        "edge",
+        "fetch",
+        "gateway",
+        ...trust,
+        ...where,
+        "--json",
+      );
+      return { exit: code, ...(json()["policies"] as [Record<string, unknown>])[0] };
+    };
+    await expect.poll(fetchOnce, { timeout: 8_000 }).toMatchObject({ exit: 0, sha256: sha256Of(bundle), from: side });
+    const status = await maestro(
+      testHost({ home }),
+      "edge",
+      "status",
+      "--tenant",
+      tenant.slug,
+      "--state",
+      join(home, side),
+    );
+    expect(status.out).toContain(domain.signing.kid);
+  }
+});
 
 test("a client certificate opens provider A where no Authorization came, as long as its authority is believed", async () => {
   const now = Date.now();

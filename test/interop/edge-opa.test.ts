@@ -1,17 +1,19 @@
-// A stock OPA server against each provider's edge: it pulls a channel with a fetcher's key, verifies the signature that is in each
-// bundle, answers by it, follows a new revision, and takes none that another key signed.
+// A stock OPA server against each provider's edge: it pulls a channel with a JWT-SVID out of a file that is renewed beneath it, verifies
+// the signature that is in each bundle, answers by it, follows a new revision, and takes none that another key signed.
 
 import { spawn, execFileSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { ephemeralFolder, startStack } from "../../scripts/stack/index.ts";
 import { freePort } from "../../scripts/stack/ports.ts";
-import { mintFetcher, publish, sha256Of, type Bundle } from "../support/edge-fixture.ts";
+import { trustKey, workloadKey } from "../../shared/edge/serving-path.ts";
+import { publish, sha256Of, type Bundle } from "../support/edge-fixture.ts";
 import type { EdgeStoreHandle } from "../support/stack.ts";
+import { bundleDocument, jwtEntry, jwtOf, newKeys, type KeyPair } from "../support/svid.ts";
 import { tool } from "../support/tools.ts";
 
 const opa = tool("opa");
@@ -27,6 +29,16 @@ function signingKey(folder: string, name: string): { readonly path: string; read
   return { path, publicKey: publicKey.export({ type: "spki", format: "pem" }).toString() };
 }
 
+const spiffeId = "spiffe://opa-stranger.example/opa";
+
+/** A JWT-SVID of two minutes, as spiffe-helper leaves it for whoever reads `token_path`: in place of the one before, whole. */
+async function renew(path: string, keys: KeyPair, kid: string): Promise<void> {
+  const now = Math.floor(Date.now() / 1_000);
+  const claims = { sub: spiffeId, aud: ["maestro-edge"], iat: now, exp: now + 120 };
+  writeFileSync(`${path}.part`, await jwtOf(keys, { alg: "ES256", kid }, claims), { mode: 0o600 });
+  renameSync(`${path}.part`, path);
+}
+
 /** A bundle as `opa build` makes and signs it, whose policy answers `version`. */
 function buildBundle(folder: string, version: number, keyPath: string): Bundle {
   const source = join(folder, `source-${version}`);
@@ -40,7 +52,7 @@ function buildBundle(folder: string, version: number, keyPath: string): Bundle {
 }
 
 test.skipIf(opa === null)(
-  "a stock OPA follows a channel at either provider, as long as its own key signed the bundles",
+  "a stock OPA follows a channel at either provider by SVIDs that rotate beneath it, as long as its own key signed the bundles",
   { timeout: 120_000 },
   async () => {
     const folder = mkdtempSync(join(tmpdir(), "maestro-opa-"));
@@ -68,9 +80,27 @@ test.skipIf(opa === null)(
       for (const provider of ["a", "b"] as const) {
         const store = { ...stores[provider], delete: async () => {} };
         await publish(store, tenant, { version: 1, channels: { "gateway/stable": bundles[0]! } });
-        const { key } = await mintFetcher(store, tenant);
+        const [old, fresh] = [await newKeys("P-256"), await newKeys("P-256")];
+        const trust = (sequence: number, keys: Readonly<Record<string, KeyPair>>): Promise<void> =>
+          store.put(
+            trustKey(tenant, "opa-stranger.example"),
+            Buffer.from(
+              bundleDocument(
+                Object.entries(keys).map(([kid, key]) => jwtEntry(key, kid)),
+                { spiffe_sequence: sequence },
+              ),
+            ),
+          );
+        await trust(1, { old, fresh });
+        const workload = { fetcher_id: "pri_opa", tenant, spiffe_id: spiffeId, trust_domain: "opa-stranger.example" };
+        await store.put(workloadKey(sha256Of(Buffer.from(spiffeId))), Buffer.from(JSON.stringify(workload)));
+        const tokenPath = join(folder, `jwt-maestro-edge-${provider}.txt`);
+        await renew(tokenPath, old, "old");
         const config = join(folder, `opa-${provider}.json`);
-        const service = { url: `${stack.edge[provider]}/opa/${tenant}`, credentials: { bearer: { token: key } } };
+        const service = {
+          url: `${stack.edge[provider]}/opa/${tenant}`,
+          credentials: { bearer: { token_path: tokenPath } },
+        };
         const polling = { min_delay_seconds: 1, max_delay_seconds: 1 };
         const signing = { keyid: "publisher" };
         const gateway = { service: "edge", resource: "gateway/stable/bundle.tar.gz", polling, signing };
@@ -100,6 +130,10 @@ test.skipIf(opa === null)(
         };
         try {
           await until(1, 20_000);
+          // Rotated: it takes the next SVID by itself, and the old authority is gone for good.
+          await renew(tokenPath, fresh, "fresh");
+          await trust(2, { fresh });
+          await sleep(5_000);
           await publish(store, tenant, { version: 2, channels: { "gateway/stable": bundles[1]! } });
           await until(2, followMsMax);
           await publish(store, tenant, { version: 3, channels: { "gateway/stable": foreign } });
