@@ -1,4 +1,5 @@
-// `maestro svid`: says whether a SPIFFE identity holds, offline and from files alone, and if not, by which rule.
+// `maestro svid verify`: says whether a SPIFFE identity holds, offline and from files alone, and if not, by which rule. What a
+// small authority for development gives out is in svid-authority.ts.
 
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
@@ -14,6 +15,7 @@ import { group, leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
 import type { Session } from "../session.ts";
+import { authorityCommands } from "./svid-authority.ts";
 
 const svidBytesMax = 262_144;
 
@@ -38,9 +40,10 @@ export function svidCommands(program: Command, act: Act): void {
     .option("--audience <name>", "for a JWT-SVID: who it must be for")
     .option("--at <time>", "verify as at this time; now unless told", timeArgument)
     .action(act(verify));
+  authorityCommands(svid, act);
 }
 
-function trustDomainArgument(text: string): TrustDomain {
+export function trustDomainArgument(text: string): TrustDomain {
   const parsed = parseTrustDomain(text);
   if (!parsed.ok) throw new InvalidArgumentError(`It is like example.org: ${parsed.refusal.reason}.`);
   return parsed.value;

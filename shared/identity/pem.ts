@@ -1,12 +1,16 @@
 // Certificates in PEM (RFC 7468): the text around blocks is passed over, blocks of any other kind are not. Called by
-// `maestro svid verify` and by tests of vectors.
+// `maestro svid` and by tests of vectors.
 
-import { base64Bytes, type Bytes } from "../contract/bytes.ts";
+import { base64, base64Bytes, type Bytes } from "../contract/bytes.ts";
 import { checkedNow, refuse, type Checked } from "./refusal.ts";
 
 const textCharactersMax = 262_144;
 const begin = "-----BEGIN CERTIFICATE-----";
 const end = "-----END CERTIFICATE-----";
+
+/** 64 characters a line. */
+export const pemOfCertificates = (chain: readonly Uint8Array[]): string =>
+  chain.map((der) => `${begin}\n${(base64(der).match(/.{1,64}/g) ?? []).join("\n")}\n${end}\n`).join("");
 
 /** The DER of each certificate in the order of the text. Refused where there is none, or something beside certificates. */
 export const certificatesInPem = (text: string): Checked<Bytes[]> => checkedNow(() => blocksOf(text));

@@ -2,12 +2,11 @@
 
 import { beforeAll, expect, test } from "vitest";
 import { base64, hexBytes } from "../contract/bytes.ts";
+import { basicConstraints, keyUsage } from "./issue/certificate-writer.ts";
 import {
   authorityEntry,
-  basicConstraints,
   bundleDocument,
   jwtEntry,
-  keyUsage,
   newAuthority,
   newKeys,
   type Authority,

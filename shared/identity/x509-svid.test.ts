@@ -2,32 +2,25 @@
 
 import { beforeAll, describe, expect, test } from "vitest";
 import { concat, hexBytes, type Bytes } from "../contract/bytes.ts";
-import {
-  bitString,
-  boolean,
-  integer,
-  nul,
-  octets,
-  oid,
-  sequence,
-  set,
-  text,
-  time,
-  tlv,
-} from "../../test/support/der.ts";
+import { bitString, boolean, integer, nul, octets, oid, sequence, set, text, time, tlv } from "./issue/der-writer.ts";
 import {
   alternativeNames,
-  authorityEntry,
   basicConstraints,
-  bundleDocument,
   dns,
   extendedKeyUsage,
   keyUsage,
+  nameOf,
+  uri,
+  usageOids,
+  type ExtensionOf,
+} from "./issue/certificate-writer.ts";
+import {
+  authorityEntry,
+  bundleDocument,
   leafExtensions,
   madeAtMs,
   minuteMs,
   nameConstraints,
-  nameOf,
   newAuthority,
   newKeys,
   newLeaf,
@@ -35,11 +28,8 @@ import {
   signatureIdentifiers,
   signWith,
   signedAgain,
-  uri,
-  usageOids,
   type Authority,
   type AuthorityOptions,
-  type ExtensionOf,
   type KeyPair,
   type LeafOptions,
 } from "../../test/support/svid.ts";

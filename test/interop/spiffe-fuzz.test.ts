@@ -12,10 +12,14 @@ import { ask, buildGoSpiffe, type GoSpiffe } from "../support/go-spiffe.ts";
 import { isDeep } from "../support/sampled.ts";
 import {
   alternativeNames,
-  authorityEntry,
-  bundleDocument,
   dns,
   extensionOids,
+  uri,
+  type ExtensionOf,
+} from "../../shared/identity/issue/certificate-writer.ts";
+import {
+  authorityEntry,
+  bundleDocument,
   leafExtensions,
   madeAtMs,
   minuteMs,
@@ -23,12 +27,10 @@ import {
   newAuthority,
   newKeys,
   newLeaf,
-  uri,
   type Authority,
-  type ExtensionOf,
   type KeyType,
 } from "../support/svid.ts";
-import { octets, oid, sequence, text, tlv } from "../support/der.ts";
+import { octets, oid, sequence, text, tlv } from "../../shared/identity/issue/der-writer.ts";
 import { tool } from "../support/tools.ts";
 
 const mutants = isDeep ? 200_000 : 3_000;

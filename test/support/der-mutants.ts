@@ -2,7 +2,8 @@
 // issuer signed again, so that a reader sees more of them than a broken signature.
 
 import { concat, type Bytes } from "../../shared/contract/bytes.ts";
-import { bitString, bytesOfTree, sequence, treeOf, type Node } from "./der.ts";
+import { bitString, sequence } from "../../shared/identity/issue/der-writer.ts";
+import { bytesOfTree, treeOf, type Node } from "./der.ts";
 import { partsOf, signWith, type KeyPair } from "./svid.ts";
 
 /** A number from 0 up to, but not including, `below`. */

@@ -3,7 +3,19 @@
 
 import { base64, hexBytes, utf8, type Bytes } from "../../shared/contract/bytes.ts";
 import { derFromP1363 } from "../../shared/signing/ecdsa-der.ts";
-import { bitString, boolean, integer, nul, octets, oid, sequence, set, text, time, tlv } from "./der.ts";
+import {
+  alternativeNames,
+  basicConstraints,
+  extendedKeyUsage,
+  extensionOids,
+  keyUsage,
+  uri,
+  usageOids,
+  writeCertificate,
+  type ExtensionOf,
+} from "../../shared/identity/issue/certificate-writer.ts";
+import { pemOfCertificates } from "../../shared/identity/pem.ts";
+import { bitString, integer, nul, oid, sequence, tlv } from "../../shared/identity/issue/der-writer.ts";
 
 export type KeyType = "P-256" | "P-384" | "P-521" | "RSA-2048" | "RSA-PSS" | "Ed25519";
 
@@ -80,45 +92,6 @@ export async function signWith(keys: KeyPair, bytes: Uint8Array): Promise<Bytes>
   return sequence(integer(signature.subarray(0, half)), integer(signature.subarray(half)));
 }
 
-export interface ExtensionOf {
-  readonly oid: string;
-  readonly critical?: boolean;
-  readonly value: Uint8Array;
-}
-
-export const extensionOids = {
-  subjectKeyIdentifier: "2.5.29.14",
-  keyUsage: "2.5.29.15",
-  alternativeNames: "2.5.29.17",
-  basicConstraints: "2.5.29.19",
-  nameConstraints: "2.5.29.30",
-  authorityKeyIdentifier: "2.5.29.35",
-  extendedKeyUsage: "2.5.29.37",
-} as const;
-
-export const uri = (value: string): Bytes => text(0x86, value);
-export const dns = (value: string): Bytes => text(0x82, value);
-export const alternativeNames = (names: readonly Uint8Array[], critical = false): ExtensionOf => ({
-  oid: extensionOids.alternativeNames,
-  critical,
-  value: sequence(...names),
-});
-/** `bits` by number: 0 digitalSignature, 5 keyCertSign, 6 cRLSign. */
-export function keyUsage(bits: readonly number[], critical = true): ExtensionOf {
-  const byte = bits.reduce((sum, bit) => sum | (0x80 >> bit), 0);
-  const unused = byte === 0 ? 0 : Math.log2(byte & -byte);
-  return { oid: extensionOids.keyUsage, critical, value: bitString(new Uint8Array(byte === 0 ? [] : [byte]), unused) };
-}
-export const basicConstraints = (isCa: boolean, pathLength?: number): ExtensionOf => ({
-  oid: extensionOids.basicConstraints,
-  critical: true,
-  value: sequence(...(isCa ? [boolean(true)] : []), ...(pathLength === undefined ? [] : [integer(pathLength)])),
-});
-export const usageOids = { serverAuth: "1.3.6.1.5.5.7.3.1", clientAuth: "1.3.6.1.5.5.7.3.2" } as const;
-export const extendedKeyUsage = (...oids: readonly string[]): ExtensionOf => ({
-  oid: extensionOids.extendedKeyUsage,
-  value: sequence(...oids.map(oid)),
-});
 /** Each list: general names as `uri(".example")`, `dns("example")`. */
 export const nameConstraints = (
   permitted: readonly Uint8Array[],
@@ -132,7 +105,7 @@ export const nameConstraints = (
   ),
 });
 
-export interface CertificateParts {
+interface SignedParts {
   readonly issuer: string;
   readonly subject: string;
   readonly notBeforeMs: number;
@@ -142,28 +115,11 @@ export interface CertificateParts {
   readonly signer: KeyPair;
 }
 
-/** A name of one common name; none for an empty text. */
-export const nameOf = (commonName: string): Bytes =>
-  commonName === "" ? sequence() : sequence(set(sequence(oid("2.5.4.3"), text(0x0c, commonName))));
-
-/** A certificate over these parts. */
-export async function certificate(parts: CertificateParts): Promise<Bytes> {
-  const identifier = signatureIdentifiers[parts.signer.type];
-  const extensions = parts.extensions.map(({ oid: id, critical = false, value }) =>
-    sequence(oid(id), ...(critical ? [boolean(true)] : []), octets(value)),
+const certificate = ({ signer, ...parts }: SignedParts): Promise<Bytes> =>
+  writeCertificate(
+    { serial: hexBytes("0f1e2d3c4b5a6978"), ...parts },
+    { identifier: signatureIdentifiers[signer.type], sign: (bytes) => signWith(signer, bytes) },
   );
-  const body = sequence(
-    tlv(0xa0, integer(2)),
-    integer(hexBytes("0f1e2d3c4b5a6978")),
-    identifier,
-    nameOf(parts.issuer),
-    sequence(time(parts.notBeforeMs), time(parts.notAfterMs)),
-    nameOf(parts.subject),
-    parts.spki,
-    tlv(0xa3, sequence(...extensions)),
-  );
-  return sequence(body, identifier, bitString(await signWith(parts.signer, body)));
-}
 
 export interface Authority {
   readonly trustDomain: string;
@@ -286,14 +242,7 @@ export async function jwtOf(keys: KeyPair, header: object | string, claims: obje
   return `${signed}.${base64Url(new Uint8Array(signature))}`;
 }
 
-/** PEM with 64 characters a line. */
-export const pemOf = (...chain: readonly Uint8Array[]): string =>
-  chain
-    .map((der) => {
-      const lines = base64(der).match(/.{1,64}/g) ?? [];
-      return `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`;
-    })
-    .join("");
+export const pemOf = (...chain: readonly Uint8Array[]): string => pemOfCertificates(chain);
 
 /** The same certificate with its signed part replaced, and signed again by `signer`. */
 export async function signedAgain(der: Uint8Array, body: Uint8Array, signer: KeyPair): Promise<Bytes> {
