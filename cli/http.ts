@@ -4,6 +4,8 @@
 import { randomUUID } from "node:crypto";
 import { ApiProblem, errorCode, Failure, messageOf, problemOf } from "./failure.ts";
 import type { Host } from "./host.ts";
+import type { Presenter } from "./svid/presenter.ts";
+import { serverRefused, type ApiFetch } from "./svid/svid-fetch.ts";
 
 const attemptsMax = 5;
 const backoffFirstMs = 250;
@@ -31,6 +33,8 @@ export interface Wire {
   readonly baseUrl: string;
   /** What goes behind `Authorization: Bearer`, or null for public routes. */
   readonly secret: string | null;
+  /** Where an SVID speaks instead of `secret`: asked at each attempt. */
+  readonly presenter?: Presenter | null;
   readonly host: Pick<Host, "sleep" | "interrupted">;
   /** Aborts the call and its retries. `null` where the call must be tried even after Ctrl-C. */
   readonly signal: AbortSignal | null;
@@ -53,6 +57,7 @@ const refusals: Readonly<Record<string, string>> = {
   SELF_SIGNED_CERT_IN_CHAIN: "its certificate chain is not trusted",
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate is not trusted",
   ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name",
+  [serverRefused]: "its certificate is neither the API's SVID nor one of the Web PKI for that name",
 };
 
 export const isLoopback = (hostname: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(hostname);
@@ -131,7 +136,6 @@ const mayPass = (error: Failure): boolean =>
  */
 export async function send<T>(wire: Wire, call: Call, read: (response: Response) => Promise<T>): Promise<T> {
   const headers: Record<string, string> = { accept: "application/json, application/problem+json", ...call.headers };
-  if (wire.secret !== null) headers["authorization"] = `Bearer ${wire.secret}`;
   if (call.idempotent === true) headers["idempotency-key"] = randomUUID();
   let body: string | Uint8Array<ArrayBuffer> | null = null;
   if (call.json !== undefined) {
@@ -160,6 +164,9 @@ export async function send<T>(wire: Wire, call: Call, read: (response: Response)
   }
 }
 
+/** A redirect would carry the credential and the body to where nobody agreed. */
+const plainFetch: ApiFetch = (address, request) => fetch(address, { ...request, redirect: "error" });
+
 async function attemptOnce<T>(
   wire: Wire,
   call: Call,
@@ -169,14 +176,14 @@ async function attemptOnce<T>(
 ): Promise<T> {
   const inTime = AbortSignal.timeout(call.withinMs ?? answerWithinMs);
   const signal = wire.signal === null ? inTime : AbortSignal.any([wire.signal, inTime]);
+  const presented = await wire.presenter?.present(wire.baseUrl);
+  const secret = presented === undefined ? wire.secret : presented.secret;
   try {
-    const response = await fetch(addressOf(call, wire.baseUrl), {
+    const response = await (presented?.fetch ?? plainFetch)(addressOf(call, wire.baseUrl), {
       method: call.method,
-      headers,
+      headers: secret === null ? headers : { ...headers, authorization: `Bearer ${secret}` },
       body,
       signal,
-      // A redirect would carry the credential and the body to where nobody agreed.
-      redirect: "error",
     });
     if (response.ok || response.status === 304) return await read(response);
     const text = decode(await readBounded(response, answerBytesMax));

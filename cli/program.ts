@@ -33,6 +33,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
   const program = new Command("maestro")
     .description("Signed packages, runs with receipts, and an audit log that anyone can verify.")
     .option("--json", "print one JSON value on stdout")
+    .option("--svid <dir>", "call the API as the SPIFFE identity in this folder (MAESTRO_SVID)")
     .exitOverride()
     .helpCommand(false)
     .showHelpAfterError("(add --help for how it is used)")

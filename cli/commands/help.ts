@@ -59,6 +59,7 @@ const tell: Record<(typeof topics)[number], (session: Session) => void> = {
       environment: [
         "MAESTRO_API_URL",
         "MAESTRO_API_KEY",
+        "MAESTRO_SVID",
         "MAESTRO_FETCHER_KEY",
         "XDG_CONFIG_HOME",
         "XDG_CACHE_HOME",

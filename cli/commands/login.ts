@@ -158,7 +158,17 @@ async function logout(session: Session): Promise<void> {
 async function showCaller(session: Session): Promise<void> {
   const caller = await (await session.api()).whoami();
   const apiUrl = await session.apiUrl();
-  session.out.result({ api_url: apiUrl, ...caller }, () =>
+  const presented = await session.svid();
+  const svid =
+    presented === null
+      ? null
+      : {
+          spiffe_id: presented.svid.id.uri,
+          presented_as: presented.as,
+          issued_at: new Date(presented.svid.issuedAtMs).toISOString(),
+          expires_at: new Date(presented.svid.expiresAtMs).toISOString(),
+        };
+  session.out.result({ api_url: apiUrl, ...caller, ...(svid === null ? {} : { svid }) }, () =>
     session.out.record([
       ["tenant", `${caller.tenant} (${caller.tenant_id})`],
       ["principal", caller.principal_id],
@@ -166,6 +176,13 @@ async function showCaller(session: Session): Promise<void> {
       ["role", caller.role],
       ["credential", caller.credential],
       ["api", apiUrl],
+      ...(svid === null
+        ? []
+        : ([
+            ["spiffe id", `${svid.spiffe_id} (by ${svid.presented_as})`],
+            ["issued", svid.issued_at],
+            ["expires", svid.expires_at],
+          ] as const)),
     ]),
   );
 }
