@@ -21,6 +21,7 @@ Starts PostgreSQL, the workers and a local issuer, seeds the tenant \`demo\`, an
   --postgres-port N  PostgreSQL's port              MAESTRO_POSTGRES_PORT  8790
   --edge-a-port N    provider A's edge's port       MAESTRO_EDGE_A_PORT    8791
   --edge-b-port N    provider B's edge's port       MAESTRO_EDGE_B_PORT    8792
+  --tls-port N       the API's port over mutual TLS MAESTRO_TLS_PORT       8793
   --state DIR        where the data is kept         MAESTRO_STATE          .maestro
   --reset            remove the data and begin anew
   --rotate-audit-keys  sign log, receipts, packs and links with new keys from now on; what the old ones signed still verifies
@@ -40,7 +41,7 @@ interface Settings {
   readonly reset: boolean;
   readonly rotateAuditKeys: boolean;
   readonly witnesses: string | null;
-  readonly ports: Readonly<Record<"api" | "proxy" | "issuer" | "postgres" | "edgeA" | "edgeB", number>>;
+  readonly ports: Readonly<Record<"api" | "proxy" | "issuer" | "postgres" | "edgeA" | "edgeB" | "tls", number>>;
 }
 
 function readSettings(args: string[]): Settings | null {
@@ -53,6 +54,7 @@ function readSettings(args: string[]): Settings | null {
       "postgres-port": { type: "string" },
       "edge-a-port": { type: "string" },
       "edge-b-port": { type: "string" },
+      "tls-port": { type: "string" },
       state: { type: "string" },
       reset: { type: "boolean", default: false },
       "rotate-audit-keys": { type: "boolean", default: false },
@@ -61,7 +63,7 @@ function readSettings(args: string[]): Settings | null {
     },
   });
   if (values.help) return null;
-  type PortFlag = "port" | "proxy-port" | "issuer-port" | "postgres-port" | "edge-a-port" | "edge-b-port";
+  type PortFlag = "port" | "proxy-port" | "issuer-port" | "postgres-port" | "edge-a-port" | "edge-b-port" | "tls-port";
   const port = (flag: PortFlag, otherwise: number): number => {
     const variable = `MAESTRO_${flag.replaceAll("-", "_").toUpperCase()}`;
     const text = values[flag] ?? process.env[variable] ?? String(otherwise);
@@ -82,6 +84,7 @@ function readSettings(args: string[]): Settings | null {
       postgres: port("postgres-port", 8790),
       edgeA: port("edge-a-port", 8791),
       edgeB: port("edge-b-port", 8792),
+      tls: port("tls-port", 8793),
     },
   };
 }
@@ -115,6 +118,7 @@ function banner(stack: Stack, tenant: SeededTenant, seconds: string): string {
 Maestro Conductor ${version} is up after ${seconds} s.
 
   API        ${stack.apiUrl}
+  mutual TLS ${stack.tls.url} (SVIDs of ${stack.tls.trustDomain}; its authority: ${shown(stack.tls.authorityFolder)})
   reference  ${stack.apiUrl}/docs
   issuer     ${stack.issuerUrl}
   edge       ${stack.edge.a} (provider A), ${stack.edge.b} (provider B)

@@ -32,10 +32,8 @@ export async function tlsServer(svid: Pick<Minted, "files">, answer: unknown) {
         body: Buffer.concat(chunks).toString("utf8"),
         connection: socket,
       });
-      if (request.url === "/api/principals")
-        return void response.writeHead(302, { location: "https://elsewhere/" }).end();
-      response.writeHead(200, { "content-type": "application/json" });
-      response.end(JSON.stringify(answer));
+      if (request.url === "/api/principals") response.writeHead(302, { location: "https://elsewhere/" }).end();
+      else response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answer));
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -12,6 +12,7 @@ import { importSigner } from "../../shared/signing/keys.ts";
 import { startBunnyStorage, type BunnyStorage } from "./bunny-storage.ts";
 import { withClient } from "./connection.ts";
 import { startEdgeB } from "./edge-b.ts";
+import { localTrustDomain, seedTrustDomain, startIdentity, updateTrustDomain } from "./identity.ts";
 import { audience, startIssuer, type TokenRequest } from "./issuer.ts";
 import { startKeeper } from "./keeper.ts";
 import { migrate, readMigrations, setRolePasswords } from "./migrate.ts";
@@ -30,6 +31,7 @@ import {
   type DatabaseRole,
   type Secrets,
 } from "./state.ts";
+import { startTlsFront, type TlsFront } from "./tls-front.ts";
 import { projectFolder, startWorkers, workerConfigs } from "./workers.ts";
 
 const database = "maestro";
@@ -41,6 +43,7 @@ export interface StackPorts {
   readonly issuer?: number;
   readonly edgeA?: number;
   readonly edgeB?: number;
+  readonly tls?: number;
 }
 
 export interface StackOptions {
@@ -67,6 +70,8 @@ export interface Stack {
   readonly apiUrl: string;
   readonly issuerUrl: string;
   readonly audience: string;
+  /** The API over mutual TLS, and the authority whose SVIDs it is for. */
+  readonly tls: { readonly url: string; readonly trustDomain: string; readonly authorityFolder: string };
   readonly neonEndpoint: string;
   readonly databaseUrls: Readonly<Record<"owner" | DatabaseRole, string>>;
   readonly postgres: { stop(): Promise<void>; start(): Promise<void>; pid(): number | null };
@@ -88,7 +93,7 @@ export interface Stack {
 export async function startStack(options: StackOptions): Promise<Stack> {
   const folder = resolve(options.folder);
   const log = options.log ?? (() => {});
-  const ports = { api: 0, postgres: 0, proxy: 0, issuer: 0, edgeA: 0, edgeB: 0, ...options.ports };
+  const ports = { api: 0, postgres: 0, proxy: 0, issuer: 0, edgeA: 0, edgeB: 0, tls: 0, ...options.ports };
   const configs = options.workerConfigs ?? workerConfigs.map((path) => join(projectFolder, path));
   const undo: (() => Promise<void> | void)[] = [];
   const stop = async (): Promise<void> => {
@@ -103,6 +108,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     await requireFree(ports.postgres, "PostgreSQL", "--postgres-port");
     await requireFree(ports.edgeA, "provider A's edge", "--edge-a-port");
     await requireFree(ports.edgeB, "provider B's edge", "--edge-b-port");
+    await requireFree(ports.tls, "the TLS front", "--tls-port");
     prepareStateFolder(folder);
     if (options.ephemeral) undo.push(() => removeState(folder));
     const secrets = await loadSecrets(folder);
@@ -133,6 +139,17 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const databaseUrls = urlsOf(secrets, postgres.port);
     const applied = await prepareDatabase(databaseUrls.owner, secrets);
     if (applied.length > 0) log(`applied ${applied.length} migrations`);
+
+    let front: TlsFront | null = null;
+    const identity = await startIdentity({
+      folder,
+      clock: Date.now,
+      onRenewed: (files) => front?.renew(files),
+      onBundle: (document, sequence) =>
+        withClient(databaseUrls.owner, (client) => updateTrustDomain(client, document, sequence, new Date())),
+      onFault: (error) => log(`the local authority: ${(error as Error).message}`),
+    });
+    undo.push(() => identity.stop());
 
     const proxy = await startNeonProxy({ port: ports.proxy, postgresPort: postgres.port });
     undo.push(() => proxy.stop());
@@ -188,6 +205,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     });
     undo.push(() => edgeB.stop());
 
+    front = await startTlsFront({ port: ports.tls, target: apiUrl, svid: identity.svid(), bundle: identity.bundle });
+    undo.push(() => front?.stop());
+
     const local = {
       token_url: `${issuer.url}/token`,
       secret: secrets.issuer_secret,
@@ -209,6 +229,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       apiUrl,
       issuerUrl: issuer.url,
       audience,
+      tls: { url: front.url, trustDomain: localTrustDomain, authorityFolder: identity.authorityFolder },
       neonEndpoint: proxy.endpoint,
       databaseUrls,
       postgres: { stop: () => postgres.stop(), start: () => postgres.start(), pid: () => postgres.pid() },
@@ -217,9 +238,14 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       miniflare: workers.miniflare,
       logPaths: { workers: workers.logPath, postgres: join(folder, "logs", "postgres.log"), edgeB: edgeB.logPath },
       async seedTenant(slug, options) {
-        const tenant = await withClient(databaseUrls.owner, (client) =>
-          seedTenant(client, folder, slug, issuer.url, options),
-        );
+        const tenant = await withClient(databaseUrls.owner, async (client) => {
+          const seeded = await seedTenant(client, folder, slug, issuer.url, options);
+          const owner = { tenantId: seeded.tenant_id, principalId: seeded.principals.admin };
+          if (options?.curates !== false) {
+            await seedTrustDomain(client, owner, identity.bundle(), identity.sequence(), new Date());
+          }
+          return seeded;
+        });
         // `maestro login --local` is for the first tenant, the demo's.
         if (subjectsOf === null) {
           subjectsOf = slug;

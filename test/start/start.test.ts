@@ -41,7 +41,10 @@ function start(...args: string[]): Start {
   return started;
 }
 
-const anyPorts = ["", "proxy-", "issuer-", "postgres-", "edge-a-", "edge-b-"].flatMap((part) => [`--${part}port`, "0"]);
+const anyPorts = ["", "proxy-", "issuer-", "postgres-", "edge-a-", "edge-b-", "tls-"].flatMap((part) => [
+  `--${part}port`,
+  "0",
+]);
 
 async function untilUp(started: Start): Promise<{ apiUrl: string; key: string }> {
   for (let waited = 0; waited < upMsMax; waited += 50) {

@@ -81,6 +81,7 @@ export default async function bringUpStack(project: TestProject): Promise<() => 
     controlUrl: `http://127.0.0.1:${port}/${secret}`,
     folder: stack.folder,
     apiUrl: stack.apiUrl,
+    tls: stack.tls,
     edge: stack.edge,
     bunnyStorage: {
       url: stack.bunnyStorage.url,

@@ -11,7 +11,7 @@ import type { ControlName } from "./global-setup.ts";
 /** What travels from the global setup to the test files. */
 export interface StackFacts extends Pick<
   Stack,
-  "folder" | "apiUrl" | "edge" | "issuerUrl" | "audience" | "neonEndpoint" | "databaseUrls" | "logPaths"
+  "folder" | "apiUrl" | "tls" | "edge" | "issuerUrl" | "audience" | "neonEndpoint" | "databaseUrls" | "logPaths"
 > {
   readonly bunnyStorage: Pick<Stack["bunnyStorage"], "url" | "zone" | "accessKey">;
   readonly controlUrl: string;

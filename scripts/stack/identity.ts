@@ -1,0 +1,153 @@
+// The stack's own SPIFFE authority, for trust domain mc.local, in the state folder, and the API's SVID, which is renewed while the
+// stack runs. Started by startStack; an authority for development, as `maestro svid authority` has it.
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type pg from "pg";
+import { initAuthority, readAuthority, rotateAuthority, authorityLifeMs } from "../../cli/svid/authority-folder.ts";
+import { mintSvid, whyMintAgain, type Minted } from "../../cli/svid/mint.ts";
+import { writeBundleFile, writeSvidFolder } from "../../cli/svid/svid-folder.ts";
+import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
+import { activeKey, bundleOfState, type AuthorityState } from "../../shared/identity/issue/authority-state.ts";
+import { parseSpiffeId, type SpiffeId } from "../../shared/identity/spiffe-id.ts";
+
+export const localTrustDomain = "mc.local";
+const apiTtlSeconds = 3_600;
+/** How often the authority's file is looked at: `maestro svid authority` may have rotated it. */
+const lookEveryMs = 1_000;
+
+export interface StackIdentity {
+  /** The authority's folder, for `maestro svid mint --authority`. */
+  readonly authorityFolder: string;
+  /** The API's SVID, as a folder. */
+  readonly apiFolder: string;
+  /** Of the API's SVID as it is now. */
+  readonly svid: () => Minted["files"];
+  readonly bundle: () => string;
+  readonly sequence: () => number;
+  stop(): Promise<void>;
+}
+
+export interface IdentityOptions {
+  /** The state folder. */
+  readonly folder: string;
+  readonly clock: () => number;
+  /** After the API's SVID was minted again. */
+  readonly onRenewed: (files: Minted["files"]) => void;
+  /** After the bundle changed; the change counts as seen when this is done. */
+  readonly onBundle: (document: string, sequence: number) => Promise<void>;
+  readonly onFault: (error: unknown) => void;
+}
+
+export async function startIdentity(options: IdentityOptions): Promise<StackIdentity> {
+  const { clock } = options;
+  const [authorityFolder, apiFolder] = ["authority", "api"].map((name) => join(options.folder, "spiffe", name)) as [
+    string,
+    string,
+  ];
+  mkdirSync(join(options.folder, "spiffe"), { recursive: true, mode: 0o700 });
+  const id = idOf(`spiffe://${localTrustDomain}/platform/api`);
+  await initAuthority(authorityFolder, id.trustDomain, clock());
+  let state = await agedOut(authorityFolder, clock());
+  const mint = async (from: AuthorityState): Promise<Minted> => {
+    const minted = await mintSvid(
+      from,
+      {
+        id,
+        ttlSeconds: apiTtlSeconds,
+        audiences: [],
+        dnsNames: ["localhost"],
+        ipAddresses: [new Uint8Array([127, 0, 0, 1])],
+      },
+      clock(),
+    );
+    await writeSvidFolder(apiFolder, minted.files);
+    return minted;
+  };
+  let minted = await mint(state);
+
+  async function look(): Promise<void> {
+    const seen = await readAuthority(authorityFolder);
+    if (seen.sequence !== state.sequence) {
+      const document = bundleOfState(seen);
+      await writeBundleFile(apiFolder, document);
+      await options.onBundle(document, seen.sequence);
+    }
+    state = seen;
+    if (whyMintAgain(minted, seen, clock()) === null) return;
+    minted = await mint(seen);
+    options.onRenewed(minted.files);
+  }
+  let looking: Promise<void> | null = null;
+  const timer = setInterval(() => {
+    looking ??= look()
+      .catch(options.onFault)
+      .finally(() => {
+        looking = null;
+      });
+  }, lookEveryMs);
+  return {
+    authorityFolder,
+    apiFolder,
+    svid: () => minted.files,
+    bundle: () => bundleOfState(state),
+    sequence: () => state.sequence,
+    async stop() {
+      clearInterval(timer);
+      await looking;
+    },
+  };
+}
+
+/** An authority whose keys are near their end gets new ones at a start, before anything of this run is signed. */
+async function agedOut(folder: string, now: number): Promise<AuthorityState> {
+  const state = await readAuthority(folder);
+  const ends = Math.min(activeKey(state.x509).expires_at, activeKey(state.jwt).expires_at);
+  if (ends - now > authorityLifeMs / 3) return state;
+  let last = state;
+  for (const move of ["taint", "revoke", "prepare", "activate"] as const) {
+    const isReplaced = [...last.x509, ...last.jwt].some((key) => key.state === "old" || key.state === "tainted");
+    if ((move === "taint" || move === "revoke") && !isReplaced) continue;
+    last = (await rotateAuthority(folder, move, ["x509", "jwt"], now)).state;
+  }
+  return last;
+}
+
+function idOf(text: string): SpiffeId {
+  const parsed = parseSpiffeId(text);
+  if (!parsed.ok) throw new TypeError(parsed.refusal.reason);
+  return parsed.value;
+}
+
+/** The row of mc.local as the authority says it, shared by the first tenant that curates. `client` is the owner's. */
+export async function seedTrustDomain(
+  client: pg.Client,
+  owner: { readonly tenantId: string; readonly principalId: string },
+  document: string,
+  sequence: number,
+  now: Date,
+): Promise<void> {
+  const digest = await sha256Hex(utf8(document));
+  await client.query(
+    `insert into trust_domains
+       (name, tenant_id, shared, bundle, bundle_sha256, sequence_max, sequence_max_sha256, confirmed_at, created_at, created_by)
+     values ($1, $2, true, $3, $4, $5, $4, $6, $6, $7)
+     on conflict (name) do nothing`,
+    [localTrustDomain, owner.tenantId, document, digest, sequence, now, owner.principalId],
+  );
+  await updateTrustDomain(client, document, sequence, now);
+}
+
+export async function updateTrustDomain(
+  client: pg.Client,
+  document: string,
+  sequence: number,
+  now: Date,
+): Promise<void> {
+  const digest = await sha256Hex(utf8(document));
+  await client.query(
+    `update trust_domains set bundle = $2, bundle_sha256 = $3, sequence_max = $4, sequence_max_sha256 = $3, confirmed_at = $5
+     where name = $1 and bundle_sha256 is distinct from $3`,
+    [localTrustDomain, document, digest, sequence, now],
+  );
+}
