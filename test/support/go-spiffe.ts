@@ -40,6 +40,8 @@ export interface GoSpiffe {
   /** Whether go-spiffe took each, in the order asked. One process for all of them. */
   answers(questions: Iterable<Bytes> | AsyncIterable<Bytes>): Promise<boolean[]>;
   mint(): readonly Minted[];
+  /** A client's part, `federate` or `get` in main.go: what it printed, or why it failed. */
+  client(...args: readonly string[]): Promise<{ readonly ok: boolean; readonly text: string }>;
   remove(): void;
 }
 
@@ -78,6 +80,13 @@ export function buildGoSpiffe(go: string): GoSpiffe {
       const { status, stdout, stderr } = spawnSync(program, ["mint"], { encoding: "utf8", maxBuffer: mintBytesMax });
       if (status !== 0) throw new Error(`go-spiffe mints nothing: ${stderr}`);
       return JSON.parse(stdout) as readonly Minted[];
+    },
+    async client(...args) {
+      const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+      const chunks: Buffer[] = [];
+      for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+      const [status] = (await once(child, "close")) as [number | null];
+      return { ok: status === 0, text: Buffer.concat(chunks).toString("utf8") };
     },
     remove() {
       rmSync(folder, { recursive: true });

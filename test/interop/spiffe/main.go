@@ -1,11 +1,12 @@
 // Asks go-spiffe, many times in one process: frames on stdin (four bytes of length, big-endian, then a byte that says what it
-// is), a byte of answer each on stdout: 1 taken, 0 refused. Run with the argument `mint` it prints SVIDs that Go itself makes.
-// Used by test/interop/spiffe.test.ts and spiffe-fuzz.test.ts.
+// is), a byte of answer each on stdout: 1 taken, 0 refused. Run with the argument `mint` it prints SVIDs that Go itself makes; with
+// `federate` and `get` it is a client of our bundle endpoint and of our TLS front. Used by test/interop/spiffe*.test.ts.
 package main
 
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -19,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net/http"
 	"net/url"
 	"os"
 	"time"
@@ -26,7 +28,9 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/federation"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
@@ -92,6 +96,14 @@ func main() {
 		mint()
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "federate" {
+		federate(os.Args[2], os.Args[3], os.Args[4], os.Args[5])
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "get" {
+		get(os.Args[2], os.Args[3], os.Args[4], os.Args[5])
+		return
+	}
 	in := bufio.NewReaderSize(os.Stdin, frameBytesMax)
 	out := bufio.NewWriter(os.Stdout)
 	asker := asker{now: time.Now()}
@@ -118,6 +130,43 @@ func main() {
 		}
 	}
 	must(out.Flush())
+}
+
+const answerBytesMax = 1 << 20
+
+// federate fetches the bundle of a trust domain from an https_spiffe endpoint, as SPIFFE Federation 5.2.2 has it: the server is
+// believed by the bundle in the file.
+func federate(domainName, endpoint, serverID, bundlePath string) {
+	domain, err := spiffeid.TrustDomainFromString(domainName)
+	must(err)
+	server, err := spiffeid.FromString(serverID)
+	must(err)
+	known, err := spiffebundle.Load(server.TrustDomain(), bundlePath)
+	must(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	fetched, err := federation.FetchBundle(ctx, domain, endpoint, federation.WithSPIFFEAuth(known, server))
+	must(err)
+	document, err := fetched.Marshal()
+	must(err)
+	_, err = os.Stdout.Write(document)
+	must(err)
+}
+
+// get asks a URL as the SVID of a folder, by mutual TLS, from a server that has the ID, under the bundle of that folder.
+func get(address, serverID, folder, bundlePath string) {
+	server, err := spiffeid.FromString(serverID)
+	must(err)
+	bundle, err := spiffebundle.Load(server.TrustDomain(), bundlePath)
+	must(err)
+	svid, err := x509svid.Load(folder+"/svid.pem", folder+"/svid.key")
+	must(err)
+	config := tlsconfig.MTLSClientConfig(svid, bundle, tlsconfig.AuthorizeID(server))
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: config}, Timeout: 10 * time.Second}
+	answer, err := client.Get(address)
+	must(err)
+	_, err = io.Copy(os.Stdout, io.LimitReader(answer.Body, answerBytesMax))
+	must(err)
 }
 
 type minted struct {
