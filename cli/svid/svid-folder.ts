@@ -16,7 +16,7 @@ import { writePrivate } from "../folders.ts";
 const svidBytesMax = 262_144;
 const keyBytesMax = 16_384;
 const tokenBytesMax = 16_384;
-/** The certificate and its key are two files: between their renames a reader finds one of each age, and looks again. */
+/** The certificate and its key are two files: a reader that finds one of each age, or half of one, looks again. */
 const readAttemptsMax = 20;
 const readAgainMs = 25;
 
@@ -88,30 +88,30 @@ export async function readCertificate(folder: string): Promise<HeldCertificate> 
     if (chainPem === null) throw none(folder, "svid.pem");
     const keyPem = await textIn(join(folder, "svid.key"), keyBytesMax);
     if (keyPem === null) throw none(folder, "svid.key");
-    const found = certificateOf(folder, chainPem, keyPem);
-    if (found === null && attempt < readAttemptsMax) await delay(readAgainMs);
-    else if (found === null) throw new Failure("denied", `In ${folder}, svid.key is not the key of svid.pem`);
-    else return { ...found, bundle: await textIn(join(folder, "bundle.json"), bundleBytesMax) };
+    const found = certificateOf(chainPem, keyPem);
+    if (typeof found !== "string")
+      return { ...found, bundle: await textIn(join(folder, "bundle.json"), bundleBytesMax) };
+    if (attempt >= readAttemptsMax) throw new Failure("denied", `The SVID in ${folder} is none: ${found}`);
+    await delay(readAgainMs);
   }
 }
 
-/** Null where the key is of another certificate. */
-function certificateOf(folder: string, chainPem: string, keyPem: string): Omit<HeldCertificate, "bundle"> | null {
-  const broken = (why: string): Failure => new Failure("denied", `The SVID in ${folder} is none: ${why}`);
+/** Or why it is none. */
+function certificateOf(chainPem: string, keyPem: string): Omit<HeldCertificate, "bundle"> | string {
   const chain = certificatesInPem(chainPem);
-  if (!chain.ok) throw broken(chain.refusal.reason);
+  if (!chain.ok) return chain.refusal.reason;
   let leaf: X509Certificate;
   let own: Buffer;
   try {
     leaf = new X509Certificate(chain.value[0]!);
     own = createPublicKey(createPrivateKey(keyPem)).export({ type: "spki", format: "der" });
   } catch (error) {
-    throw broken(errorCode(error) ?? "its certificate or its key cannot be read");
+    return `its certificate or its key cannot be read (${errorCode(error) ?? "unknown"})`;
   }
-  if (!own.equals(leaf.publicKey.export({ type: "spki", format: "der" }))) return null;
+  if (!own.equals(leaf.publicKey.export({ type: "spki", format: "der" }))) return "svid.key is not the key of svid.pem";
   const uris = [...(leaf.subjectAltName ?? "").matchAll(/(?:^|, )URI:([^,]+)/g)].map((match) => match[1] ?? "");
   const id = parseSpiffeId(uris[0] ?? "");
-  if (uris.length !== 1 || !id.ok) throw broken("its certificate has not exactly one SPIFFE ID");
+  if (uris.length !== 1 || !id.ok) return "its certificate has not exactly one SPIFFE ID";
   return {
     id: id.value,
     issuedAtMs: leaf.validFromDate.getTime(),
