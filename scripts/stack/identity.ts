@@ -99,18 +99,17 @@ export async function startIdentity(options: IdentityOptions): Promise<StackIden
   };
 }
 
-/** An authority whose keys are near their end gets new ones at a start, before anything of this run is signed. */
+/** Keys near their end are replaced at a start, before anything of this run is signed: nobody holds an SVID of a year ago. */
 async function agedOut(folder: string, now: number): Promise<AuthorityState> {
-  const state = await readAuthority(folder);
-  const ends = Math.min(activeKey(state.x509).expires_at, activeKey(state.jwt).expires_at);
-  if (ends - now > authorityLifeMs / 3) return state;
-  let last = state;
-  for (const move of ["taint", "revoke", "prepare", "activate"] as const) {
-    const isReplaced = [...last.x509, ...last.jwt].some((key) => key.state === "old" || key.state === "tainted");
-    if ((move === "taint" || move === "revoke") && !isReplaced) continue;
-    last = (await rotateAuthority(folder, move, ["x509", "jwt"], now)).state;
+  let state = await readAuthority(folder);
+  for (const kind of ["x509", "jwt"] as const) {
+    if (activeKey(state[kind]).expires_at - now > authorityLifeMs / 3) continue;
+    const isReplaced = state[kind].some((key) => key.state === "old" || key.state === "tainted");
+    for (const move of [...(isReplaced ? (["taint", "revoke"] as const) : []), "prepare", "activate"] as const) {
+      state = (await rotateAuthority(folder, move, [kind], now)).state;
+    }
   }
-  return last;
+  return state;
 }
 
 function idOf(text: string): SpiffeId {
