@@ -51,7 +51,8 @@ async function untilUp(started: Start): Promise<{ apiUrl: string; key: string }>
     const output = started.output();
     const apiUrl = /API +(http:\S+)/.exec(output)?.[1];
     const key = /^ +(mk_\w+)$/m.exec(output)?.[1];
-    if (apiUrl !== undefined && key !== undefined && output.includes("Ctrl-C")) return { apiUrl, key };
+    const hasTls = /mutual TLS +https:\/\/127\.0\.0\.1:\d+ \(SVIDs of mc\.local/.test(output);
+    if (apiUrl !== undefined && key !== undefined && hasTls && output.includes("Ctrl-C")) return { apiUrl, key };
     if (started.child.exitCode !== null) break;
     await sleep(50);
   }
