@@ -250,8 +250,8 @@ export const problems = {
   ],
   identity_busy: [
     503,
-    "Too many new identities are being verified",
-    "Try again after `Retry-After`: one that was verified before is not held up.",
+    "Too many SVIDs are looked at",
+    "Try again after `Retry-After` seconds; an SVID that was verified here before is not held up.",
   ],
   operator_key_needed: [
     401,

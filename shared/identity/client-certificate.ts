@@ -1,40 +1,35 @@
-// The client certificate that a request came with, as the platform tells it in `request.cf.tlsClientAuth` (in the form of
-// RFC 9440). Called by the API's door and by provider A's edge. Whether it is an SVID is verified afterwards, against our own
-// bundle: the platform also tells of certificates that it did not believe. Headers are never read for it: anybody can send them.
+// The certificates that a client presented, as the platform hands them to a Worker: `request.cf.tlsClientAuth`. Called by the API's
+// door. What the platform found out about them is not asked: they are verified against our own bundles. No header is read here.
 
 import { base64Bytes, type Bytes } from "../contract/bytes.ts";
 import { checkedNow, refuse, type Checked } from "./refusal.ts";
-import { membersOf } from "./strict-json.ts";
 import { chainCertificatesMax } from "./x509-svid.ts";
 
-/** Of one certificate in base64; the platform leaves out a leaf above 10 kB and a chain above 16 kB, and says so. */
-const textCharactersMax = 21_848;
-
-/** DER, the leaf first; null where the client sent no certificate. */
-export function clientCertificateChain(tlsClientAuth: unknown): Checked<Bytes[]> | null {
-  const said = membersOf(tlsClientAuth);
-  if (said === null) return null;
-  const { certRFC9440: leaf = "", certRFC9440TooLarge, certChainRFC9440: chain = "", certChainRFC9440TooLarge } = said;
-  if (leaf === "" && certRFC9440TooLarge !== true) return null;
+/** DER, the leaf first. Null: none was presented. `tls`: as the platform has it, or anything. */
+export function presentedChain(tls: unknown): Checked<readonly Bytes[]> | null {
+  if (typeof tls !== "object" || tls === null) return null;
+  const { certPresented, certRFC9440, certRFC9440TooLarge, certChainRFC9440, certChainRFC9440TooLarge } =
+    tls as Readonly<Record<string, unknown>>;
+  if (certPresented !== "1") return null;
   return checkedNow(() => {
-    if (certRFC9440TooLarge === true || certChainRFC9440TooLarge === true) {
-      refuse("bounds", "the certificate, or its chain, is larger than the platform hands on");
-    }
-    if (typeof leaf !== "string" || typeof chain !== "string") refuse("RFC 9440 2.2", "the certificate is no text");
+    if (certRFC9440TooLarge === true) refuse("bounds", "the certificate is larger than the platform hands on");
+    if (certChainRFC9440TooLarge === true) refuse("bounds", "the chain is larger than the platform hands on");
+    const chain = typeof certChainRFC9440 === "string" ? certChainRFC9440 : "";
     const others = chain === "" ? [] : chain.split(",", chainCertificatesMax + 1);
-    if (others.length >= chainCertificatesMax) {
-      refuse("bounds", `a chain has at most ${chainCertificatesMax} certificates`);
-    }
-    return [leaf, ...others].map(certificateIn);
+    return [
+      byteSequence(typeof certRFC9440 === "string" ? certRFC9440 : ""),
+      ...others.map((item) => byteSequence(item.replaceAll(/^[ \t]+|[ \t]+$/g, ""))),
+    ];
   });
 }
 
-/** RFC 8941 3.3.5: base64 between two colons, in its one spelling. */
-function certificateIn(item: string): Bytes {
-  const match = /^[ \t]*:([A-Za-z0-9+/=]+):[ \t]*$/.exec(item.length > textCharactersMax ? "" : item);
+/** RFC 8941 3.3.5: base64 between colons. */
+function byteSequence(item: string): Bytes {
+  const text = /^:([A-Za-z0-9+/=]+):$/.exec(item)?.[1];
+  if (text === undefined) refuse("RFC 9440 2.1", "a certificate is not a byte sequence");
   try {
-    return base64Bytes(match?.[1] ?? "-");
+    return base64Bytes(text);
   } catch {
-    return refuse("RFC 9440 2.1", "a certificate is not base64 between two colons");
+    return refuse("RFC 9440 2.1", "a certificate is not base64");
   }
 }

@@ -1,7 +1,7 @@
 // Who may read from this provider: a fetcher, by its key (fetcher-keys.ts) or its SVID (workloads.ts). Called by app.ts for each
 // request.
 
-import { clientCertificateChain } from "../../shared/identity/client-certificate.ts";
+import { presentedChain } from "../../shared/identity/client-certificate.ts";
 import { tokenCharactersMax } from "../../shared/identity/jwt-svid.ts";
 import type { Refusal } from "../../shared/identity/refusal.ts";
 import { apiKeyPattern } from "../../shared/tenancy/api-key.ts";
@@ -55,6 +55,6 @@ export function bearerOf(authorization: string | null): string | null {
 /** An Authorization goes before a certificate, also one that is nobody's. */
 function svidOf({ authorization, tlsClientAuth }: Credentials, bearer: string | null): Svid | null {
   if (authorization !== null) return bearer === null ? null : { kind: "jwt_svid", token: bearer };
-  const chain = clientCertificateChain(tlsClientAuth);
+  const chain = presentedChain(tlsClientAuth);
   return chain?.ok === true ? { kind: "x509_svid", chain: chain.value } : null;
 }

@@ -240,9 +240,9 @@ test("a client certificate counts where no Authorization came, and headers that 
 
 test("a certificate of another authority, and what is no certificate, open nothing", async () => {
   const stranger = await newAuthority("td.example", { name: "authority" });
-  presented = { certRFC9440: `:${base64(await newLeaf(stranger, id))}:` };
+  presented = { certPresented: "1", certRFC9440: `:${base64(await newLeaf(stranger, id))}:` };
   expect((await ask(null)).status).toBe(401);
-  presented = { certRFC9440: ":AAAA:" };
+  presented = { certPresented: "1", certRFC9440: ":AAAA:" };
   expect((await ask(null)).status).toBe(401);
 });
 
