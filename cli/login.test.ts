@@ -14,6 +14,7 @@ const caller = {
   kind: "person",
   role: "admin",
   credential: "token",
+  spiffe_id: null,
 };
 
 async function apiServer(): Promise<TestServer> {

@@ -261,6 +261,7 @@ async function serveLog(server: TestServer, world: World): Promise<void> {
       kind: "service",
       role: "auditor",
       credential: "key",
+      spiffe_id: null,
     }),
   );
   server.on("GET /api/audit/checkpoint", (_request, response) => {

@@ -84,8 +84,22 @@ well_formed if {
 }
 
 caller_fits if {
-	object.keys(input.caller) == {"tenant_id", "principal_id", "role", "kind"}
-	every value in input.caller { is_string(value) }
+	object.keys(input.caller) == {
+		"tenant_id", "tenant", "principal_id", "role", "kind",
+		"spiffe_id", "spiffe_domain",
+	}
+	every name in ["tenant_id", "tenant", "principal_id", "role", "kind"] { is_string(input.caller[name]) }
+	identity_fits
+}
+
+identity_fits if {
+	input.caller.spiffe_id == null
+	input.caller.spiffe_domain == null
+}
+
+identity_fits if {
+	startswith(input.caller.spiffe_id, "spiffe://")
+	input.caller.spiffe_domain in {"own", "shared"}
 }
 
 deny["role_too_low"] := roles.too_low

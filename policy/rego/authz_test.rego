@@ -3,7 +3,10 @@ package mc.authz_test
 import data.mc.authz
 import data.mc.roles
 
-caller(role) := {"tenant_id": "t", "principal_id": "p", "role": role, "kind": "person"}
+caller(role) := {
+	"tenant_id": "t", "tenant": "t", "principal_id": "p", "role": role, "kind": "person",
+	"spiffe_id": null, "spiffe_domain": null,
+}
 
 service(role) := object.union(caller(role), {"kind": "service"})
 
@@ -98,7 +101,7 @@ test_a_role_too_low_is_told_the_least_role_that_would_do if {
 test_an_unknown_action_gets_no_decision if not by_role("admin", "tenant.delete")
 
 test_a_caller_without_a_role_gets_no_decision if {
-	not authz.decision with input as {"action": "whoami.read", "caller": {"tenant_id": "t", "principal_id": "p", "kind": "person"}}
+	not authz.decision with input as {"action": "whoami.read", "caller": object.remove(caller("admin"), ["role"])}
 	not authz.decision with input as {"action": "whoami.read", "caller": object.union(caller("admin"), {"role": 1})}
 	not authz.decision with input as {"action": "whoami.read"}
 }
@@ -106,6 +109,15 @@ test_a_caller_without_a_role_gets_no_decision if {
 test_input_beyond_the_contract_gets_no_decision if {
 	not authz.decision with input as {"action": "whoami.read", "caller": caller("admin"), "flags": {}}
 	not authz.decision with input as {"action": "whoami.read", "caller": object.union(caller("admin"), {"scope": "all"})}
+	every identity in [
+		{"spiffe_id": "spiffe://t.example/a"},
+		{"spiffe_domain": "own"},
+		{"spiffe_id": "https://t.example/a", "spiffe_domain": "own"},
+		{"spiffe_id": "spiffe://t.example/a", "spiffe_domain": "mine"},
+		{"spiffe_id": 1, "spiffe_domain": "own"},
+	] {
+		not authz.decision with input as {"action": "whoami.read", "caller": changed(caller("admin"), identity)}
+	}
 }
 
 test_facts_that_an_action_has_no_rules_for_get_no_decision if {

@@ -14,7 +14,8 @@ export const whoami = z
     principal_id: principalId,
     kind: z.enum(["person", "service"]),
     role,
-    credential: z.enum(["key", "token"]),
+    credential: z.enum(["key", "token", "svid"]),
+    spiffe_id: z.string().max(2_048).nullable().describe("whom the SVID names; null for keys and tokens"),
   })
   .openapi("Whoami");
 export type Whoami = z.infer<typeof whoami>;

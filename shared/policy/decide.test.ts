@@ -26,6 +26,8 @@ const caller = (role: Role, kind: Caller["kind"] = "person"): Caller => ({
   kind,
   role,
   credential: "key",
+  spiffe_id: null,
+  spiffe_domain: null,
 });
 
 const ask = <A extends Action>(role: Role, action: A, facts?: FactsOf<A>): Decision =>

@@ -20,6 +20,8 @@ const callers = (tenant: string, principal: string): Caller[] =>
       kind,
       role,
       credential: "key",
+      spiffe_id: null,
+      spiffe_domain: null,
     })),
   );
 
@@ -45,7 +47,7 @@ test("each action, role and kind is decided as afresh, whoever asked first; the 
   expect(asked()).toBe(actions.length * roleNames.length * 2);
 });
 
-test("of the caller the Rego reads role and kind, beside that the ids are texts", async () => {
+test("of a caller without an SVID the Rego reads role and kind, beside that the ids are texts", async () => {
   const folder = new URL("../../policy/rego/", import.meta.url);
   const names = (await readdir(folder)).filter((name) => !name.endsWith("_test.rego"));
   const texts = await Promise.all(names.map((name) => readFile(new URL(name, folder), "utf8")));
@@ -53,15 +55,18 @@ test("of the caller the Rego reads role and kind, beside that the ids are texts"
     .flatMap((text) => text.split("\n"))
     .filter((line) => /\b(?:caller|tenant_id|principal_id)\b/.test(line));
   const shape = [
-    'object.keys(input.caller) == {"tenant_id", "principal_id", "role", "kind"}',
-    "every value in input.caller { is_string(value) }",
+    '"tenant_id", "tenant", "principal_id", "role", "kind",',
+    "object.keys(input.caller) == {",
+    'every name in ["tenant_id", "tenant", "principal_id", "role", "kind"] { is_string(input.caller[name]) }',
     'object.keys(input) == {"action", "caller"}',
     'object.keys(input) == {"action", "caller", "facts"}',
   ];
   const reading = lines.map((line) => line.trim()).filter((line) => !line.startsWith("#") && !shape.includes(line));
   expect(reading.length).toBeGreaterThan(0);
   for (const line of reading)
-    expect(line.replaceAll(/\binput\.caller\.(?:role|kind)\b/g, "")).not.toMatch(/\bcaller\b|_id\b/);
+    expect(line.replaceAll(/\binput\.caller\.(?:role|kind|spiffe_id|spiffe_domain)\b/g, "")).not.toMatch(
+      /\bcaller\b|_id\b/,
+    );
 });
 
 test("an input with facts, or that is not to the letter, is asked about each time", () => {
@@ -72,7 +77,8 @@ test("an input with facts, or that is not to the letter, is asked about each tim
     { ...input, facts: {} },
     { ...input, caller: { ...input.caller, tenant_id: 1 } },
     { ...input, caller: { role: caller!.role, kind: caller!.kind } },
-    { ...input, caller: { ...input.caller, tenant: "t" } },
+    { ...input, caller: { ...input.caller, slug: "t" } },
+    { ...input, caller: { ...input.caller, spiffe_domain: "own" } },
     { ...input, more: 1 },
     { action: "pql.query", caller: null },
     null,

@@ -1,6 +1,6 @@
 // A policy that remembers what it decided by role alone, which is what the door asks first on every request. Made by
-// workers/api/compose.ts around the compiled policy. Its memory never goes stale: the policy is part of the build, and of the
-// caller the Rego reads role and kind, never the ids (remembered.test.ts holds both against it).
+// workers/api/compose.ts around the compiled policy. Its memory never goes stale: the policy is part of the build, and of a
+// caller without an SVID the Rego reads role and kind, never the ids (remembered.test.ts holds both against it).
 
 import type { Policy } from "./decide.ts";
 
@@ -26,8 +26,10 @@ export function rememberedByRole(policy: Policy): Policy {
 /** What a decision without facts depends on. Null: the input has facts, or is not to the letter, and the policy looks at it. */
 function keyOf(input: unknown): string | null {
   const { action, caller, ...facts } = membersOf(input);
-  const { tenant_id, principal_id, role, kind, ...others } = membersOf(caller);
-  const texts = [action, role, kind, tenant_id, principal_id];
+  const { tenant_id, tenant, principal_id, role, kind, spiffe_id, spiffe_domain, ...others } = membersOf(caller);
+  // A workload's ID is looked at each time: there is no end of them.
+  if (spiffe_id !== null || spiffe_domain !== null) return null;
+  const texts = [action, role, kind, tenant_id, tenant, principal_id];
   if (!texts.every((text) => typeof text === "string")) return null;
   if (Object.keys(facts).length > 0 || Object.keys(others).length > 0) return null;
   return JSON.stringify([action, role, kind]);

@@ -81,7 +81,7 @@ async function byToken({ database, issuer, now }: Authentication, token: string)
   return enabled(found, "token");
 }
 
-function enabled(holder: Holder, credential: Caller["credential"]): Caller {
+function enabled(holder: Holder, credential: "key" | "token"): Caller {
   if (holder.disabled) throw new Problem("principal_disabled", "This principal was disabled.");
   return {
     tenant_id: holder.tenant_id,
@@ -90,5 +90,7 @@ function enabled(holder: Holder, credential: Caller["credential"]): Caller {
     kind: holder.kind === "person" ? "person" : "service",
     role: role.parse(holder.role),
     credential,
+    spiffe_id: null,
+    spiffe_domain: null,
   };
 }

@@ -11,6 +11,8 @@ const caller = (principal: string): Caller => ({
   kind: "person",
   role: "auditor",
   credential: "key",
+  spiffe_id: null,
+  spiffe_domain: null,
 });
 
 test("a holder is remembered for thirty seconds after the look-up, and asking makes it no longer", () => {

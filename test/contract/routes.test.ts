@@ -113,7 +113,15 @@ describe.each(decidedRoutes.map((entry) => [name(entry), entry] as const))("%s",
     await call({ authorization: `Bearer ${tenant.keys.viewer}` });
     expect(api.decided[before]).toEqual({
       action,
-      caller: { tenant_id: tenant.tenant_id, principal_id: tenant.principals.viewer, role: "viewer", kind: "person" },
+      caller: {
+        tenant_id: tenant.tenant_id,
+        tenant: tenant.slug,
+        principal_id: tenant.principals.viewer,
+        role: "viewer",
+        kind: "person",
+        spiffe_id: null,
+        spiffe_domain: null,
+      },
     });
   });
 });

@@ -148,6 +148,8 @@ function world() {
     kind: "service",
     role: "operator",
     credential: "key",
+    spiffe_id: null,
+    spiffe_domain: null,
   } as const;
   return {
     ledger,

@@ -54,6 +54,7 @@ describe("a credential that is taken", () => {
       principal_id: tenant.principals[role],
       kind: role === "publisher" ? "service" : "person",
       role,
+      spiffe_id: null,
     };
     const byKey = await whoami(`Bearer ${tenant.keys[role]}`);
     expect([byKey.status, byKey.json]).toEqual([200, { ...person, credential: "key" }]);

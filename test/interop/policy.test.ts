@@ -91,14 +91,25 @@ test.skipIf(opa === null)(
       fc.sample(arbitrary, { seed: 20_261_127, numRuns });
     const publishing = fc.record({
       action: fc.constant("release.publish"),
-      caller: fc.constant({ tenant_id: "t", principal_id: "p", role: "publisher", kind: "person" }),
+      caller: fc.constant({
+        tenant_id: "t",
+        tenant: "t",
+        principal_id: "p",
+        role: "publisher",
+        kind: "person",
+        spiffe_id: null,
+        spiffe_domain: null,
+      }),
       facts: fc.record({ package: fc.string(), package_owner: fc.constantFrom("none", "self", "other", "nobody") }),
     });
     const byRole = fc.record({
       action: fc.constantFrom(...actions, "none.such"),
       caller: fc.record({
         tenant_id: fc.constant("t"),
+        tenant: fc.constant("t"),
         principal_id: fc.constant("p"),
+        spiffe_id: fc.constantFrom(null, "spiffe://mc.local/tenant/t/viewer/a", "spiffe://mc.local/tenant/u/viewer/a"),
+        spiffe_domain: fc.constantFrom(null, "own", "shared"),
         role: fc.constantFrom(...roleNames, "owner"),
         kind: fc.constantFrom("person", "service", "robot"),
       }),

@@ -4,12 +4,18 @@
 import fastCheck from "fast-check";
 import type { RunWindow } from "../../shared/contract/http-entitlements.ts";
 import { roleNames } from "../../shared/contract/names.ts";
+import type { Caller } from "../../shared/tenancy/caller.ts";
 import { decisionInput, type Action, type DecisionInput, type FactsOf } from "../../shared/policy/actions.ts";
 
 const bool = fastCheck.boolean();
 const channel = fastCheck.constantFrom("stable" as const, "canary" as const);
 const role = fastCheck.constantFrom(...roleNames);
 const kind = fastCheck.constantFrom("person" as const, "service" as const);
+const identity = fastCheck.constantFrom<Pick<Caller, "spiffe_id" | "spiffe_domain">>(
+  { spiffe_id: null, spiffe_domain: null },
+  { spiffe_id: "spiffe://t.example/a", spiffe_domain: "own" },
+  { spiffe_id: "spiffe://mc.local/tenant/t/operator/a", spiffe_domain: "shared" },
+);
 const flags = fastCheck.record({ market_entitlements: bool, market_channels: bool });
 export const hour = (at: number): string => String(at).padStart(2, "0");
 const window: fastCheck.Arbitrary<RunWindow> = fastCheck.record({
@@ -74,11 +80,11 @@ const pinned = fastCheck.option(fastCheck.record({ name: fastCheck.constant("def
 
 const asked = <A extends Action>(action: A, facts: fastCheck.Arbitrary<FactsOf<A>>) =>
   fastCheck
-    .tuple(role, kind, facts)
-    .map(([role, kind, given]) =>
+    .tuple(role, kind, identity, facts)
+    .map(([role, kind, identity, given]) =>
       decisionInput<Action>(
         action,
-        { tenant_id: "t", tenant: "t", principal_id: "p", kind, role, credential: "key" },
+        { tenant_id: "t", tenant: "t", principal_id: "p", kind, role, credential: "key", ...identity },
         given,
       ),
     );

@@ -17,6 +17,8 @@ const caller = (role: Caller["role"]): Caller => ({
   kind: "person",
   role,
   credential: "key",
+  spiffe_id: null,
+  spiffe_domain: null,
 });
 
 const facts = {

@@ -13,6 +13,8 @@ const known: Caller = {
   kind: "person",
   role: "auditor",
   credential: "key",
+  spiffe_id: null,
+  spiffe_domain: null,
 };
 const revoked = new Problem("key_revoked", "This API key was revoked.");
 const failure = new Error("injected");

@@ -66,5 +66,7 @@ const rolesOf = (policy: Policy, action: Action): readonly string[] =>
       kind: "service",
       role: "admin",
       credential: "key",
+      spiffe_id: null,
+      spiffe_domain: null,
     }),
   ).roles_allowed;

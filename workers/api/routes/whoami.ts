@@ -16,6 +16,9 @@ export function register(door: Door): void {
       description: "The tenant, principal and role behind the credential of this call.",
       responses: { 200: { description: "You.", content: { "application/json": { schema: whoami } } } },
     }),
-    handler: async ({ caller }) => ({ status: 200, body: { ...caller } }),
+    handler: async ({ caller }) => {
+      const { tenant_id, tenant, principal_id, kind, role, credential, spiffe_id } = caller;
+      return { status: 200, body: { tenant_id, tenant, principal_id, kind, role, credential, spiffe_id } };
+    },
   });
 }
