@@ -48,6 +48,8 @@ by_action := {
 	"edge.read": ["admin", "operator", "auditor", "publisher", "viewer"],
 	"edge.forget": ["admin", "operator"],
 	"policy.remove": ["admin"],
+	"identity.read": ["admin", "auditor"],
+	"identity.write": ["admin"],
 }
 
 allowed := by_action[input.action]

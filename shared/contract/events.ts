@@ -7,6 +7,7 @@ import { z } from "@hono/zod-openapi";
 import { utf8Length } from "./bytes.ts";
 import { idPattern } from "./ids.ts";
 import { policyNameInEvents, policyOutcomes } from "./http-policies.ts";
+import { trustDomainName } from "./http-identity.ts";
 import { channel, packageName, sha256Digest, tenantId, timestamp, version } from "./names.ts";
 
 /** The largest event, as RFC 8785 bytes with `seq` and `logged_at`; checked before the commit. */
@@ -31,6 +32,15 @@ const policyChange = z.strictObject({
   targets_version: z.int().min(1).describe("of the signed targets that say so"),
   outcome: z.enum(policyOutcomes),
 });
+
+/** An ID may name what its owner likes: the log has its digest, the API says whose that is. */
+const workloadChange = <O extends string>(outcome: O) =>
+  z.strictObject({
+    principal_id: z.string().regex(idPattern("principal")),
+    trust_domain: trustDomainName,
+    spiffe_id_sha256: sha256Digest,
+    outcome: z.literal(outcome),
+  });
 
 export const outcomes = ["succeeded", "failed", "expired"] as const;
 
@@ -328,6 +338,32 @@ export const eventTypes = {
       outcome: z.literal("refused"),
     }),
   },
+  "mc.identity.domain_stated": {
+    urgent: false,
+    attributes: z.strictObject({
+      trust_domain: trustDomainName,
+      shared: z.boolean(),
+      profile: z.enum(["https_web", "https_spiffe"]).nullable().describe("of the bundle's endpoint; null: handed in"),
+      outcome: z.literal("stated"),
+    }),
+  },
+  "mc.identity.domain_removed": {
+    urgent: false,
+    attributes: z.strictObject({ trust_domain: trustDomainName, outcome: z.literal("removed") }),
+  },
+  "mc.identity.bundle_changed": {
+    urgent: true,
+    attributes: z.strictObject({
+      trust_domain: trustDomainName,
+      bundle_sha256: sha256Digest,
+      sequence: z.int().min(0).nullable(),
+      authority_count: z.int().min(0).describe("for X.509-SVIDs; none: all are revoked"),
+      jwt_key_count: z.int().min(0),
+      outcome: z.enum(["handed_in", "refreshed"]),
+    }),
+  },
+  "mc.identity.workload_registered": { urgent: false, attributes: workloadChange("registered") },
+  "mc.identity.workload_removed": { urgent: false, attributes: workloadChange("removed") },
   "mc.log.head": {
     urgent: false,
     attributes: z.strictObject({

@@ -12,6 +12,8 @@ export const flags = {
   pql_v1_2: "PQL 1.1 only: BUCKET BY and TOP are refused, within five seconds; FIND, WHERE and SINCE stay",
   edge_multicdn:
     "one provider: fetchers that are told the API's own address ask the first CDN provider alone; policies go on to all of them",
+  spiffe_everywhere:
+    "fetchers' keys open again, beside SVIDs, for a tenant that has registered a fetcher's SPIFFE ID; SVIDs go on",
 } as const;
 export type FlagName = keyof typeof flags;
 export const flagNames = Object.keys(flags) as [FlagName, ...FlagName[]];

@@ -37,6 +37,16 @@ export const problems = {
     "The token was issued for another audience",
     "Ask the issuer for a token whose `aud` is this API.",
   ],
+  svid_invalid: [
+    401,
+    "The SVID is not believed",
+    "`detail` names the rule that it breaks; get a new SVID, or have an admin look at the trust domain's bundle (`maestro identity domain list`).",
+  ],
+  svid_not_registered: [
+    401,
+    "The SPIFFE ID is nobody here",
+    "Ask an admin of the tenant to register it: `maestro identity workload add`.",
+  ],
   key_revoked: [401, "The API key was revoked", "Ask an admin of the tenant for a new key."],
   key_expired: [401, "The API key has expired", "Ask an admin of the tenant for a new key."],
   principal_disabled: [401, "The principal was disabled", "Ask an admin of the tenant."],
@@ -44,6 +54,11 @@ export const problems = {
     403,
     "Your role does not allow this",
     "Ask an admin of the tenant for one of the roles in `roles_allowed`.",
+  ],
+  svid_needed: [
+    403,
+    "This tenant's fetchers have SVIDs",
+    "Call with the fetcher's SVID, as a client certificate or as a JWT-SVID; or have an admin switch the flag off for a while: `maestro flags set spiffe_everywhere off`.",
   ],
   denied: [403, "The policy denies this", "Apply the change in `fix`, or ask someone who may."],
   privacy_budget_exceeded: [
@@ -155,6 +170,26 @@ export const problems = {
     "The board of the fleet is full",
     "Have an operator forget instances that are gone (`maestro edge forget`); silent ones make room by themselves.",
   ],
+  trust_domain_taken: [
+    409,
+    "The trust domain is another tenant's",
+    "State a trust domain of your own; IDs of a shared one are registered without stating it.",
+  ],
+  trust_domain_in_use: [
+    409,
+    "SPIFFE IDs of the trust domain are registered",
+    "Remove them first: `maestro identity workload list` and `maestro identity workload remove`.",
+  ],
+  bundle_overtaken: [
+    409,
+    "The bundle was changed in between, again and again",
+    "Look at the bundle in force (`maestro identity bundle show`), and hand yours in again if it is newer.",
+  ],
+  workload_taken: [
+    409,
+    "The SPIFFE ID is registered already",
+    "A SPIFFE ID is one principal of one tenant: register another, or remove it where it is.",
+  ],
   bucket_unavailable: [
     503,
     "The bucket of artifacts cannot be reached",
@@ -174,6 +209,13 @@ export const problems = {
     "Correct what `detail` names, sign again, and publish again.",
   ],
   policy_invalid: [422, "The bundle cannot be accepted", "Correct what `detail` names, sign again, and publish again."],
+  trust_domain_invalid: [422, "The trust domain cannot be stated so", "Do what `detail` says, and send it again."],
+  bundle_refused: [
+    422,
+    "The bundle is refused",
+    "`detail` names the rule that it breaks; the bundle in force stays as it was.",
+  ],
+  workload_invalid: [422, "The SPIFFE ID cannot be registered", "Do what `detail` says."],
   policy_root_invalid: [422, "The root cannot be accepted", "Do what `detail` says, and send the root again."],
   precondition_required: [428, "If-Match is required", "GET it first, and send its ETag in If-Match."],
   link_invalid: [403, "The link is not valid", "Ask for a new link at the execution's disclosure:link."],
@@ -206,6 +248,11 @@ export const problems = {
     503,
     "The database cannot be reached",
     "Try again after `Retry-After` seconds; nothing was changed, or your Idempotency-Key tells.",
+  ],
+  identity_busy: [
+    503,
+    "Too many SVIDs are looked at",
+    "Try again after `Retry-After` seconds; an SVID that was verified here before is not held up.",
   ],
   issuer_unavailable: [
     503,

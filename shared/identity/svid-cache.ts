@@ -3,6 +3,7 @@
 
 import { concat, sha256Hex } from "../contract/bytes.ts";
 import type { Checked } from "./refusal.ts";
+import type { TrustDomain } from "./spiffe-id.ts";
 import type { TrustBundle } from "./trust-bundle.ts";
 import { verifyX509Svid, type X509Svid } from "./x509-svid.ts";
 
@@ -23,18 +24,25 @@ const bytesOfEntry = 256;
 
 export class SvidCache {
   readonly #bounds: CacheBounds;
+  readonly #verify: typeof verifyX509Svid;
   /** Least recently used first. By trust domain and digest of the chain. */
   readonly #entries = new Map<string, Entry>();
   #bytes = 0;
   #hits = 0;
 
-  constructor(bounds: CacheBounds) {
+  constructor(bounds: CacheBounds, verify: typeof verifyX509Svid = verifyX509Svid) {
     this.#bounds = bounds;
+    this.#verify = verify;
+  }
+
+  /** Something is kept of this chain; whether it still holds, `verify` finds out. */
+  async has(chain: readonly Uint8Array[], trustDomain: TrustDomain): Promise<boolean> {
+    return this.#entries.has(await keyOf(chain, trustDomain));
   }
 
   /** `verifyX509Svid`, or what it said of the same bytes, the same bundle, and a time at which that still holds. */
   async verify(chain: readonly Uint8Array[], bundle: TrustBundle, now: number): Promise<Checked<X509Svid>> {
-    const key = `${bundle.trustDomain} ${await digestOf(chain)}`;
+    const key = await keyOf(chain, bundle.trustDomain);
     const known = this.#entries.get(key);
     if (known !== undefined) {
       this.#forget(key, known);
@@ -44,7 +52,7 @@ export class SvidCache {
         return { ok: true, value: known.svid };
       }
     }
-    const verified = await verifyX509Svid(chain, bundle, now);
+    const verified = await this.#verify(chain, bundle, now);
     const raced = this.#entries.get(key);
     if (raced !== undefined) this.#forget(key, raced);
     if (verified.ok) {
@@ -77,6 +85,9 @@ export class SvidCache {
 
 const stillHolds = ({ svid, sequence, bundleDigest }: Entry, bundle: TrustBundle, now: number): boolean =>
   now >= svid.fromMs && now <= svid.untilMs && sequence === bundle.sequence && bundleDigest === bundle.digest;
+
+const keyOf = async (chain: readonly Uint8Array[], trustDomain: TrustDomain): Promise<string> =>
+  `${trustDomain} ${await digestOf(chain)}`;
 
 /** Each length goes before its bytes, so that no two chains are one. */
 const digestOf = (chain: readonly Uint8Array[]): Promise<string> =>

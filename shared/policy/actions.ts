@@ -52,6 +52,8 @@ export const actions = [
   "edge.read",
   "edge.forget",
   "policy.remove",
+  "identity.read",
+  "identity.write",
 ] as const;
 export type Action = (typeof actions)[number];
 

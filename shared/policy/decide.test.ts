@@ -33,10 +33,17 @@ const caller = (role: Role, kind: Caller["kind"] = "person"): Caller => ({
 const ask = <A extends Action>(role: Role, action: A, facts?: FactsOf<A>): Decision =>
   decide(policy, decisionInput(action, caller(role), facts));
 
+/** An admin by SVID. */
+const byWorkload = (action: Action, spiffe_id: string, spiffe_domain: "own" | "shared"): Decision =>
+  decide(
+    policy,
+    decisionInput(action, { ...caller("admin", "service"), credential: "svid", spiffe_id, spiffe_domain }),
+  );
+
 const operator =
   "whoami.read release.read artifact.read entitlement.read entitlement.propose explain.ask install.read install.write install.pin upgrade.start rollback.start package.freeze bar.write execution.start execution.finish execution.read disclosure.link budget.read audit.read pql.query flag.read metrics.read policy.read policy.roll_back edge.read edge.forget";
 const auditor =
-  "whoami.read release.read entitlement.read explain.ask install.read execution.read disclosure.link pql.query budget.read audit.read key.list flag.read metrics.read policy.read edge.read";
+  "whoami.read release.read entitlement.read explain.ask install.read execution.read disclosure.link pql.query budget.read audit.read key.list flag.read metrics.read policy.read edge.read identity.read";
 const publisher =
   "whoami.read publisher_key.add release.publish release.yank release.read channel.move artifact.read explain.ask policy.read policy.publish policy.promote edge.read";
 const viewer =
@@ -354,6 +361,23 @@ describe("with facts", () => {
       "an approval of one's own change",
       ask("admin", "entitlement.approve", { change_id: "chg_1", own: true }),
       "own_change",
+    ],
+    ["an ID of the tenant's own domain", byWorkload("whoami.read", "spiffe://acme.example/a", "own"), "ok"],
+    ["an ID below its tenant", byWorkload("whoami.read", "spiffe://mc.local/tenant/acme/admin/a", "shared"), "ok"],
+    [
+      "an ID below another tenant",
+      byWorkload("whoami.read", "spiffe://mc.local/tenant/other/admin/a", "shared"),
+      "spiffe_id_of_another_tenant",
+    ],
+    [
+      "an ID that names another role",
+      byWorkload("whoami.read", "spiffe://mc.local/tenant/acme/viewer/a", "shared"),
+      "spiffe_id_of_another_role",
+    ],
+    [
+      "a workload that would erase a person",
+      byWorkload("principal.erase", "spiffe://acme.example/a", "own"),
+      "person_needed",
     ],
   ];
   test.each(cases)("%s is decided", (_, decision, rule) => {

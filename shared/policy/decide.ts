@@ -14,7 +14,10 @@ export interface Policy {
 
 export const rules = [
   "ok",
+  "spiffe_id_of_another_tenant",
+  "spiffe_id_of_another_role",
   "role_too_low",
+  "person_needed",
   "own_release",
   "own_change",
   "bar_lift_by_person",

@@ -27,7 +27,9 @@ function after(input: DecisionInput, obstacles: readonly Obstacle[]): DecisionIn
   for (const { effect } of obstacles) {
     put(copy.facts, effect.facts);
     if (effect.role !== null) copy.caller["role"] = effect.role;
-    if (effect.kind !== undefined) copy.caller["kind"] = effect.kind;
+    if (effect.kind !== undefined) {
+      Object.assign(copy.caller, { kind: effect.kind, spiffe_id: null, spiffe_domain: null });
+    }
   }
   return copy as unknown as DecisionInput;
 }

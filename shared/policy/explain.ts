@@ -62,8 +62,10 @@ function* subsetsOf(choices: readonly Choice[], size: number, from = 0): Generat
 /** The input as it would be once the fixes were applied: what the policy itself says of their effects. */
 function applied<A extends Action>(input: DecisionInput<A>, choices: readonly Choice[]): DecisionInput<A> {
   const role = choices.map(({ effect }) => effect.role).findLast((one) => one !== null) ?? input.caller.role;
-  const kind = choices.some(({ effect }) => effect.kind === "person") ? "person" : input.caller.kind;
-  const caller = { ...input.caller, role, kind };
+  // A person comes with a token, and has no SPIFFE ID.
+  const person = { kind: "person", spiffe_id: null, spiffe_domain: null } as const;
+  const asPerson = choices.some(({ effect }) => effect.kind === "person");
+  const caller = { ...input.caller, role, ...(asPerson ? person : {}) };
   if (input.facts === undefined) return { ...input, caller };
   const facts = choices.reduce((all: unknown, { effect }) => merged(all, effect.facts), input.facts);
   return { ...input, caller, facts: facts as NonNullable<typeof input.facts> };

@@ -49,7 +49,8 @@ test("each action, role and kind is decided as afresh, whoever asked first; the 
 
 test("of a caller without an SVID the Rego reads role and kind, beside that the ids are texts", async () => {
   const folder = new URL("../../policy/rego/", import.meta.url);
-  const names = (await readdir(folder)).filter((name) => !name.endsWith("_test.rego"));
+  // spiffe_check.rego speaks of workloads alone, whose decisions are not remembered.
+  const names = (await readdir(folder)).filter((name) => !name.endsWith("_test.rego") && name !== "spiffe_check.rego");
   const texts = await Promise.all(names.map((name) => readFile(new URL(name, folder), "utf8")));
   const lines = texts
     .flatMap((text) => text.split("\n"))

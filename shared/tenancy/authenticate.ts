@@ -19,7 +19,7 @@ export interface Authentication {
   readonly now: number;
 }
 
-/** Throws a `Problem` (401, or 503 where the issuer is down); none of them tells a part of the credential. */
+/** Throws a `Problem` (401, 403 for a fetcher's key where SVIDs are asked for, or 503 where the issuer is down); none of them tells a part of the credential. */
 export async function authenticate(parts: Authentication, authorization: string | null): Promise<Caller> {
   if (authorization === null) throw new Problem("unauthenticated", "The request has no Authorization header.");
   const credential = credentialOf(authorization);
@@ -29,7 +29,8 @@ export async function authenticate(parts: Authentication, authorization: string 
   return credential.startsWith("mk_") ? byKey(parts, credential) : byToken(parts, credential);
 }
 
-const credentialOf = (authorization: string): string | null =>
+/** What stands behind `Bearer`; null: it is not one credential. */
+export const credentialOf = (authorization: string): string | null =>
   /^Bearer +([\x21-\x7e]+)$/i.exec(authorization)?.[1] ?? null;
 
 /** A caller by memory: nothing may be answered to them before `stands` was found true. */
@@ -71,7 +72,13 @@ async function callerOf(database: Database, digest: string, now: number): Promis
   const refused: ProblemCode | null = found.revoked ? "key_revoked" : found.expired ? "key_expired" : null;
   if (refused !== null)
     throw new Problem(refused, found.revoked ? "This API key was revoked." : "This API key has expired.");
-  return enabled(found, "key");
+  const caller = enabled(found, "key");
+  if (found.svid_needed)
+    throw new Problem(
+      "svid_needed",
+      "The tenant has registered SPIFFE IDs of fetchers, and the flag spiffe_everywhere is on: fetchers' keys open nothing.",
+    );
+  return caller;
 }
 
 async function byToken({ database, issuer, now }: Authentication, token: string): Promise<Caller> {

@@ -83,6 +83,12 @@ export function isUniqueViolation(error: unknown): boolean {
   return false;
 }
 
+/** True where rows that others have refer to what was to go (SQLSTATE 23503). Nothing of the transaction was kept. */
+export function isForeignKeyViolation(error: unknown): boolean {
+  for (const { code } of causes(error)) if (code === "23503") return true;
+  return false;
+}
+
 /** True where row security or a grant refused the statement (SQLSTATE 42501). Nothing of the transaction was kept. */
 export function isForbidden(error: unknown): boolean {
   for (const { code } of causes(error)) if (code === "42501") return true;

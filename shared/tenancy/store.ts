@@ -26,11 +26,12 @@ export async function keyHolder(
   database: Database,
   secretSha256: string,
   now: number,
-): Promise<(Holder & { readonly revoked: boolean; readonly expired: boolean }) | null> {
+): Promise<(Holder & { readonly revoked: boolean; readonly expired: boolean; readonly svid_needed: boolean }) | null> {
   const [rows] = await inBatch(database, [
     sql`with found as (
           select k.id, k.last_used_at, k.revoked_at is not null as revoked,
-            coalesce(k.expires_at <= ${iso(now)}::timestamptz, false) as expired, ${holderColumns}
+            coalesce(k.expires_at <= ${iso(now)}::timestamptz, false) as expired,
+            ${svidNeeded} as svid_needed, ${holderColumns}
           from api_keys k
           join principals p on p.tenant_id = k.tenant_id and p.id = k.principal_id
           join tenants t on t.id = k.tenant_id
@@ -38,17 +39,30 @@ export async function keyHolder(
         ), used as (
           update api_keys set last_used_at = ${iso(now)}::timestamptz
           where id in (
-            select id from found where not revoked and not expired and not disabled
+            select id from found where not revoked and not expired and not disabled and not svid_needed
               and coalesce(last_used_at <= ${iso(now - lastUsedEveryMs)}::timestamptz, true)
           )
         )
-        select revoked, expired, tenant_id, tenant, principal_id, kind, role, disabled from found`,
+        select revoked, expired, svid_needed, tenant_id, tenant, principal_id, kind, role, disabled from found`,
   ]);
   const row = rows?.[0];
   return row === undefined
     ? null
-    : { ...holder(row), revoked: row["revoked"] === true, expired: row["expired"] === true };
+    : {
+        ...holder(row),
+        revoked: row["revoked"] === true,
+        expired: row["expired"] === true,
+        svid_needed: row["svid_needed"] === true,
+      };
 }
+
+/** A fetcher's key, of a tenant that has registered a fetcher's SPIFFE ID, with the flag spiffe_everywhere on. */
+const svidNeeded = sql`(p.role = 'fetcher'
+  and exists (
+    select from workloads w join principals f on f.tenant_id = w.tenant_id and f.id = w.principal_id
+    where w.tenant_id = k.tenant_id and f.role = 'fetcher')
+  and not exists (
+    select from tenant_flags g where g.tenant_id = k.tenant_id and g.flag = 'spiffe_everywhere' and not g.enabled))`;
 
 /**
  * True where the key is still usable at `now`, and its holder is still this caller in every respect: what `keyHolder` reads, read

@@ -13,6 +13,7 @@ const decidedRoutes = app.entries.filter(({ action }) => action !== null);
 
 /** Adding a line here makes a route public: say in the review why it may be. */
 const openRoutes = [
+  "GET /.well-known/spiffe/{name}/bundle.json",
   "GET /api/audit/events.schema.json",
   "GET /api/audit/keys",
   "GET /api/disclosures/{token}",
@@ -32,6 +33,8 @@ const examplePath = (path: string): string =>
     .replace("/entitlement-changes/{id}", "/entitlement-changes/chg_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/rollouts/{id}", "/rollouts/rol_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/executions/{id}", "/executions/exe_01k9x6f6c8a0b1c2d3e4f5g6h7")
+    .replace("/trust-domains/{name}", "/trust-domains/acme.example")
+    .replace("/workloads/{id}", "/workloads/pri_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/policies/{name}", "/policies/gateway")
     .replace("/fleet/{instance}", "/fleet/fet_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("{sha256}", "0".repeat(64))

@@ -6,6 +6,7 @@ import { neon, neonConfig } from "@neondatabase/serverless";
 import { drizzle } from "drizzle-orm/neon-http";
 import { createRemoteJWKSet } from "jose";
 import type { Log } from "../../shared/contract/ports.ts";
+import { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
 import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
@@ -71,6 +72,10 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
     database,
     authDatabase: databaseAs(stack, "auth"),
     callers: new CallerMemory(),
+    svidDesk: new SvidDesk({
+      audience: "maestro-api",
+      pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    }),
     policy: {
       sha256: policy.sha256,
       evaluate(input: unknown) {

@@ -14,7 +14,6 @@ const kind = fastCheck.constantFrom("person" as const, "service" as const);
 const identity = fastCheck.constantFrom<Pick<Caller, "spiffe_id" | "spiffe_domain">>(
   { spiffe_id: null, spiffe_domain: null },
   { spiffe_id: "spiffe://t.example/a", spiffe_domain: "own" },
-  { spiffe_id: "spiffe://mc.local/tenant/t/operator/a", spiffe_domain: "shared" },
 );
 const flags = fastCheck.record({ market_entitlements: bool, market_channels: bool });
 export const hour = (at: number): string => String(at).padStart(2, "0");

@@ -21,6 +21,7 @@ import { register as executions } from "./routes/executions.ts";
 import { register as explain } from "./routes/explain.ts";
 import { register as flags } from "./routes/flags.ts";
 import { register as health } from "./routes/health.ts";
+import { register as identity } from "./routes/identity.ts";
 import { register as installs } from "./routes/installs.ts";
 import { register as principals } from "./routes/principals.ts";
 import { register as keys } from "./routes/keys.ts";
@@ -45,6 +46,7 @@ const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   whoami,
   keys,
   principals,
+  identity,
   market,
   packages,
   reviews,

@@ -22,6 +22,8 @@ import { fetchersOf, repositoriesToSweep, tenantsTrusting, trustDocumentOf } fro
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort } from "../../shared/edge/service.ts";
 import type { ProviderStore } from "../../shared/edge/stores.ts";
+import { dueDomains } from "../../shared/identity/store.ts";
+import { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
 import { tenantsRollingOut } from "../../shared/market/package-state-store.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
@@ -43,6 +45,7 @@ import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token
 import type { Env } from "./env.ts";
 import { FlagMemory } from "./flag-memory.ts";
 import { inTime } from "./in-time.ts";
+import { refreshBundles } from "./identity/refresh-bundles.ts";
 import { unusableReleases } from "./market/release-checks.ts";
 import { DecisionNotes } from "./decision-notes.ts";
 import { NoiseGate } from "./middleware/noise.ts";
@@ -121,6 +124,10 @@ function makeParts(env: Env): Parts {
     database,
     authDatabase: databaseAt(env, env.DATABASE_URL_AUTH),
     callers: new CallerMemory(),
+    svidDesk: new SvidDesk({
+      audience: env.SVID_AUDIENCE,
+      pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    }),
     policy,
     issuer: issuerOf(env),
     // The stubs have the methods of the objects' classes; RPC's own types do not carry unions of results over.
@@ -300,6 +307,15 @@ async function sweepGates(env: Env): Promise<void> {
   }
 }
 
+/** Bundles whose endpoint is due are fetched; the last good one stays where that fails. */
+async function sweepBundles(env: Env): Promise<void> {
+  const due = await dueDomains(databaseAt(env, env.DATABASE_URL_DRAIN), clock()).catch((error: unknown) => {
+    log("error", "bundles not refreshed", errorFacts(error));
+    return [];
+  });
+  await refreshBundles(partsOf(env), due, (url, init) => fetch(url, init));
+}
+
 /** The cron's work: every drain has its alarm, even where one was lost, and old answers are forgotten. */
 export async function sweep(env: Env): Promise<void> {
   await forgetAllExpired(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
@@ -309,6 +325,7 @@ export async function sweep(env: Env): Promise<void> {
     log("error", "old inputs of decisions not forgotten", errorFacts(error));
   });
   await sweepGates(env);
+  const refreshed = sweepBundles(env);
   // A store that hangs may take minutes: it holds up no drain.
   const published = sweepPublishers(env);
   const drains = Array.from({ length: shardsOf(env) }, (_, shard) => drainAt(env, shard).sweep());
@@ -316,6 +333,7 @@ export async function sweep(env: Env): Promise<void> {
     if (result.status === "rejected") log("error", "drain not swept", errorFacts(result.reason));
   }
   await published;
+  await refreshed;
 }
 
 function once<T>(make: () => Promise<T>): () => Promise<T> {

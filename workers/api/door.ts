@@ -8,11 +8,12 @@ import type { ProblemCode } from "../../shared/contract/problems.ts";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import { decisionInput, type Action, type ActionFacts, type FactsOf } from "../../shared/policy/actions.ts";
 import { decide, type Decision } from "../../shared/policy/decide.ts";
-import { authenticate, rememberedCaller } from "../../shared/tenancy/authenticate.ts";
+import { rememberedCaller } from "../../shared/tenancy/authenticate.ts";
 import type { Caller } from "../../shared/tenancy/caller.ts";
 import { outboxInsert } from "../../shared/outbox/outbox.ts";
 import { asTenant } from "../../shared/tenancy/database.ts";
 import { answerOnce, type IdempotencyClaim } from "../../shared/tenancy/idempotency.ts";
+import { identify } from "./identify.ts";
 import { acceptableOrThrow, mediaTypesOf } from "./middleware/accept.ts";
 import { checkContentType, jsonBytesMax, parseJson } from "./middleware/body.ts";
 import type { AppContext } from "./middleware/context.ts";
@@ -193,9 +194,9 @@ async function answerDecided<R extends RouteConfig, A extends Action>(
   const { parts } = c.env;
   const { visit } = c.var;
   const authorization = c.req.raw.headers.get("authorization");
-  const { authDatabase: database, issuer, callers } = parts;
+  const { callers } = parts;
   const { now } = visit;
-  const lookUp = (): Promise<Caller> => authenticate({ database, issuer, callers, now }, authorization);
+  const lookUp = (): Promise<Caller> => identify(parts, c.req.raw, now);
   const certain = (caller: Caller): void => {
     visit.tenant_id = caller.tenant_id;
     visit.principal_id = caller.principal_id;

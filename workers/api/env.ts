@@ -12,6 +12,8 @@ export interface Env {
   readonly OIDC_ISSUER: string;
   readonly OIDC_AUDIENCE: string;
   readonly OIDC_JWKS_URL: string;
+  /** This API, as a JWT-SVID's `aud` names it. */
+  readonly SVID_AUDIENCE: string;
   /** How many audit queues there are, as decimal digits. */
   readonly AUDIT_SHARDS: string;
   readonly PUBLIC_URL: string;

@@ -69,12 +69,16 @@ export const credentialProblems: readonly ProblemCode[] = [
   "token_expired",
   "token_not_yet_valid",
   "token_audience",
+  "svid_invalid",
+  "svid_not_registered",
+  "svid_needed",
   "key_revoked",
   "key_expired",
   "principal_disabled",
   "role_too_low",
   "denied",
   "issuer_unavailable",
+  "identity_busy",
   "database_unavailable",
 ];
 
@@ -124,8 +128,10 @@ export function openApiDocument(entries: readonly Entry[], publicUrl: string): O
         credential: {
           type: "http",
           scheme: "bearer",
-          description: "An API key (`mk_…`), or a JWT of the configured issuer. Both go into `Authorization: Bearer`.",
+          description:
+            "An API key (`mk_…`), a JWT of the configured issuer, or a JWT-SVID of a registered workload. All go into `Authorization: Bearer`.",
         },
+        svid: { type: "mutualTLS", description: "The X.509-SVID of a registered workload." },
       },
     },
   };
@@ -161,7 +167,7 @@ function completed(operation: Operation, entry: Entry, path: string): Operation 
     tags: operation.tags ?? [path.split("/")[2] ?? "service"],
     operationId: `${entry.route.method}${path.replace(/[^A-Za-z0-9]+(\w?)/g, (_, next: string) => next.toUpperCase())}`,
     ...(parameters.length > 0 ? { parameters } : {}),
-    security: entry.action === null ? [] : [{ credential: [] }],
+    security: entry.action === null ? [] : [{ credential: [] }, { svid: [] }],
     responses,
     "x-action": entry.action,
   };

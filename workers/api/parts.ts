@@ -6,6 +6,7 @@ import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort, TufSignerApi } from "../../shared/edge/service.ts";
+import type { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
 import type { AnswerCache } from "../../shared/pql/answer-cache.ts";
@@ -33,6 +34,8 @@ export interface Parts {
   readonly authDatabase: Database;
   /** Who held which API key when this isolate looked it up last. */
   readonly callers: CallerMemory;
+  /** Where SVIDs are looked at. */
+  readonly svidDesk: SvidDesk;
   readonly policy: Policy;
   /** The isolate's allows of requests that change nothing, on their way to the log. */
   readonly decisionNotes: Pick<DecisionNotes, "note">;

@@ -57,6 +57,9 @@ export async function decisionEvent(
  */
 const otherRules: ReadonlySet<Rule> = new Set([
   "role_too_low",
+  "spiffe_id_of_another_tenant",
+  "spiffe_id_of_another_role",
+  "person_needed",
   "own_release",
   "own_change",
   "package_of_another_publisher",

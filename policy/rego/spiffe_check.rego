@@ -1,0 +1,81 @@
+# Workloads: what a SPIFFE ID may do, whatever its role allows. The ID was proven and is registered when this is asked; here it is held
+# against the tenant and the role that it speaks for, and against what asks for a person. shared/identity registers by the same rules.
+package mc.authz
+
+import data.mc.facts
+import data.mc.roles
+
+is_workload if input.caller.spiffe_id != null
+
+# What is decided by a person, and by no automation: approvals, reviews, erasing a person.
+asks_for_a_person := {"entitlement.approve", "release.review", "principal.erase"}
+
+# In a trust domain that tenants share, whose an ID is stands in it: spiffe://<domain>/tenant/<slug>/<role>/<name>.
+segments := split(input.caller.spiffe_id, "/")
+
+is_below_its_tenant if {
+	count(segments) > 5
+	segments[3] == "tenant"
+	segments[4] == input.caller.tenant
+}
+
+deny["spiffe_id_of_another_tenant"] := {
+	"reason": sprintf("The SPIFFE ID is of a trust domain that tenants share, and not below /tenant/%s/.", [input.caller.tenant]),
+	"fix": another_id,
+	"effect": {"facts": {}, "role": null},
+} if {
+	is_workload
+	input.caller.spiffe_domain == "shared"
+	not is_below_its_tenant
+}
+
+deny["spiffe_id_of_another_role"] := {
+	"reason": sprintf("The SPIFFE ID names the role %s, and is registered with the role %s.", [segments[5], input.caller.role]),
+	"fix": another_id,
+	"effect": {"facts": {}, "role": null},
+} if {
+	is_workload
+	input.caller.spiffe_domain == "shared"
+	is_below_its_tenant
+	segments[5] in known_roles
+	segments[5] != input.caller.role
+}
+
+deny["person_needed"] := {
+	"reason": sprintf("%s asks for a person, and you are a workload.", [input.action]),
+	"fix": by_a_person,
+	"effect": {"facts": {}, "role": null, "kind": "person"},
+} if {
+	is_workload
+	is_for_a_person
+}
+
+is_for_a_person if input.action in asks_for_a_person
+
+is_for_a_person if {
+	input.action == "bar.write"
+	facts.given
+	input.facts.lifts
+}
+
+another_id := {
+	"words": sprintf("Ask an admin of the tenant to register an ID below /tenant/%s/%s/, and take an SVID of it.", [
+		input.caller.tenant,
+		input.caller.role,
+	]),
+	"method": null,
+	"path": null,
+	"body": null,
+}
+
+by_a_person := {
+	"words": "Log in as a person (locally, `maestro login --local`), and do it with that token: an SVID is nobody's word.",
+	"method": null,
+	"path": null,
+	"body": null,
+}
+
+known_roles contains role if {
+	some allowed in roles.by_action
+	some role in allowed
+}

@@ -1,0 +1,423 @@
+// All SQL of workload identities: whom an SVID names (as maestro_auth), and a tenant's trust domains, bundles and SPIFFE IDs (as
+// maestro_app). Called by authenticate-svid.ts, by the routes of /api/identity and by the refresh of bundles.
+
+import { sql, type SQL } from "drizzle-orm";
+import type { BundleEndpointStated, TrustDomainPut, TrustDomainView, Workload } from "../contract/http-identity.ts";
+import type { Role } from "../contract/names.ts";
+import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
+import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy/idempotency.ts";
+import type { Holder, Outbox } from "../tenancy/store.ts";
+import { nearsItsEnd, type HeldBundle, type ReceivedBundle } from "./receive-document.ts";
+
+const iso = (time: number): string => new Date(time).toISOString();
+/** A timestamptz as the contract writes it: RFC 3339, UTC, milliseconds. */
+const time = (column: SQL): SQL => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+const textOrNull = (value: unknown): string | null => (typeof value === "string" ? value : null);
+const numberOrNull = (value: unknown): number | null => (value === null || value === undefined ? null : Number(value));
+
+export interface FoundSvid {
+  /** Of the bundle in force; null: there is none. */
+  readonly bundle_sha256: string | null;
+  /** The document, unless it is the one whose digest was given. */
+  readonly bundle: string | null;
+  /** Null, both: nobody who may use the domain has registered the ID. */
+  readonly domain: "own" | "shared" | null;
+  readonly holder: Holder | null;
+}
+
+/** Null: the trust domain is not known. `knownSha256`: the caller has that bundle. */
+export async function svidHolder(
+  database: Database,
+  spiffeId: string,
+  trustDomain: string,
+  knownSha256: string | null,
+): Promise<FoundSvid | null> {
+  const [rows] = await inBatch(database, [
+    sql`select d.bundle_sha256, case when d.bundle_sha256 is distinct from ${knownSha256} then d.bundle end as bundle,
+          case when d.shared then 'shared' when d.tenant_id = w.tenant_id then 'own' end as domain,
+          t.id as tenant_id, t.slug as tenant, p.id as principal_id, p.kind, p.role, p.disabled_at is not null as disabled
+        from trust_domains d
+        left join workloads w on w.spiffe_id = ${spiffeId} and w.trust_domain = d.name
+        left join tenants t on t.id = w.tenant_id
+        left join principals p on p.tenant_id = w.tenant_id and p.id = w.principal_id
+        where d.name = ${trustDomain}`,
+  ]);
+  const row = rows?.[0];
+  if (row === undefined) return null;
+  const domain = row["domain"] as FoundSvid["domain"];
+  const isHeld = row["principal_id"] !== null && domain !== null;
+  return {
+    bundle_sha256: textOrNull(row["bundle_sha256"]),
+    bundle: textOrNull(row["bundle"]),
+    domain: isHeld ? domain : null,
+    holder: isHeld
+      ? {
+          tenant_id: String(row["tenant_id"]),
+          tenant: String(row["tenant"]),
+          principal_id: String(row["principal_id"]),
+          kind: String(row["kind"]),
+          role: String(row["role"]),
+          disabled: row["disabled"] === true,
+        }
+      : null,
+  };
+}
+
+/** At most so many are listed. */
+export const domainsListed = 1_000;
+
+const domainColumns = (tenantId: string): SQL => sql`d.name, d.tenant_id = ${tenantId}::uuid as own, d.shared,
+  d.endpoint_url, d.endpoint_profile, d.endpoint_server_id, d.bundle_sha256, d.sequence_max, d.refresh_hint_s,
+  ${time(sql`d.first_from_at`)} as first_from_at, ${time(sql`d.first_until_at`)} as first_until_at,
+  ${time(sql`d.confirmed_at`)} as confirmed_at, d.refused_reason, ${time(sql`d.refused_at`)} as refused_at,
+  (select count(*) from workloads w where w.trust_domain = d.name)::int as workloads, ${time(sql`d.created_at`)} as created_at`;
+
+/** The tenant's own and those that are shared, by name. */
+export async function listDomains(database: Database, tenantId: string, now: number): Promise<TrustDomainView[]> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select ${domainColumns(tenantId)} from trust_domains d order by d.name limit ${domainsListed}`,
+  ]);
+  return (rows ?? []).map((row) => domainOf(row, now));
+}
+
+/** Null: there is none, or it is not the tenant's to see. */
+export async function readDomain(
+  database: Database,
+  tenantId: string,
+  name: string,
+  now: number,
+): Promise<TrustDomainView | null> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select ${domainColumns(tenantId)} from trust_domains d where d.name = ${name}`,
+  ]);
+  const row = rows?.[0];
+  return row === undefined ? null : domainOf(row, now);
+}
+
+function domainOf(row: Row, now: number): TrustDomainView {
+  const [sha256, from, until] = [
+    textOrNull(row["bundle_sha256"]),
+    textOrNull(row["first_from_at"]),
+    textOrNull(row["first_until_at"]),
+  ];
+  const [reason, at] = [textOrNull(row["refused_reason"]), textOrNull(row["refused_at"])];
+  return {
+    name: String(row["name"]),
+    own: row["own"] === true,
+    shared: row["shared"] === true,
+    endpoint: endpointOf(row),
+    bundle:
+      sha256 === null
+        ? null
+        : {
+            sha256,
+            sequence_max: numberOrNull(row["sequence_max"]),
+            refresh_hint_seconds: numberOrNull(row["refresh_hint_s"]),
+            first_authority_ends_at: until,
+            alarm: from !== null && until !== null && nearsItsEnd(Date.parse(from), Date.parse(until), now),
+          },
+    confirmed_at: textOrNull(row["confirmed_at"]),
+    refused: reason === null || at === null ? null : { reason, at },
+    workloads: Number(row["workloads"]),
+    created_at: String(row["created_at"]),
+  };
+}
+
+function endpointOf(row: Row): BundleEndpointStated | null {
+  const url = textOrNull(row["endpoint_url"]);
+  if (url === null) return null;
+  const profile = row["endpoint_profile"] as BundleEndpointStated["profile"];
+  return { url, profile, server_id: textOrNull(row["endpoint_server_id"]) };
+}
+
+export interface Change {
+  readonly now: number;
+  readonly principal_id: string;
+  readonly outbox: Outbox;
+  readonly claim: IdempotencyClaim | null;
+}
+
+/** Domain, event and remembered answer (204), together or not at all. What stands so already leaves no event. */
+export async function stateDomain(
+  database: Database,
+  tenantId: string,
+  name: string,
+  { shared, endpoint }: TrustDomainPut,
+  { now, principal_id, outbox, claim }: Change,
+): Promise<"stated" | "taken" | "not_curating"> {
+  const stated = sql`${shared}::boolean, ${endpoint?.url ?? null}::text, ${endpoint?.profile ?? null}::text,
+    ${endpoint?.server_id ?? null}::text`;
+  const may = sql`(not ${shared}::boolean or app_curates())`;
+  const own = sql`from trust_domains where name = ${name} and tenant_id = ${tenantId}::uuid and ${may}`;
+  const results = await asTenant(database, tenantId, [
+    ...forgetExpired(claim, now),
+    sql`with made as (
+          insert into trust_domains (name, tenant_id, shared, endpoint_url, endpoint_profile, endpoint_server_id, created_at,
+            created_by)
+          select ${name}, ${tenantId}::uuid, ${stated}, ${iso(now)}::timestamptz, ${principal_id} where ${may}
+          on conflict (name) do nothing returning name
+        ), altered as (
+          update trust_domains set shared = n.shared, endpoint_url = n.url, endpoint_profile = n.profile,
+            endpoint_server_id = n.server_id
+          from (select ${stated}) as n (shared, url, profile, server_id)
+          where name = ${name} and tenant_id = ${tenantId}::uuid and ${may}
+            and (trust_domains.shared, endpoint_url, endpoint_profile, endpoint_server_id)
+              is distinct from (n.shared, n.url, n.profile, n.server_id)
+          returning name
+        ) ${outbox(sql`where exists (select from made) or exists (select from altered)`)}`,
+    ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 204, response: null }, own)]),
+    sql`select ${may} as may, exists (select ${own}) as own`,
+  ]);
+  const row = results.at(-1)?.[0];
+  if (row?.["own"] === true) return "stated";
+  return row?.["may"] === true ? "taken" : "not_curating";
+}
+
+/**
+ * Null: it is removed. Otherwise how many SPIFFE IDs of it the tenant has registered (0: other tenants have). Undefined: it is not
+ * the tenant's. Throws what the driver throws where a tenant registers one at the same time (SQLSTATE 23503).
+ */
+export async function removeDomain(
+  database: Database,
+  tenantId: string,
+  name: string,
+  { now, outbox, claim }: Change,
+): Promise<number | null | undefined> {
+  const results = await asTenant(database, tenantId, [
+    sql`select (select count(*) from workloads w where w.trust_domain = d.name)::int as count
+        from trust_domains d where d.name = ${name} and d.tenant_id = ${tenantId}::uuid for update`,
+    ...forgetExpired(claim, now),
+    sql`with changed as (
+          delete from trust_domains where name = ${name} and tenant_id = ${tenantId}::uuid
+            and not exists (select from workloads w where w.trust_domain = ${name}) returning name
+        ) ${outbox(sql`where exists (select from changed)`)}`,
+    ...(claim === null
+      ? []
+      : [
+          rememberAnswer(
+            claim,
+            now,
+            { status: 204, response: null },
+            sql`where not exists (select from trust_domains where name = ${name} and tenant_id = ${tenantId}::uuid)`,
+          ),
+        ]),
+    sql`select name from trust_domains where name = ${name} and tenant_id = ${tenantId}::uuid`,
+  ]);
+  const before = results[0]?.[0];
+  if (before === undefined) return undefined;
+  return results.at(-1)?.length === 0 ? null : Number(before["count"]);
+}
+
+/** Null: it is not the tenant's. */
+export async function heldBundle(database: Database, tenantId: string, name: string): Promise<HeldBundle | null> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select bundle_sha256, sequence_max, sequence_max_sha256 from trust_domains
+        where name = ${name} and tenant_id = ${tenantId}::uuid`,
+  ]);
+  const row = rows?.[0];
+  if (row === undefined) return null;
+  return {
+    sha256: textOrNull(row["bundle_sha256"]),
+    sequence_max: numberOrNull(row["sequence_max"]),
+    sequence_max_sha256: textOrNull(row["sequence_max_sha256"]),
+  };
+}
+
+/**
+ * Bundle, event and remembered answer, together or not at all; the bundle is in force when this returns true. False: what is held is
+ * not `held` any more, and nothing was kept. The bundle that is in force already is confirmed, without an event.
+ */
+export async function keepBundle(
+  database: Database,
+  tenantId: string,
+  name: string,
+  held: HeldBundle,
+  received: ReceivedBundle,
+  { now, outbox, claim, response }: Pick<Change, "now" | "outbox" | "claim"> & { readonly response: unknown },
+): Promise<boolean> {
+  const { bundle, document, first } = received;
+  const told =
+    held.sha256 === bundle.digest ? sql`` : sql`, told as (${outbox(sql`where exists (select from changed)`)})`;
+  const kept = sql`from trust_domains where name = ${name} and tenant_id = ${tenantId}::uuid
+    and bundle_sha256 = ${bundle.digest} and confirmed_at = ${iso(now)}::timestamptz`;
+  const results = await asTenant(database, tenantId, [
+    sql`with changed as (
+          update trust_domains set bundle = ${document}, bundle_sha256 = ${bundle.digest},
+            sequence_max = ${received.sequence_max}::bigint, sequence_max_sha256 = ${received.sequence_max_sha256},
+            refresh_hint_s = ${bundle.refreshHint}::bigint, confirmed_at = ${iso(now)}::timestamptz,
+            first_from_at = ${first === null ? null : iso(first.notBeforeMs)}::timestamptz,
+            first_until_at = ${first === null ? null : iso(first.notAfterMs)}::timestamptz,
+            refused_reason = null, refused_at = null
+          where name = ${name} and tenant_id = ${tenantId}::uuid
+            and (bundle_sha256, sequence_max, sequence_max_sha256)
+              is not distinct from (${held.sha256}::text, ${held.sequence_max}::bigint, ${held.sequence_max_sha256}::text)
+          returning name
+        ) ${told} select name from changed`,
+    ...forgetExpired(claim, now),
+    ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 200, response }, kept)]),
+  ]);
+  return results[0]?.length === 1;
+}
+
+/** Notes why an attempt brought nothing; the bundle in force stays. */
+export async function noteRefusal(
+  database: Database,
+  tenantId: string,
+  name: string,
+  reason: string,
+  now: number,
+): Promise<void> {
+  await asTenant(database, tenantId, [
+    sql`update trust_domains set refused_reason = ${reason.slice(0, 500)}, refused_at = ${iso(now)}::timestamptz
+        where name = ${name} and tenant_id = ${tenantId}::uuid`,
+  ]);
+}
+
+/** The document in force, to the byte; null: there is none, or it is not the tenant's to see. */
+export async function readBundle(database: Database, tenantId: string, name: string): Promise<string | null> {
+  const [rows] = await asTenant(database, tenantId, [sql`select bundle from trust_domains where name = ${name}`]);
+  return textOrNull(rows?.[0]?.["bundle"]);
+}
+
+/** As maestro_auth: the document in force of a domain that tenants share, for anyone. */
+export async function sharedBundle(
+  database: Database,
+  name: string,
+): Promise<{ readonly document: string; readonly sha256: string } | null> {
+  const [rows] = await inBatch(database, [
+    sql`select bundle, bundle_sha256 from trust_domains where name = ${name} and shared and bundle is not null`,
+  ]);
+  const row = rows?.[0];
+  return row === undefined ? null : { document: String(row["bundle"]), sha256: String(row["bundle_sha256"]) };
+}
+
+interface SharedDomainHealth {
+  readonly trust_domain: string;
+  readonly confirmed_at: string | null;
+  readonly first_authority_ends_at: string | null;
+  readonly alarm: boolean;
+}
+
+/** As maestro_auth: when the bundles of domains that tenants share were confirmed, and when they end. */
+export async function sharedDomains(database: Database, now: number): Promise<SharedDomainHealth[]> {
+  const [rows] = await inBatch(database, [
+    sql`select name, ${time(sql`confirmed_at`)} as confirmed_at, ${time(sql`first_from_at`)} as first_from_at,
+          ${time(sql`first_until_at`)} as first_until_at
+        from trust_domains where shared order by name limit 100`,
+  ]);
+  return (rows ?? []).map((row) => {
+    const [from, until] = [textOrNull(row["first_from_at"]), textOrNull(row["first_until_at"])];
+    return {
+      trust_domain: String(row["name"]),
+      confirmed_at: textOrNull(row["confirmed_at"]),
+      first_authority_ends_at: until,
+      alarm: from !== null && until !== null && nearsItsEnd(Date.parse(from), Date.parse(until), now),
+    };
+  });
+}
+
+export interface DueDomain {
+  readonly name: string;
+  readonly tenant_id: string;
+  readonly url: string;
+}
+
+/** Domains that one run of the cron asks for: those that were not for the longest time. */
+const refreshedMax = 200;
+
+/**
+ * As maestro_drain: the domains whose endpoint (`https_web`) is to be asked again at `now`, by the bundle's hint, which is kept between
+ * ten seconds and an hour; five minutes without one (SPIFFE Federation 4.1); after a failure at the next interval (6.2).
+ */
+export async function dueDomains(database: Database, now: number): Promise<DueDomain[]> {
+  const interval = sql`case when confirmed_at is null then 30 else least(3600, greatest(10, coalesce(refresh_hint_s, 300))) end`;
+  const [rows] = await inBatch(database, [
+    sql`select name, tenant_id, endpoint_url from trust_domains
+        where endpoint_profile = 'https_web'
+          and coalesce(greatest(confirmed_at, refused_at) + ${interval} * interval '1 second' <= ${iso(now)}::timestamptz, true)
+        order by greatest(confirmed_at, refused_at) nulls first, name limit ${refreshedMax}`,
+  ]);
+  return (rows ?? []).map((row) => ({
+    name: String(row["name"]),
+    tenant_id: String(row["tenant_id"]),
+    url: String(row["endpoint_url"]),
+  }));
+}
+
+/** At most so many SPIFFE IDs are listed, newest first. */
+export const workloadsListed = 1_000;
+
+export async function listWorkloads(database: Database, tenantId: string): Promise<Workload[]> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select w.principal_id as id, w.spiffe_id, w.trust_domain, p.role, ${time(sql`w.created_at`)} as created_at, w.created_by
+        from workloads w join principals p on p.tenant_id = w.tenant_id and p.id = w.principal_id
+        where w.tenant_id = ${tenantId}::uuid
+        order by w.created_at desc, w.spiffe_id limit ${workloadsListed}`,
+  ]);
+  return (rows ?? []).map((row) => ({
+    id: String(row["id"]),
+    spiffe_id: String(row["spiffe_id"]),
+    trust_domain: String(row["trust_domain"]),
+    role: row["role"] as Role,
+    created_at: String(row["created_at"]),
+    created_by: String(row["created_by"]),
+  }));
+}
+
+/**
+ * Service principal (of the same origin as its creator), SPIFFE ID, event and remembered answer (201), together or not at all. False:
+ * the domain is not there, or not shared as `shared` says, any more. Throws what the driver throws where the ID is registered.
+ */
+export async function registerWorkload(
+  database: Database,
+  tenantId: string,
+  workload: Workload,
+  shared: boolean,
+  { now, outbox, claim }: Change,
+): Promise<boolean> {
+  const { id, spiffe_id, trust_domain, role, created_at, created_by } = workload;
+  const domain = sql`trust_domains where name = ${trust_domain} and shared = ${shared} and (shared or tenant_id = ${tenantId}::uuid)`;
+  const made = sql`from workloads where spiffe_id = ${spiffe_id} and principal_id = ${id}`;
+  const results = await asTenant(database, tenantId, [
+    ...forgetExpired(claim, now),
+    sql`insert into principals (id, tenant_id, kind, role, created_at, created_by, origin_id)
+        select ${id}, c.tenant_id, 'service', ${role}, ${created_at}::timestamptz, c.id, coalesce(c.origin_id, c.id)
+        from principals c where c.tenant_id = ${tenantId}::uuid and c.id = ${created_by} and exists (select from ${domain})`,
+    sql`insert into workloads (spiffe_id, trust_domain, tenant_id, principal_id, created_at, created_by)
+        select ${spiffe_id}, ${trust_domain}, p.tenant_id, p.id, ${created_at}::timestamptz, ${created_by}
+        from principals p where p.tenant_id = ${tenantId}::uuid and p.id = ${id}`,
+    outbox(sql`where exists (select ${made})`),
+    ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 201, response: workload }, made)]),
+    sql`select spiffe_id ${made}`,
+  ]);
+  return results.at(-1)?.length === 1;
+}
+
+/** The SPIFFE ID of a workload's principal; null: the tenant has none such. */
+export async function readWorkload(
+  database: Database,
+  tenantId: string,
+  principalId: string,
+): Promise<{ readonly spiffe_id: string; readonly trust_domain: string } | null> {
+  const [rows] = await asTenant(database, tenantId, [
+    sql`select spiffe_id, trust_domain from workloads where tenant_id = ${tenantId}::uuid and principal_id = ${principalId}`,
+  ]);
+  const row = rows?.[0];
+  return row === undefined ? null : { spiffe_id: String(row["spiffe_id"]), trust_domain: String(row["trust_domain"]) };
+}
+
+/** The SPIFFE ID opens nothing any more when this returns; its principal stays, for what it did. */
+export async function removeWorkload(
+  database: Database,
+  tenantId: string,
+  principalId: string,
+  { now, outbox, claim }: Change,
+): Promise<void> {
+  await asTenant(database, tenantId, [
+    ...forgetExpired(claim, now),
+    sql`with changed as (
+          delete from workloads where tenant_id = ${tenantId}::uuid and principal_id = ${principalId} returning spiffe_id
+        ) ${outbox(sql`where exists (select from changed)`)}`,
+    ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 204, response: null })]),
+  ]);
+}
