@@ -295,11 +295,6 @@ export const problems = {
     "This takes a fetcher's key or SVID",
     "Send `Authorization: Bearer` with a fetcher's key that is in use; an admin makes one: `maestro keys create --role fetcher --out fetcher.key`. Or with a JWT-SVID for the audience maestro-edge, of a SPIFFE ID that is registered as a fetcher. A new one is taken within seconds.",
   ],
-  identity_busy: [
-    503,
-    "Too many SVIDs are looked at",
-    "Try again after `Retry-After` seconds; an SVID that was verified here before is not held up.",
-  ],
   operator_key_needed: [
     401,
     "This takes the operator's key",
