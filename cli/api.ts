@@ -32,6 +32,7 @@ import type { Role } from "../shared/contract/names.ts";
 import { apiPath as path, createClient, fits } from "./api/client.ts";
 import { entitlementsApi } from "./api/entitlements.ts";
 import { fleetApi } from "./api/fleet.ts";
+import { identityApi } from "./api/identity.ts";
 import { installsApi } from "./api/installs.ts";
 import { marketApi, transferWithinMs } from "./api/market.ts";
 import { policiesApi } from "./api/policies.ts";
@@ -83,6 +84,7 @@ export function createApi(wire: Wire) {
     ...installsApi(client),
     ...policiesApi(client),
     ...fleetApi(client),
+    ...identityApi(client),
 
     startExecution: (body: StartExecution): Promise<Execution> =>
       json({ method: "POST", path: "/api/executions", json: body, idempotent: true }, execution),

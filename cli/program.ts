@@ -8,6 +8,7 @@ import { edgeCommands } from "./commands/edge.ts";
 import { executionCommands } from "./commands/executions.ts";
 import { flagCommands } from "./commands/flags.ts";
 import { helpCommands } from "./commands/help.ts";
+import { identityCommands } from "./commands/identity.ts";
 import { keyCommands } from "./commands/keys.ts";
 import { principalCommands } from "./commands/principals.ts";
 import { loginCommands } from "./commands/login.ts";
@@ -55,6 +56,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
   loginCommands(program, act);
   keyCommands(program, act);
   principalCommands(program, act);
+  identityCommands(program, act);
   marketCommands(program, act);
   policyCommands(program, act);
   runCommands(program, act);

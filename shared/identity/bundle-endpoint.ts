@@ -1,6 +1,6 @@
 // Whom to believe when a trust domain's bundle is fetched from its endpoint (SPIFFE Federation 5). Pure: a client connects and
-// asks this who must be at the other end, where it may be redirected to, and whether an answer is one. Called by nothing yet but
-// its tests.
+// asks this who must be at the other end, where it may be redirected to, and whether an answer is one. Called by the routes of
+// /api/identity and by the API's refresh of bundles.
 
 import { checkedNow, refuse, type Checked } from "./refusal.ts";
 import { spiffeIdOf, trustDomainOf, type SpiffeId, type TrustDomain } from "./spiffe-id.ts";

@@ -41,6 +41,7 @@ test("every flag says what off means, admins alone switch them, and every switch
     "audit_rt_export",
     "pql_v1_2",
     "edge_multicdn",
+    "spiffe_everywhere",
   ]);
   for (const one of listed.flags) expect([one.enabled, one.off_means.length > 20]).toEqual([true, true]);
   const denied = await market.put("/api/flags", { flag: "market_channels", enabled: false });

@@ -1,8 +1,11 @@
 // SVIDs as credentials of the API, over the real stack: which are taken, which are refused and by which rule, and that a change of a
 // trust domain's bundle counts from the very next request on.
 
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { sql } from "drizzle-orm";
 import { beforeAll, describe, expect, test } from "vitest";
+import { maestro, testHost } from "../../cli/testing/host.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import { inBatch } from "../../shared/tenancy/database.ts";
 import { databaseAs, localApi } from "../support/api.ts";
@@ -467,4 +470,45 @@ test("every change of identities is in the tenant's log, and no SPIFFE ID is", a
       { timeout: 20_000 },
     )
     .toEqual([...wanted, "bundle_changed", "bundle_changed"].map((name) => `mc.identity.${name}`).sort());
+});
+
+test("health tells of domains that tenants share and of no other: when the bundle was confirmed, when it ends, and the alarm", async () => {
+  const domain = await TestDomain.make("identity-health.example");
+  await stated(admin, domain, { shared: true });
+  const now = Date.now();
+  const ending = await newAuthority(domain.name, {
+    notBeforeMs: now - 1_000 * minuteMs,
+    notAfterMs: now + 400 * minuteMs,
+  });
+  const health = async (): Promise<unknown> => {
+    const { json } = await api.fetch("/healthz");
+    expect(json).toMatchObject({ status: "ok" });
+    const told = json["identities"] as { trust_domain: string }[];
+    expect(told.map(({ trust_domain: name }) => name)).not.toContain(own.name);
+    return told.find(({ trust_domain: name }) => name === domain.name);
+  };
+  expect(await health()).toMatchObject({ alarm: false, confirmed_at: expect.any(String) as unknown });
+  await admin.handIn(domain.name, domain.document([authorityEntry(domain.authority), authorityEntry(ending)]));
+  const endsAt = new Date(Math.floor((now + 400 * minuteMs) / 1_000) * 1_000).toISOString();
+  expect(await health()).toMatchObject({ alarm: true, first_authority_ends_at: endsAt });
+});
+
+test("the whole of it by maestro: a domain, its bundle, a workload, and back", async () => {
+  const host = testHost({ env: { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: tenant.keys.admin } });
+  const domain = await TestDomain.make("identity-cli.example");
+  writeFileSync(join(host.cwd, "bundle.json"), domain.document());
+  const run = async (...words: string[]): Promise<Record<string, unknown>> => {
+    const { code, err, json } = await maestro(host, "identity", ...words, "--json");
+    expect({ code, err: code === 0 ? "" : err }).toEqual({ code: 0, err: "" });
+    return json() as Record<string, unknown>;
+  };
+  await run("domain", "set", domain.name);
+  expect(await run("bundle", "set", domain.name, "bundle.json")).toMatchObject({ sequence: 1 });
+  const made = await run("workload", "add", `spiffe://${domain.name}/a`, "--role", "viewer");
+  expect(await run("bundle", "show", domain.name)).toMatchObject({ jwt_key_ids: ["jwt-1"] });
+  expect(await run("workload", "list")).toMatchObject({ workloads: expect.arrayContaining([made]) as unknown });
+  expect((await withChain([await domain.leaf("/a")]).whoami()).json).toMatchObject({ principal_id: made["id"] });
+  await run("workload", "remove", String(made["id"]));
+  await run("domain", "remove", domain.name);
+  expect(JSON.stringify(await run("domain", "list"))).not.toContain(domain.name);
 });

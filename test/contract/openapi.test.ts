@@ -37,7 +37,7 @@ describe("/openapi.json", () => {
     for (const { route, action, idempotency } of app.entries) {
       const operation = api.document.paths[openApiPath(route.path)]![route.method]!;
       expect(operation["x-action"]).toBe(action);
-      expect(operation.security).toEqual(action === null ? [] : [{ credential: [] }]);
+      expect(operation.security).toEqual(action === null ? [] : [{ credential: [] }, { svid: [] }]);
       const header = operation.parameters?.find(({ name }) => name === "Idempotency-Key");
       expect(header?.required ?? null).toBe(idempotency === "none" ? null : idempotency === "required");
     }

@@ -1,0 +1,216 @@
+// `maestro identity`: the trust domains that the tenant's workloads come from, their bundles, and which SPIFFE ID is which principal.
+
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { InvalidArgumentError, Option, type Command } from "commander";
+import {
+  spiffeIdText,
+  trustDomainName,
+  type BundleEndpointStated,
+  type BundleTaken,
+  type TrustDomainView,
+} from "../../shared/contract/http-identity.ts";
+import { principalId } from "../../shared/contract/http-tenancy.ts";
+import type { Role } from "../../shared/contract/names.ts";
+import { bundleBytesMax } from "../../shared/identity/trust-bundle.ts";
+import { group, leaf, roleArgument, type Act } from "../command.ts";
+import { Failure, errorCode } from "../failure.ts";
+import type { Session } from "../session.ts";
+
+export function identityCommands(program: Command, act: Act): void {
+  const identity = group(program, "identity", "workloads: trust domains, their bundles, and SPIFFE IDs");
+  domainCommands(group(identity, "domain", "trust domains that the tenant's workloads come from"), act);
+  bundleCommands(group(identity, "bundle", "what SVIDs of a trust domain are verified with"), act);
+  workloadCommands(group(identity, "workload", "which SPIFFE ID is which principal"), act);
+}
+
+function domainCommands(domain: Command, act: Act): void {
+  leaf(domain, "list", {
+    summary: "list the trust domains: when each bundle was confirmed, and when its first authority ends",
+    more: "`alarm` where a third of that authority's life is left, or less: its SVIDs are refused after its end.",
+    examples: ["maestro identity domain list"],
+    isDefault: true,
+  }).action(act(listDomains));
+  leaf(domain, "set", {
+    summary: "state a trust domain of the tenant's, and where its bundle comes from",
+    more:
+      "Without --url the bundle is handed in (`maestro identity bundle set`). With it, and the profile https_web, the API asks there by\n" +
+      "the bundle's refresh hint. The API cannot speak https_spiffe: such a bundle is fetched by others, and handed in.",
+    examples: [
+      "maestro identity domain set acme.example",
+      "maestro identity domain set acme.example --url https://spire.acme.example/bundle",
+    ],
+  })
+    .argument("<domain>", "the trust domain's name", domainArgument)
+    .option("--url <url>", "the bundle endpoint")
+    .addOption(new Option("--profile <profile>", "how it proves itself").choices(["https_web", "https_spiffe"]))
+    .option("--server-id <id>", "for https_spiffe: the endpoint's SPIFFE ID", spiffeIdArgument)
+    .option("--shared", "other tenants may register IDs below /tenant/<their slug>/; for tenants that curate")
+    .action(act(setDomain));
+  leaf(domain, "remove", {
+    summary: "take a trust domain back, its bundle with it",
+    examples: ["maestro identity domain remove acme.example"],
+  })
+    .argument("<domain>", "the trust domain's name", domainArgument)
+    .action(act(removeDomain));
+}
+
+function bundleCommands(bundle: Command, act: Act): void {
+  leaf(bundle, "set", {
+    summary: "hand in a trust domain's bundle: it is in force when this returns",
+    more:
+      "What an authority signed that is not in it is refused from then on; a bundle without keys revokes all. Its sequence does not go\n" +
+      "back, and a document that is refused changes nothing.",
+    examples: ["maestro identity bundle set acme.example bundle.json"],
+  })
+    .argument("<domain>", "the trust domain's name", domainArgument)
+    .argument("<file>", "a SPIFFE bundle document (a JWK set)")
+    .action(act(setBundle));
+  leaf(bundle, "show", {
+    summary: "show the bundle in force",
+    more: "With --json the document is there to the byte.",
+    examples: ["maestro identity bundle show acme.example"],
+  })
+    .argument("<domain>", "the trust domain's name", domainArgument)
+    .action(act(showBundle));
+}
+
+function workloadCommands(workload: Command, act: Act): void {
+  leaf(workload, "list", {
+    summary: "list the registered SPIFFE IDs",
+    examples: ["maestro identity workload list"],
+    isDefault: true,
+  }).action(act(listWorkloads));
+  leaf(workload, "add", {
+    summary: "register a SPIFFE ID: whoever has an SVID of it is a service principal with the role",
+    more:
+      "Once a fetcher's ID is registered, fetchers' keys open nothing, while the flag spiffe_everywhere is on\n" +
+      "(`maestro flags set spiffe_everywhere off` lets them in again).",
+    examples: ["maestro identity workload add spiffe://acme.example/fetcher/berlin-1 --role fetcher"],
+  })
+    .argument("<id>", "spiffe://, the trust domain and a path", spiffeIdArgument)
+    .requiredOption("--role <role>", "what the workload may do", roleArgument)
+    .action(act(addWorkload));
+  leaf(workload, "remove", {
+    summary: "remove a workload: its SPIFFE ID opens nothing any more",
+    examples: ["maestro identity workload remove pri_01k9x6f6c8a0b1c2d3e4f5g6h7"],
+  })
+    .argument("<principal>", "as `maestro identity workload list` shows it", principalArgument)
+    .action(act(removeWorkload));
+}
+
+function domainArgument(text: string): string {
+  if (!trustDomainName.safeParse(text).success)
+    throw new InvalidArgumentError("A trust domain is 1 to 255 of a-z, 0-9, dots, hyphens and underscores.");
+  return text;
+}
+
+function spiffeIdArgument(text: string): string {
+  if (!spiffeIdText.safeParse(text).success)
+    throw new InvalidArgumentError("A SPIFFE ID is spiffe://, a trust domain and a path.");
+  return text;
+}
+
+function principalArgument(text: string): string {
+  if (!principalId.safeParse(text).success) throw new InvalidArgumentError("A principal is pri_ and 26 characters.");
+  return text;
+}
+
+const expiry = ({ bundle }: TrustDomainView): string | null =>
+  bundle === null ? null : `${bundle.first_authority_ends_at ?? "no authority"}${bundle.alarm ? " (alarm)" : ""}`;
+
+async function listDomains({ out, ...session }: Session): Promise<void> {
+  const domains = await (await session.api()).trustDomains();
+  out.result({ trust_domains: domains }, () =>
+    out.table(
+      ["domain", "whose", "endpoint", "sequence", "confirmed", "first authority ends", "IDs", "refused"],
+      domains.map((one) => [
+        one.name,
+        [one.own ? "own" : "another's", ...(one.shared ? ["shared"] : [])].join(", "),
+        one.endpoint === null ? "handed in" : `${one.endpoint.url} (${one.endpoint.profile})`,
+        one.bundle?.sequence_max ?? null,
+        one.confirmed_at,
+        expiry(one),
+        one.workloads,
+        one.refused?.reason ?? null,
+      ]),
+    ),
+  );
+}
+
+interface DomainOptions {
+  readonly url?: string;
+  readonly profile?: BundleEndpointStated["profile"];
+  readonly serverId?: string;
+  readonly shared?: true;
+}
+
+async function setDomain(session: Session, name: string, options: DomainOptions): Promise<void> {
+  const { url, profile = options.serverId === undefined ? "https_web" : "https_spiffe", serverId } = options;
+  if (url === undefined && (options.profile !== undefined || serverId !== undefined))
+    throw new Failure("usage", "--profile and --server-id say something of an endpoint, and --url is missing");
+  const endpoint = url === undefined ? null : { url, profile, server_id: serverId ?? null };
+  await (await session.api()).stateTrustDomain(name, { shared: options.shared === true, endpoint });
+  session.out.result({ name, shared: options.shared === true, endpoint }, () => `${name} is stated`);
+}
+
+async function removeDomain(session: Session, name: string): Promise<void> {
+  await (await session.api()).removeTrustDomain(name);
+  session.out.result({ name, removed: true }, () => `${name} is removed`);
+}
+
+async function setBundle(session: Session, name: string, file: string): Promise<void> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(resolve(session.host.cwd, file));
+  } catch (error) {
+    throw new Failure("usage", `${file} cannot be read (${errorCode(error) ?? "unknown"})`);
+  }
+  if (bytes.length > bundleBytesMax) throw new Failure("usage", `A bundle has at most ${bundleBytesMax} bytes`);
+  let document: string;
+  try {
+    document = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new Failure("usage", `${file} is not UTF-8`);
+  }
+  const taken = await (await session.api()).handInBundle(name, document);
+  session.out.result(taken, () => `${bundleText(session, taken)}\nIt is in force.`);
+}
+
+async function showBundle(session: Session, name: string): Promise<void> {
+  const bundle = await (await session.api()).trustBundle(name);
+  session.out.result(bundle, () => bundleText(session, bundle));
+}
+
+const bundleText = ({ out }: Session, bundle: BundleTaken): string =>
+  out.record([
+    ["domain", bundle.name],
+    ["sha256", bundle.sha256],
+    ["sequence", bundle.sequence],
+    ["refresh hint", bundle.refresh_hint_seconds === null ? null : `${bundle.refresh_hint_seconds} s`],
+    ["X.509 authorities", bundle.authorities.length],
+    ...bundle.authorities.map(
+      (one) => [`  ${one.certificate_sha256.slice(0, 16)}`, `${one.not_before} to ${one.not_after}`] as const,
+    ),
+    ["JWT keys", bundle.jwt_key_ids.join(", ")],
+  ]);
+
+async function listWorkloads({ out, ...session }: Session): Promise<void> {
+  const workloads = await (await session.api()).workloads();
+  out.result({ workloads }, () =>
+    out.table(
+      ["principal", "SPIFFE ID", "role", "created", "by"],
+      workloads.map((one) => [one.id, one.spiffe_id, one.role, one.created_at, one.created_by]),
+    ),
+  );
+}
+
+async function addWorkload(session: Session, spiffeId: string, { role }: { readonly role: Role }): Promise<void> {
+  const made = await (await session.api()).registerWorkload({ spiffe_id: spiffeId, role });
+  session.out.result(made, () => `${made.spiffe_id} is ${made.id}, ${made.role}`);
+}
+
+async function removeWorkload(session: Session, id: string): Promise<void> {
+  await (await session.api()).removeWorkload(id);
+  session.out.result({ id, removed: true }, () => `${id} is removed`);
+}
