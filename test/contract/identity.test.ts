@@ -221,6 +221,19 @@ describe("an SVID that is refused: 401, with the rule that it breaks, and not a 
     expect(told(answer)).toEqual([401, "unauthenticated", undefined]);
   });
 
+  test("through an edge's name a JWT-SVID is taken, and no certificate: its TLS ends at the edge", async () => {
+    const throughEdge = async (headers: Record<string, string>): Promise<unknown> => {
+      const response = await fetch(`${stack.edge.a}/api/whoami`, { headers });
+      const { code, credential } = (await response.json()) as Record<string, unknown>;
+      return [response.status, code ?? credential];
+    };
+    expect(await throughEdge({ authorization: `Bearer ${await own.token("/operator")}` })).toEqual([200, "svid"]);
+    expect(await throughEdge(byCertificate(presented([await own.leaf("/operator")])))).toEqual([
+      401,
+      "unauthenticated",
+    ]);
+  });
+
   test("a certificate that the platform says was not presented is not one", async () => {
     const answer = await withChain([await own.leaf("/operator")], { certPresented: "0" }).whoami();
     expect(answer.json["code"]).toBe("unauthenticated");
@@ -500,7 +513,7 @@ test("the whole of it by maestro: a domain, its bundle, a workload, and back", a
   const run = async (...words: string[]): Promise<Record<string, unknown>> => {
     const { code, err, json } = await maestro(host, "identity", ...words, "--json");
     expect({ code, err: code === 0 ? "" : err }).toEqual({ code: 0, err: "" });
-    return json() as Record<string, unknown>;
+    return json();
   };
   await run("domain", "set", domain.name);
   expect(await run("bundle", "set", domain.name, "bundle.json")).toMatchObject({ sequence: 1 });
