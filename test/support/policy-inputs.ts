@@ -96,6 +96,11 @@ export const decisionInputs: fastCheck.Arbitrary<DecisionInput> = fastCheck.oneo
   ),
   asked("install.write", fastCheck.record({ ...moving, install: pinned })),
   asked("upgrade.start", upgrade),
+  // What else holds an upgrade up mostly comes before the gate.
+  asked(
+    "upgrade.start",
+    upgrade.map((facts) => ({ ...facts, in_range: true, frozen: false, gate_holds: true })),
+  ),
   asked("rollback.start", rollback),
   asked("bar.write", fastCheck.constant({ package: "tools/a", version: "1.0.0", lifts: true })),
   asked("release.review", fastCheck.constant({ package: "tools/a", version: "1.0.0", own: true })),
