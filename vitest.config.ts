@@ -20,7 +20,11 @@ const deep = process.env["MAESTRO_DEEP"] === "1";
 /** What a wrangler.toml binds, by kind and name. */
 type Bindings = Record<"durableObjects" | "r2Buckets" | "queueProducers" | "bindings", Record<string, never>>;
 const read = (path: string) => unstable_getMiniflareWorkerOptions(path).workerOptions as unknown as Bindings;
-const [api, audit] = [read("./wrangler.toml"), read("./workers/audit/wrangler.toml")];
+const [api, audit, signer] = [
+  read("./wrangler.toml"),
+  read("./workers/audit/wrangler.toml"),
+  read("./workers/signer/wrangler.toml"),
+];
 function signingKey(kind: "P-256" | "Ed25519"): string {
   const { privateKey } =
     kind === "P-256" ? generateKeyPairSync("ec", { namedCurve: kind }) : generateKeyPairSync("ed25519");
@@ -86,6 +90,7 @@ export default defineConfig({
               durableObjects: {
                 // The API's last: of what the audit worker takes from its script, the class is here.
                 ...audit.durableObjects,
+                ...signer.durableObjects,
                 ...api.durableObjects,
                 DRAIN_PROBE: { className: "DrainProbe", useSQLite: true },
               },
@@ -106,6 +111,7 @@ export default defineConfig({
                 STATEMENT_KEY: signingKey("P-256"),
                 LINK_KEY: signingKey("P-256"),
                 RELEASE_KEY: signingKey("P-256"),
+                KEY_RING_SECRET: randomBytes(32).toString("hex"),
                 TUF_TARGETS_KEY: secretKey(),
                 TUF_SNAPSHOT_KEY: secretKey(),
                 TUF_TIMESTAMP_KEY: secretKey(),

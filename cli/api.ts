@@ -35,6 +35,7 @@ import { fleetApi } from "./api/fleet.ts";
 import { identityApi } from "./api/identity.ts";
 import { installsApi } from "./api/installs.ts";
 import { marketApi, transferWithinMs } from "./api/market.ts";
+import { rotationsApi } from "./api/rotations.ts";
 import { policiesApi } from "./api/policies.ts";
 import { readBytes, readJson, readText, send, type Call, type Wire } from "./http.ts";
 
@@ -85,6 +86,7 @@ export function createApi(wire: Wire) {
     ...policiesApi(client),
     ...fleetApi(client),
     ...identityApi(client),
+    ...rotationsApi(client),
 
     startExecution: (body: StartExecution): Promise<Execution> =>
       json({ method: "POST", path: "/api/executions", json: body, idempotent: true }, execution),

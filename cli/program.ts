@@ -16,6 +16,7 @@ import { marketCommands } from "./commands/market.ts";
 import { metricCommands } from "./commands/metrics.ts";
 import { policyCommands } from "./commands/policy.ts";
 import { pqlCommands } from "./commands/pql.ts";
+import { rotationCommands } from "./commands/rotation.ts";
 import { runCommands } from "./commands/run.ts";
 import { svidCommands } from "./commands/svid.ts";
 import { witnessCommands } from "./commands/witness.ts";
@@ -67,6 +68,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
   witnessCommands(program, act);
   edgeCommands(program, act);
   svidCommands(program, act);
+  rotationCommands(program, act);
   budgetCommands(program, act);
   flagCommands(program, act);
   metricCommands(program, act);

@@ -1,6 +1,7 @@
 // The keys that this user trusts to have signed an API's log, receipts, packs and releases. The first set that an API
-// publishes is believed and remembered in the state folder; from then on that set is the only one. Another one is refused
-// until the user accepts it, or whoever answers for the API once could put keys of their own in place of ours.
+// publishes is believed and remembered in the state folder; from then on that set is the only one, with what its keys say of
+// those that take their place. Another one is refused until the user accepts it, or whoever answers for the API once could put
+// keys of their own in place of ours.
 // `run`, `audit verify` and `disclosure get` take their keys here.
 
 import { readFile } from "node:fs/promises";
@@ -8,6 +9,7 @@ import { join, resolve } from "node:path";
 import { base64Bytes, sha256Hex } from "../shared/contract/bytes.ts";
 import { canonicalJson } from "../shared/contract/events.ts";
 import { publishedKeys, type PublishedKey, type PublishedKeys } from "../shared/contract/http-audit.ts";
+import { succession, type Succession } from "../shared/signing/succession.ts";
 import { errorCode, Failure } from "./failure.ts";
 import { folderOf, writePrivate } from "./folders.ts";
 import { printable } from "./output.ts";
@@ -102,8 +104,9 @@ async function kidOf({ spki }: PublishedKey): Promise<string | null> {
 }
 
 /**
- * The keys to verify with: what the API publishes, if that is what is remembered of it; on the first use it is
- * remembered, and said. Throws Failure `verification_failed` where the two differ in anything; nothing is written then.
+ * The keys to verify with: what the API publishes, if that is what is remembered of it, or follows from it: new keys that
+ * remembered ones endorsed, ends and revocations. That and the first use are remembered, and said. Throws Failure
+ * `verification_failed` where the two differ in anything else; nothing is written then.
  */
 export async function trustedKeys(session: Session): Promise<PublishedKeys> {
   const { apiUrl, path, served, trusted } = await find(session);
@@ -114,6 +117,12 @@ export async function trustedKeys(session: Session): Promise<PublishedKeys> {
   }
   const changes = keyChanges(trusted, served);
   if (changes.length === 0 && trusted.origin_prefix === served.origin_prefix) return trusted;
+  const followed = await succession(trusted, served);
+  if (followed.ok) {
+    await writeKeys(path, served);
+    noteSuccession(session, apiUrl, followed);
+    return served;
+  }
   const words = (["gone", "new", "altered"] as const).flatMap((change) => {
     const keys = changes.filter((one) => one.change === change);
     return keys.length === 0 ? [] : [`${change}: ${keysInWords(keys)}`];
@@ -131,6 +140,32 @@ export async function trustedKeys(session: Session): Promise<PublishedKeys> {
     },
   );
 }
+
+function noteSuccession(
+  session: Session,
+  apiUrl: string,
+  { endorsed, ended }: Extract<Succession, { readonly ok: true }>,
+): void {
+  const lines = [
+    ...endorsed.map(
+      ({ kid, uses, by }) =>
+        `note: ${apiUrl} has a new key, ${keysInWords(uses.map((use) => ({ use, kid })))}: ${by.slice(0, shownKidCharacters)}, which ` +
+        "you trust, endorsed it; it is trusted from now on",
+    ),
+    ...endsInWords(
+      ended.filter((key) => key.revoked_at === undefined),
+      "signs no more",
+    ),
+    ...endsInWords(
+      ended.filter((key) => key.revoked_at !== undefined),
+      "was revoked: its signatures are refused from now on",
+    ),
+  ];
+  for (const line of lines) session.out.note(printable(line));
+}
+
+const endsInWords = (keys: readonly PublishedKey[], what: string): string[] =>
+  keys.length === 0 ? [] : [`note: ${keysInWords(keys)} ${what}`];
 
 const noteFirstUse = (session: Session, apiUrl: string, keys: PublishedKeys): void =>
   session.out.note(

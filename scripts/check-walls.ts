@@ -15,6 +15,7 @@ const capabilities = [
   "shared/privacy",
   "shared/edge",
   "shared/identity",
+  "shared/rotation",
 ] as const;
 const joints = ["shared/executions", "shared/disclosure"] as const;
 

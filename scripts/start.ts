@@ -7,7 +7,6 @@ import { parseWitnessPolicy } from "../shared/audit/witness-policy.ts";
 import { describeFailure, StackFailure } from "./stack/failure.ts";
 import { removeState, startStack, type Stack } from "./stack/index.ts";
 import { acquireLock } from "./stack/lock.ts";
-import { rotateAuditKeys } from "./stack/rotate-audit-keys.ts";
 import type { SeededTenant } from "./stack/seed.ts";
 import { projectFolder } from "./stack/workers.ts";
 
@@ -24,7 +23,6 @@ Starts PostgreSQL, the workers and a local issuer, seeds the tenant \`demo\`, an
   --tls-port N       the API's port over mutual TLS MAESTRO_TLS_PORT       8793
   --state DIR        where the data is kept         MAESTRO_STATE          .maestro
   --reset            remove the data and begin anew
-  --rotate-audit-keys  sign log, receipts, packs and links with new keys from now on; what the old ones signed still verifies
   --witnesses FILE   who cosigns the anchor log: a policy (C2SP tlog-policy) whose witnesses have URLs
   --help             this text
 
@@ -39,7 +37,6 @@ const deathGraceMs = 300;
 interface Settings {
   readonly folder: string;
   readonly reset: boolean;
-  readonly rotateAuditKeys: boolean;
   readonly witnesses: string | null;
   readonly ports: Readonly<Record<"api" | "proxy" | "issuer" | "postgres" | "edgeA" | "edgeB" | "tls", number>>;
 }
@@ -57,7 +54,6 @@ function readSettings(args: string[]): Settings | null {
       "tls-port": { type: "string" },
       state: { type: "string" },
       reset: { type: "boolean", default: false },
-      "rotate-audit-keys": { type: "boolean", default: false },
       witnesses: { type: "string" },
       help: { type: "boolean", default: false },
     },
@@ -75,7 +71,6 @@ function readSettings(args: string[]): Settings | null {
   return {
     folder: state === undefined ? join(projectFolder, ".maestro") : resolve(state),
     reset: values.reset,
-    rotateAuditKeys: values["rotate-audit-keys"],
     witnesses: values.witnesses === undefined ? null : resolve(values.witnesses),
     ports: {
       api: port("port", 8787),
@@ -177,7 +172,6 @@ async function main(): Promise<number> {
       releaseLock = acquireLock(folder);
     }
     const witnesses = settings.witnesses === null ? [] : await witnessesIn(settings.witnesses);
-    if (settings.rotateAuditKeys) await rotateAuditKeys(folder, new Date());
     stack = await startStack({
       folder,
       ports,

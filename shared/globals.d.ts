@@ -27,6 +27,20 @@ interface SubtleCrypto {
   exportKey(format: "jwk", key: CryptoKey): Promise<Record<string, unknown>>;
   exportKey(format: "raw" | "pkcs8" | "spki", key: CryptoKey): Promise<ArrayBuffer>;
   generateKey(algorithm: KeyAlgorithm, extractable: boolean, usages: readonly string[]): Promise<CryptoKeyPair>;
+  deriveKey(
+    algorithm: { name: "HKDF"; hash: string; salt: Bytes; info: Bytes },
+    key: CryptoKey,
+    derived: { name: "AES-GCM"; length: number },
+    extractable: boolean,
+    usages: readonly string[],
+  ): Promise<CryptoKey>;
+  encrypt(algorithm: AesGcm, key: CryptoKey, data: Bytes): Promise<ArrayBuffer>;
+  decrypt(algorithm: AesGcm, key: CryptoKey, data: Bytes): Promise<ArrayBuffer>;
+}
+interface AesGcm {
+  readonly name: "AES-GCM";
+  readonly iv: Bytes;
+  readonly additionalData: Bytes;
 }
 declare const crypto: { readonly subtle: SubtleCrypto };
 declare class TextEncoder {

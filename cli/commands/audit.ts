@@ -31,8 +31,9 @@ export function auditCommands(program: Command, act: Act): void {
     summary: "show the keys that sign log, receipts, packs and releases",
     more:
       "The first set that an API publishes is trusted and remembered; `run`, `audit verify` and `disclosure get` do the same. " +
-      "Another set is refused from then on (exit code 7), until --accept takes its place. Before that, compare the kids with " +
-      "the announcement of the rotation, which must have reached you by another way than this API.",
+      "From then on a new key is trusted where one that is trusted endorsed it, and an end or a revocation is remembered. Another " +
+      "set is refused (exit code 7), until --accept takes its place. Before that, compare the kids with the announcement of the " +
+      "rotation, which must have reached you by another way than this API.",
     examples: ["maestro audit keys", "maestro audit keys --out keys.json", "maestro audit keys --accept"],
   })
     .option("--accept", "trust what the API publishes now, instead of what is remembered")
@@ -91,8 +92,8 @@ async function showKeys(session: Session, options: { accept?: boolean; out?: str
 
 const keyTable = (session: Session, { keys }: PublishedKeys): string =>
   session.out.table(
-    ["use", "algorithm", "kid", "since", "until"],
-    keys.map((key) => [key.use, key.algorithm, key.kid, key.not_before, key.not_after ?? ""]),
+    ["use", "algorithm", "kid", "since", "until", "revoked"],
+    keys.map((key) => [key.use, key.algorithm, key.kid, key.not_before, key.not_after ?? "", key.revoked_at ?? ""]),
   );
 
 const replacement = (session: Session, before: PublishedKeys, now: PublishedKeys): string =>

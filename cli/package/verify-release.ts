@@ -5,6 +5,7 @@ import { sha256Hex } from "../../shared/contract/bytes.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { PackageManifest, Release } from "../../shared/contract/http-market.ts";
+import { believedReleaseKeys } from "../../shared/signing/published.ts";
 import { checkRelease, type SignedRelease } from "../../shared/signing/release.ts";
 import { Failure } from "../failure.ts";
 import { readPackage } from "./archive.ts";
@@ -17,10 +18,6 @@ export interface Pinned {
   readonly release_sha256: string;
 }
 
-/** kid → SPKI of the keys that may sign releases and channel pointers. */
-export const releaseKeysOf = ({ keys }: PublishedKeys): ReadonlyMap<string, string> =>
-  new Map(keys.filter((key) => key.use === "release").map((key) => [key.kid, key.spki]));
-
 /** Both signatures over one release; throws Failure `verification_failed` where one is missing or does not hold. */
 export async function verifySignatures(release: Release, keys: PublishedKeys): Promise<SignedRelease> {
   if (release.marketplace_bundle === null) throw refuse("the marketplace has not countersigned it");
@@ -30,7 +27,7 @@ export async function verifySignatures(release: Release, keys: PublishedKeys): P
       marketplace: release.marketplace_bundle,
       publisherSpki: release.publisher_key,
     },
-    releaseKeysOf(keys),
+    believedReleaseKeys(keys.keys),
   );
   if (!checked.ok) throw refuse(checked.reason);
   return checked.release;

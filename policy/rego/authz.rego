@@ -12,6 +12,7 @@ import data.mc.moves
 import data.mc.privacy
 import data.mc.review
 import data.mc.roles
+import data.mc.rotation
 
 deny_order := [
 	"spiffe_id_of_another_tenant",
@@ -20,6 +21,7 @@ deny_order := [
 	"person_needed",
 	"own_release",
 	"own_change",
+	"tenant_not_curating",
 	"bar_lift_by_person",
 	"package_of_another_publisher",
 	"channels_off",
@@ -108,6 +110,8 @@ identity_fits if {
 deny["role_too_low"] := roles.too_low
 
 deny[rule] := verdict if some rule, verdict in review.deny
+
+deny[rule] := verdict if some rule, verdict in rotation.deny
 
 deny[rule] := verdict if some rule, verdict in entitlements.deny
 

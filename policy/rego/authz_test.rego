@@ -457,3 +457,25 @@ test_nobody_reviews_their_own if {
 	as_role("admin", "entitlement.approve", {"change_id": "chg_1", "own": true}).rule == "own_change"
 	as_role("admin", "entitlement.approve", {"change_id": "chg_1", "own": false}).allow
 }
+
+approving(facts) := as_role("admin", "rotation.approve", object.union(
+	{"curates": true, "rotation_id": "rot_1", "own": false},
+	facts,
+))
+
+test_keys_are_rotated_by_tenants_that_curate_alone if {
+	every action in {"rotation.read", "rotation.start", "rotation.acknowledge"} {
+		as_role("admin", action, {"curates": true}).allow
+		as_role("admin", action, {"curates": false}).rule == "tenant_not_curating"
+		not as_role("admin", action, {"curates": 1})
+	}
+	approving({}).allow
+	approving({"curates": false}).rule == "tenant_not_curating"
+}
+
+test_an_emergency_is_approved_by_someone_else if {
+	denied := approving({"own": true})
+	denied.rule == "own_change"
+	denied.fix.words == roles.another_person("admin").words
+	not approving({"rotation_id": 1})
+}

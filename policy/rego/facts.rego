@@ -102,6 +102,20 @@ fit if {
 	is_boolean(input.facts.own)
 }
 
+fit if {
+	input.action in {"rotation.read", "rotation.start", "rotation.acknowledge"}
+	object.keys(input.facts) == {"curates"}
+	is_boolean(input.facts.curates)
+}
+
+fit if {
+	input.action == "rotation.approve"
+	object.keys(input.facts) == {"curates", "rotation_id", "own"}
+	is_boolean(input.facts.curates)
+	is_string(input.facts.rotation_id)
+	is_boolean(input.facts.own)
+}
+
 common_fits if {
 	is_string(input.facts.package)
 	object.keys(input.facts.flags) == {"market_entitlements", "market_channels"}

@@ -50,6 +50,10 @@ by_action := {
 	"policy.remove": ["admin"],
 	"identity.read": ["admin", "auditor"],
 	"identity.write": ["admin"],
+	"rotation.read": ["admin", "operator", "auditor"],
+	"rotation.start": ["admin"],
+	"rotation.acknowledge": ["admin", "operator"],
+	"rotation.approve": ["admin"],
 }
 
 allowed := by_action[input.action]

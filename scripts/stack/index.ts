@@ -341,9 +341,10 @@ async function workerVariables(
       CHECKPOINT_KEY,
       STATEMENT_KEY,
       LINK_KEY,
+      KEY_RING_SECRET: secrets.ring_secrets.audit,
       RETIRED_KEYS: JSON.stringify(secrets.retired_keys ?? []),
     },
-    "maestro-signer": { RELEASE_KEY, ...secrets.tuf_keys },
+    "maestro-signer": { RELEASE_KEY, KEY_RING_SECRET: secrets.ring_secrets.signer, ...secrets.tuf_keys },
     "maestro-edge": { EDGE_LINK_KEY: secrets.edge_keys.link, EDGE_METRICS_KEY: secrets.edge_keys.metrics },
   };
 }

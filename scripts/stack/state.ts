@@ -23,6 +23,8 @@ export interface Secrets {
   readonly bunny_keys: Readonly<Record<"access_key" | "read_only_key", string>>;
   /** What the edge and the API worker share, and the operator's key for the edge's metrics. */
   readonly edge_keys: Readonly<Record<"link" | "metrics", string>>;
+  /** What the signer's and the audit worker's rings keep their private halves under. */
+  readonly ring_secrets: Readonly<Record<"signer" | "audit", string>>;
   /** The audit keys before these, as they are published; absent where there were none. */
   readonly retired_keys?: readonly PublishedKey[];
 }
@@ -85,6 +87,7 @@ export async function loadSecrets(folder: string): Promise<Secrets> {
     },
     tuf_keys: { TUF_TARGETS_KEY: secretKey(), TUF_SNAPSHOT_KEY: secretKey(), TUF_TIMESTAMP_KEY: secretKey() },
     bunny_keys: { access_key: password(), read_only_key: password() },
+    ring_secrets: { signer: password(), audit: password() },
     edge_keys: { link: password(), metrics: password() },
   };
   const all = { ...made, ...kept };

@@ -7,6 +7,7 @@ import type { CountReport } from "../contract/event-counts.ts";
 import type { AuditEvent, EventColumns, LoggedEvent } from "../contract/events.ts";
 import type { Clock, Random } from "../contract/ports.ts";
 import { signStatement } from "../signing/bundle.ts";
+import type { Signer } from "../signing/keys.ts";
 import type { AnchoredHead } from "./anchor-event.ts";
 import {
   appendEvents,
@@ -381,28 +382,30 @@ export class TenantLog {
   }
 
   async #signReceipts(): Promise<void> {
-    const { sql, sha256, clock, random } = this.#parts;
+    const { sql, clock, random, signed } = this.#parts;
     for (let due = this.#receiptsDue(); due.length > 0; due = this.#receiptsDue()) {
       const head = readHead(sql);
       if (head === null) return;
-      const { statement: signer } = await this.#parts.signers();
-      const receipts = await Promise.all(
-        due.map(async ({ event_id: finishedEventId, seq }): Promise<SignedReceipt> => {
-          const [leaf] = readLeaves(sql, { from: seq, to: seq + 1 });
-          if (leaf === undefined) throw new LogFault(`row ${seq} waits for a receipt, and is gone`);
-          const finished = JSON.parse(leaf.body) as FinishedEvent;
-          const statement = receiptStatement(finished, hashLeaf(sha256, leaf.salt, leaf.body));
-          const { execution_id, package: name, version, channel, outcome } = finished.attributes;
-          const receipt = await signStatement(signer, statement);
-          return {
-            finishedEventId,
-            eventId: await receiptEventId(finishedEventId),
-            attributes: { execution_id, package: name, version, channel, outcome, receipt },
-          };
-        }),
+      const receipts = await signed(clock(), ({ statement: signer }) =>
+        Promise.all(due.map((one) => this.#receiptOf(signer, one))),
       );
       appendReceipts(this.#parts, head.tenant_id, receipts, clock(), random);
     }
+  }
+
+  async #receiptOf(signer: Signer, due: { readonly event_id: string; readonly seq: number }): Promise<SignedReceipt> {
+    const { sql, sha256 } = this.#parts;
+    const [leaf] = readLeaves(sql, { from: due.seq, to: due.seq + 1 });
+    if (leaf === undefined) throw new LogFault(`row ${due.seq} waits for a receipt, and is gone`);
+    const finished = JSON.parse(leaf.body) as FinishedEvent;
+    const statement = receiptStatement(finished, hashLeaf(sha256, leaf.salt, leaf.body));
+    const { execution_id, package: name, version, channel, outcome } = finished.attributes;
+    const receipt = await signStatement(signer, statement);
+    return {
+      finishedEventId: due.event_id,
+      eventId: await receiptEventId(due.event_id),
+      attributes: { execution_id, package: name, version, channel, outcome, receipt },
+    };
   }
 
   async #indexSome(head: Head): Promise<void> {

@@ -48,7 +48,11 @@ export interface SealParts {
   readonly log: Log;
   /** Origin of a tenant's log: `{originPrefix}/{tenant_id}`. */
   readonly originPrefix: string;
-  readonly signers: () => Promise<LogSigners>;
+  /**
+   * What `work` makes with the signers in force; it is called anew where a key was rotated under it. `at`: the time that is said
+   * in what is signed, in ms.
+   */
+  readonly signed: <T>(at: number, work: (signers: LogSigners) => Promise<T>) => Promise<T>;
 }
 
 /** The log does not add up. Unlike other errors' messages, this one holds no payload: keys, digests and row numbers. */
@@ -127,28 +131,26 @@ function grow(sql: Sql, sha256: Sha256, frontier: Frontier, to: number): Frontie
 async function publishSegment(parts: SealParts, head: Head, range: Range, now: number): Promise<string> {
   const leaves = readLeaves(parts.sql, range);
   const segment = await putSegment(parts, head.tenant_id, range, leaves, head.pending_schema ?? 1);
-  const signers = await parts.signers();
   const root = rootOf(parts.sha256, frontierFrom(range.to, toBytes(head.pending_frontier ?? new Uint8Array(0))));
-  const checkpoint = await signCheckpoint(signers.checkpoint, {
-    origin: originOf(parts.originPrefix, head.tenant_id),
-    size: range.to,
-    root,
-  });
+  const origin = originOf(parts.originPrefix, head.tenant_id);
   const [previous] = parts.sql.exec<{ from_seq: number; to_seq: number }>(
     "select from_seq, to_seq from ranges order by from_seq desc limit 1",
   );
-  const statement = manifestStatement({
-    tenantId: head.tenant_id,
-    range,
-    previous: previous === undefined ? null : { from: previous.from_seq, to: previous.to_seq },
-    segment,
-    root,
-    sealedAt: new Date(now).toISOString(),
-    firstLoggedAt: loggedAt(leaves.at(0)),
-    lastLoggedAt: loggedAt(leaves.at(-1)),
-    checkpoint,
+  const { checkpoint, manifest } = await parts.signed(now, async (signers) => {
+    const checkpoint = await signCheckpoint(signers.checkpoint, { origin, size: range.to, root });
+    const statement = manifestStatement({
+      tenantId: head.tenant_id,
+      range,
+      previous: previous === undefined ? null : { from: previous.from_seq, to: previous.to_seq },
+      segment,
+      root,
+      sealedAt: new Date(now).toISOString(),
+      firstLoggedAt: loggedAt(leaves.at(0)),
+      lastLoggedAt: loggedAt(leaves.at(-1)),
+      checkpoint,
+    });
+    return { checkpoint, manifest: canonicalJson(await signStatement(signers.statement, statement)) };
   });
-  const manifest = canonicalJson(await signStatement(signers.statement, statement));
   parts.sql.transaction(() => setHead(parts.sql, { pending_checkpoint: checkpoint, pending_manifest: manifest }));
   return manifest;
 }

@@ -6,6 +6,7 @@ import canonicalize from "canonicalize";
 import { z } from "@hono/zod-openapi";
 import { utf8Length } from "./bytes.ts";
 import { idPattern } from "./ids.ts";
+import { rotationKind, rotatedKeysMax, consumersMax, rotationStates } from "./http-rotations.ts";
 import { policyNameInEvents, policyOutcomes } from "./http-policies.ts";
 import { trustDomainName } from "./http-identity.ts";
 import { channel, packageName, sha256Digest, tenantId, timestamp, version } from "./names.ts";
@@ -21,6 +22,9 @@ const code = z
   .string()
   .regex(/^[a-z0-9_.:-]{1,64}$/)
   .describe("a machine word, never free text");
+
+/** Words of one pattern, none or several, joined by commas. */
+const joined = (word: string, max: number) => z.string().regex(new RegExp(`^(?:${word}(?:,${word}){0,${max - 1}})?$`));
 
 const execution = { execution_id: executionId, package: packageName, version, channel };
 
@@ -265,6 +269,21 @@ export const eventTypes = {
     urgent: false,
     attributes: z.strictObject({ execution_id: executionId, units, remaining_units: z.int(), rule: code }),
   },
+  "mc.key.rotation": {
+    urgent: true,
+    attributes: z.strictObject({
+      rotation_id: z.string().regex(idPattern("rotation")),
+      kind: rotationKind,
+      outcome: z
+        .enum([...rotationStates, "proposed", "approved"])
+        .describe("the state that it is in now; `proposed` and `approved` are of an emergency"),
+      old_kids: joined("[0-9a-f]{64}", rotatedKeysMax).describe("joined by commas; none until the new ones are made"),
+      new_kids: joined("[0-9a-f]{64}", rotatedKeysMax),
+      consumers: joined("[a-z0-9.-]{1,64}", 2 * consumersMax).describe(
+        "who has the new keys, joined by commas: machine words that operators gave",
+      ),
+    }),
+  },
   "mc.key.created": {
     urgent: false,
     attributes: z.strictObject({ key_id: z.string().regex(idPattern("apiKey")), expires_at: timestamp.nullable() }),
@@ -389,7 +408,7 @@ export type EventType = keyof typeof eventTypes;
 export type EventAttributes<T extends EventType> = z.infer<(typeof eventTypes)[T]["attributes"]>;
 
 /** Who counts events: the store that owns the state. */
-export const eventSources = ["api", "privacy", "audit", "disclosure", "edge", "fleet"] as const;
+export const eventSources = ["api", "privacy", "audit", "disclosure", "edge", "fleet", "rotation"] as const;
 
 export interface AuditEvent<T extends EventType = EventType> {
   readonly id: string;

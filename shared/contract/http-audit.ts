@@ -1,25 +1,45 @@
 // Wire shapes of the log's public side: keys, manifests. Checkpoints, tiles and segments are served as they are.
 
 import { z } from "@hono/zod-openapi";
+import { signedBundle } from "./events.ts";
 import { timestamp } from "./names.ts";
+
+export const keyUses = ["checkpoint", "manifest", "receipt", "pack", "link", "release"] as const;
 
 /** A verifying key of ours: what it may sign, and since when. */
 export const publishedKey = z
   .strictObject({
     kid: z.string().describe("lower-case hex SHA-256 of the SPKI DER"),
-    use: z.enum(["checkpoint", "manifest", "receipt", "pack", "link", "release"]),
+    use: z.enum(keyUses),
     algorithm: z.enum(["Ed25519", "ECDSA-P256-SHA256"]),
     spki: z.string().describe("SubjectPublicKeyInfo DER in base64"),
     not_before: timestamp,
     not_after: timestamp
       .optional()
       .describe("of a retired key: what it signed until then stays valid, nothing else is"),
+    revoked_at: timestamp
+      .optional()
+      .describe(
+        "of a key that others may have: no release, channel or link is believed by its signature, and it endorses nothing. In the " +
+          "log what it signed until `not_after` stands, since the log's tree holds it",
+      ),
   })
   .openapi("PublishedKey");
 export type PublishedKey = z.infer<typeof publishedKey>;
 
+/** A ring publishes the newest so many. */
+export const endorsementsMax = 200;
+
 export const publishedKeys = z
-  .strictObject({ origin_prefix: z.string(), keys: z.array(publishedKey) })
+  .strictObject({
+    origin_prefix: z.string(),
+    keys: z.array(publishedKey),
+    endorsements: z
+      .array(signedBundle)
+      .max(2 * endorsementsMax)
+      .optional()
+      .describe("what a key signed of the one that took its place: who trusts the one may trust the other"),
+  })
   .openapi("PublishedKeys");
 export type PublishedKeys = z.infer<typeof publishedKeys>;
 

@@ -14,6 +14,7 @@ export const idPrefixes = {
   rollout: "rol",
   change: "chg",
   fetcher: "fet",
+  rotation: "rot",
 } as const;
 export type IdKind = keyof typeof idPrefixes;
 

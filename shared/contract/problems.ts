@@ -190,6 +190,21 @@ export const problems = {
     "The SPIFFE ID is registered already",
     "A SPIFFE ID is one principal of one tenant: register another, or remove it where it is.",
   ],
+  rotation_running: [
+    409,
+    "These keys are being rotated",
+    "`maestro rotation list` shows how far it is and for whom it waits; it ends by itself, or as an emergency.",
+  ],
+  rotation_state: [
+    409,
+    "The rotation is not in the state for this",
+    "See `detail`, and `maestro rotation show` for how far it is.",
+  ],
+  rotation_consumers_max: [
+    409,
+    "These keys have as many consumers as they may have",
+    "Remove one that is gone: `maestro rotation consumer remove`.",
+  ],
   bucket_unavailable: [
     503,
     "The bucket of artifacts cannot be reached",

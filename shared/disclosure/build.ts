@@ -18,8 +18,7 @@ import { parseRange, rangeName, type Range } from "../audit/layout.ts";
 import { parseLeaf } from "../audit/leaf.ts";
 import { manifestPredicate } from "../audit/manifest.ts";
 import type { AuditLogApi, LeafRow } from "../audit/service.ts";
-import { signStatement } from "../signing/bundle.ts";
-import type { Signer } from "../signing/keys.ts";
+import type { Statement } from "../signing/statement.ts";
 import {
   contextEvents,
   hasSettled,
@@ -65,7 +64,7 @@ export interface PackStore {
 
 export interface BuildParts {
   readonly clock: Clock;
-  readonly signer: Signer;
+  readonly sign: (statement: Statement) => Promise<SignedBundle>;
   readonly keys: PublishedKeys;
   readonly store: PackStore;
   log(tenantId: string): PackLog;
@@ -97,7 +96,7 @@ export async function findOrBuild(parts: BuildParts, tenantId: string, execution
   const gathered = await gather(parts, log, tenantId, executionId, version);
   if (gathered === null) return { state: "building", retry_after_s: await waitSeconds(parts, log) };
   const files = packFiles(gathered);
-  const index = await signStatement(parts.signer, await packStatement(gathered, files));
+  const index = await parts.sign(await packStatement(gathered, files));
   const bytes = await parts.archive([...files, { name: indexName, bytes: utf8(canonicalJson(index)) }]);
   const sha256 = await sha256Hex(bytes);
   if ((await parts.store.put(key, bytes, sha256)) === "created") {

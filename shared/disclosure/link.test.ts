@@ -4,6 +4,7 @@ import { SignJWT } from "jose";
 import { base64, sha256Hex } from "../contract/bytes.ts";
 import type { PublishedKey, PublishedKeys } from "../contract/http-audit.ts";
 import { beforeAll, expect, test } from "vitest";
+import { importSigner, type Signer } from "../signing/keys.ts";
 import { linkAudience, linkLifeMs, openLink, signLink, tokenLengthMax } from "./link.ts";
 
 const now = Date.UTC(2026, 3, 13, 16, 0, 0, 500);
@@ -15,6 +16,7 @@ const claims = {
   pack_version: 3 as const,
 };
 let pair: CryptoKeyPair;
+let signer: Signer;
 let foreign: CryptoKeyPair;
 let published: PublishedKeys;
 let kid: string;
@@ -22,6 +24,7 @@ let kid: string;
 beforeAll(async () => {
   const make = () => crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
   [pair, foreign] = await Promise.all([make(), make()]);
+  signer = await importSigner(JSON.stringify(await crypto.subtle.exportKey("jwk", pair.privateKey)), "P-256");
   const spki = new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey));
   kid = await sha256Hex(spki);
   const algorithm = "ECDSA-P256-SHA256";
@@ -29,7 +32,7 @@ beforeAll(async () => {
   published = { origin_prefix: "maestro.test/log", keys: [key] };
 });
 
-const sign = (given = {}) => signLink(pair.privateKey, kid, { ...claims, ...given }, now);
+const sign = (given = {}) => signLink(signer, { ...claims, ...given }, now);
 const open = (token: string, at = now, keys = published) => openLink(keys, token, at);
 /** The set of keys with its one key changed. */
 const keysWith = (change: Partial<PublishedKey>): PublishedKeys => ({
@@ -46,15 +49,17 @@ test("a link opens from when it was made until its expiry, to the second, and th
   for (const at of [end, end + linkLifeMs]) expect(await open(token, at)).toEqual({ ok: false, code: "link_expired" });
 });
 
-test("a link that was signed before its key was retired works until its expiry; one that the key signs later never does", async () => {
+test("a link that was signed before its key was retired works until its expiry; one that the key signs later never does, nor any of a revoked key", async () => {
   const { token, expires_at } = await sign();
   const end = Date.parse(expires_at);
   const retired = keysWith({ not_after: new Date(now + 1_000).toISOString() });
   expect(await open(token, end - 1, retired)).toMatchObject({ ok: true });
   expect(await open(token, end, retired)).toEqual({ ok: false, code: "link_expired" });
-  const later = await signLink(pair.privateKey, kid, claims, now + 2_000);
+  const later = await signLink(signer, claims, now + 2_000);
   expect(await open(later.token, now + 2_000, retired)).toEqual({ ok: false, code: "link_invalid" });
   expect(await open(later.token, now + 2_000)).toMatchObject({ ok: true });
+  const revoked = keysWith({ revoked_at: new Date(now + 1_000).toISOString() });
+  expect(await open(token, now, revoked)).toEqual({ ok: false, code: "link_invalid" });
   for (const keys of [keysWith({ use: "receipt" }), keysWith({ kid: "0".repeat(64) }), { ...published, keys: [] }])
     expect(await open(token, now, keys)).toEqual({ ok: false, code: "link_invalid" });
 });

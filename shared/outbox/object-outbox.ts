@@ -27,6 +27,17 @@ export function storeEvent<T extends EventType>(
   return event;
 }
 
+/** The same for a source that has several writers, whose events nobody can count. */
+export function storeUncounted<T extends EventType>(
+  sql: Sql,
+  context: EventContext,
+  type: T,
+  attributes: EventAttributes<T>,
+): void {
+  const event = newEvent(context, type, attributes);
+  sql.exec("insert into outbox (event_id, body) values (?, ?)", event.id, eventText(event));
+}
+
 export const outboxWaits = (sql: Sql): boolean => sql.exec("select 1 as one from outbox limit 1").length > 0;
 
 export function objectOutbox(sql: Sql, send: DrainPort["send"]): DrainPort {

@@ -54,6 +54,10 @@ export const actions = [
   "policy.remove",
   "identity.read",
   "identity.write",
+  "rotation.read",
+  "rotation.start",
+  "rotation.acknowledge",
+  "rotation.approve",
 ] as const;
 export type Action = (typeof actions)[number];
 
@@ -159,6 +163,12 @@ export interface ActionFacts {
   readonly "bar.write": { readonly package: string; readonly version: string; readonly lifts: boolean };
   /** `own`: the caller uploaded it, themselves or by a key that comes from the same person. */
   readonly "release.review": { readonly package: string; readonly version: string; readonly own: boolean };
+  /** `curates`: the caller's tenant curates the marketplace, and with it runs the platform's keys. */
+  readonly "rotation.read": { readonly curates: boolean };
+  readonly "rotation.start": { readonly curates: boolean };
+  readonly "rotation.acknowledge": { readonly curates: boolean };
+  /** `own`: the caller proposed the emergency, themselves or by a key that comes from the same person. */
+  readonly "rotation.approve": { readonly curates: boolean; readonly rotation_id: string; readonly own: boolean };
   /** `own`: the caller proposed it, themselves or by a key that comes from the same person. */
   readonly "entitlement.approve": { readonly change_id: string; readonly own: boolean };
 }

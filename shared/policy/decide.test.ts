@@ -41,9 +41,9 @@ const byWorkload = (action: Action, spiffe_id: string, spiffe_domain: "own" | "s
   );
 
 const operator =
-  "whoami.read release.read artifact.read entitlement.read entitlement.propose explain.ask install.read install.write install.pin upgrade.start rollback.start package.freeze bar.write execution.start execution.finish execution.read disclosure.link budget.read audit.read pql.query flag.read metrics.read policy.read policy.roll_back edge.read edge.forget";
+  "whoami.read release.read artifact.read entitlement.read entitlement.propose explain.ask install.read install.write install.pin upgrade.start rollback.start package.freeze bar.write execution.start execution.finish execution.read disclosure.link budget.read audit.read pql.query flag.read metrics.read policy.read policy.roll_back edge.read edge.forget rotation.read rotation.acknowledge";
 const auditor =
-  "whoami.read release.read entitlement.read explain.ask install.read execution.read disclosure.link pql.query budget.read audit.read key.list flag.read metrics.read policy.read edge.read identity.read";
+  "whoami.read release.read entitlement.read explain.ask install.read execution.read disclosure.link pql.query budget.read audit.read key.list flag.read metrics.read policy.read edge.read identity.read rotation.read";
 const publisher =
   "whoami.read publisher_key.add release.publish release.yank release.read channel.move artifact.read explain.ask policy.read policy.publish policy.promote edge.read";
 const viewer =
@@ -379,6 +379,17 @@ describe("with facts", () => {
       byWorkload("principal.erase", "spiffe://acme.example/a", "own"),
       "person_needed",
     ],
+    [
+      "an approval of one's own emergency",
+      ask("admin", "rotation.approve", { curates: true, rotation_id: "rot_1", own: true }),
+      "own_change",
+    ],
+    [
+      "a rotation by a tenant that does not curate",
+      ask("admin", "rotation.start", { curates: false }),
+      "tenant_not_curating",
+    ],
+    ["a rotation by a tenant that curates", ask("admin", "rotation.start", { curates: true }), "ok"],
   ];
   test.each(cases)("%s is decided", (_, decision, rule) => {
     expect(decision.rule).toBe(rule);

@@ -20,6 +20,7 @@ export const rules = [
   "person_needed",
   "own_release",
   "own_change",
+  "tenant_not_curating",
   "bar_lift_by_person",
   "package_of_another_publisher",
   "channels_off",

@@ -23,6 +23,11 @@ export function preAuthEncoding(payloadType: string, payload: Uint8Array): Bytes
 /** Signs the RFC 8785 bytes of `statement`. `signer` must be P-256. */
 export async function signStatement(signer: Signer, statement: Statement): Promise<SignedBundle> {
   if (signer.algorithm !== "P-256") throw new TypeError("statements are signed with P-256");
+  return await signEnvelope(signer, statement);
+}
+
+/** As `signStatement`, by a key of either kind: for what a checkpoint key says of the next one (endorsement.ts). */
+export async function signEnvelope(signer: Signer, statement: Statement): Promise<SignedBundle> {
   const payload = utf8(canonicalJson(statement));
   const signature = await signer.sign(preAuthEncoding(statementPayloadType, payload));
   return {
@@ -41,14 +46,23 @@ type MaybeKey = CryptoKey | null | undefined;
 
 const refused = (reason: string): BundleVerdict => ({ ok: false, reason });
 
+/** As `verifyEnvelope`, of a P-256 key: whatever is signed but endorsements. */
+export async function verifyBundle(
+  bundle: unknown,
+  keyOf: (kid: string) => MaybeKey | Promise<MaybeKey>,
+): Promise<BundleVerdict> {
+  return await verifyEnvelope(bundle, keyOf, ["ECDSA"]);
+}
+
 /**
  * Verifies a bundle that came from anywhere. It must have exactly one meaning: one signature, one key id (also the
  * hint), canonical base64, and a payload that is the RFC 8785 text of a statement (so: no member twice, none unknown).
  * `keyOf` gives the trusted key of a kid; none means refusal. What the statement claims is the caller's to judge.
  */
-export async function verifyBundle(
+export async function verifyEnvelope(
   bundle: unknown,
   keyOf: (kid: string) => MaybeKey | Promise<MaybeKey>,
+  algorithms: readonly string[] = ["ECDSA", "Ed25519"],
 ): Promise<BundleVerdict> {
   const parsed = signedBundle.safeParse(bundle);
   if (!parsed.success || !isTextOf(canonicalText(bundle), parsed.data))
@@ -71,7 +85,7 @@ export async function verifyBundle(
   }
   const key = await keyOf(signature.keyid);
   if (key === null || key === undefined) return refused(`the key ${signature.keyid} is not known`);
-  if (key.algorithm.name !== "ECDSA") return refused(`the key ${signature.keyid} is not for statements`);
+  if (!algorithms.includes(key.algorithm.name)) return refused(`the key ${signature.keyid} is not for statements`);
   if (!(await verifySignature(key, signatureBytes, preAuthEncoding(statementPayloadType, payload)))) {
     return refused("the signature does not verify");
   }

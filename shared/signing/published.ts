@@ -33,6 +33,14 @@ export async function readRetiredKeys(text: string): Promise<PublishedKey[]> {
 export const isInForce = ({ not_before, not_after }: PublishedKey, time: string): boolean =>
   time >= not_before && (not_after === undefined || time <= not_after);
 
+/** kid → SPKI of the keys whose signatures of releases and channel pointers are believed: retired ones too, but no revoked one. */
+export const believedReleaseKeys = (keys: readonly PublishedKey[]): ReadonlyMap<string, string> =>
+  new Map(
+    keys
+      .filter(({ use, revoked_at }) => use === "release" && revoked_at === undefined)
+      .map(({ kid, spki }) => [kid, spki]),
+  );
+
 /** The Ed25519 keys (SPKI DER) that may sign checkpoints. */
 export const checkpointKeys = (keys: PublishedKeys): Bytes[] =>
   keys.keys

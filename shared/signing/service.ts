@@ -2,7 +2,6 @@
 
 import type { SignedBundle } from "../contract/events.ts";
 import type { Channel } from "../contract/names.ts";
-import type { PublishedKey } from "../contract/http-audit.ts";
 
 export type Countersignature =
   | { readonly ok: true; readonly bundle: SignedBundle }
@@ -25,5 +24,4 @@ export interface SignerServiceApi {
   countersign(publisherBundle: SignedBundle, publisherSpki: string): Promise<Countersignature>;
   /** Signs where a channel points, for a release that this signer has countersigned. Signing twice is harmless. */
   pointer(request: PointerRequest): Promise<Countersignature>;
-  keys(): Promise<PublishedKey[]>;
 }

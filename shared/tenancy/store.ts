@@ -244,3 +244,9 @@ export async function revokeKey(
   ]);
   return results.at(-1)?.length === 1;
 }
+
+/** Whether the tenant curates the marketplace, and with it runs the platform's keys. */
+export async function tenantCurates(database: Database, tenantId: string): Promise<boolean> {
+  const [rows] = await asTenant(database, tenantId, [sql`select app_curates() as curates`]);
+  return rows?.[0]?.["curates"] === true;
+}

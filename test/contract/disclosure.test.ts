@@ -10,6 +10,7 @@ import type { DisclosureLink } from "../../shared/contract/http-executions.ts";
 import { readArchive } from "../../shared/disclosure/archive.ts";
 import { linkLifeMs, signLink } from "../../shared/disclosure/link.ts";
 import { verifyPack } from "../../shared/disclosure/verify.ts";
+import { importSigner } from "../../shared/signing/keys.ts";
 import { localApi } from "../support/api.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
 import {
@@ -258,14 +259,12 @@ describe("a link", () => {
 
   test("that has expired says so, and no more", async () => {
     const { worker_keys } = await loadSecrets(stack.folder);
-    const { not_before: _, ...jwk } = JSON.parse(worker_keys.LINK_KEY) as JsonWebKey & { not_before: string };
-    const key = await crypto.subtle.importKey("jwk", jwk, { name: "ECDSA", namedCurve: "P-256" }, false, ["sign"]);
+    const signer = await importSigner(worker_keys.LINK_KEY, "P-256");
     const of = await link(id);
     const [, payload] = pathOf(of).split(".");
-    const claims = JSON.parse(Buffer.from(payload!, "base64url").toString()) as Parameters<typeof signLink>[2];
+    const claims = JSON.parse(Buffer.from(payload!, "base64url").toString()) as Parameters<typeof signLink>[1];
     const { sub, jti, execution_id, sha256, pack_version } = claims;
-    const kid = keys.keys.find(({ use }) => use === "link")!.kid;
-    const sign = (at: number) => signLink(key, kid, { sub, jti, execution_id, sha256, pack_version }, at);
+    const sign = (at: number) => signLink(signer, { sub, jti, execution_id, sha256, pack_version }, at);
     const fresh = await api.fetch(`/api/disclosures/${(await sign(Date.now())).token}`);
     expect(fresh.status).toBe(200);
     const expired = await api.fetch(`/api/disclosures/${(await sign(Date.now() - linkLifeMs - 1_000)).token}`);

@@ -16,6 +16,9 @@ import {
   signRelease,
   uploadOf,
 } from "../support/publisher.ts";
+import { sql } from "drizzle-orm";
+import { inBatch } from "../../shared/tenancy/database.ts";
+import { databaseAs } from "../support/api.ts";
 import { anotherPerson } from "../support/people.ts";
 import { useStack } from "../support/stack.ts";
 
@@ -142,6 +145,20 @@ const cases: Readonly<Record<string, () => Promise<Case>>> = {
       asked: { action: "entitlement.approve", change_id: json.id },
       attempt: (key) => api.fetch(`/api/market/entitlement-changes/${json.id}/approve`, jsonCall(key, "POST")),
       apply: inWords(/^Ask another person with the role admin/, () => anotherPerson(stack, tenant, "admin")),
+    };
+  },
+  async tenant_not_curating() {
+    const tenant = await stack.seedTenant(`explain-${(count += 1)}`, { curates: false });
+    return {
+      tenant,
+      key: tenant.keys.admin,
+      asked: { action: "rotation.read" },
+      attempt: (key) => api.fetch("/api/rotations", jsonCall(key, "GET")),
+      apply: inWords(/^Ask whoever runs the platform/, async () => {
+        await inBatch(databaseAs(stack, "owner"), [
+          sql`update tenants set curates = true where id = ${tenant.tenant_id}`,
+        ]);
+      }),
     };
   },
   async bar_lift_by_person() {

@@ -32,6 +32,8 @@ const examplePath = (path: string): string =>
     .replace(/\/(releases|reviews)\/\{id\}/, "/$1/rel_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/entitlement-changes/{id}", "/entitlement-changes/chg_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/rollouts/{id}", "/rollouts/rol_01k9x6f6c8a0b1c2d3e4f5g6h7")
+    .replace("/rotations/{id}", "/rotations/rot_01k9x6f6c8a0b1c2d3e4f5g6h7")
+    .replace("/consumers/{kind}/{name}", "/consumers/release/plant-7-verifier")
     .replace("/executions/{id}", "/executions/exe_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/trust-domains/{name}", "/trust-domains/acme.example")
     .replace("/workloads/{id}", "/workloads/pri_01k9x6f6c8a0b1c2d3e4f5g6h7")

@@ -51,8 +51,8 @@ const tenantColumns: Readonly<Record<string, string>> = {
   trust_domains: "tenant_id",
   workloads: "tenant_id",
 };
-/** The marketplace's own: every tenant reads them, the publishing tenant alone writes. */
-const publicTables = ["channel_history", "channel_pointers", "packages", "release_files", "releases"];
+/** The marketplace's own: every tenant reads them; the publishing tenant alone writes, release_keys those that curate. */
+const publicTables = ["channel_history", "channel_pointers", "packages", "release_files", "release_keys", "releases"];
 /** The audit worker's own notes: no other role has any right on them. */
 const auditTables = ["audit_activity"];
 /** Counted by the drain, read by the audit worker: no request's role has any right on them. */
@@ -134,6 +134,19 @@ test("every table is known here, so that none comes without a thought of whose i
   const rows = await one(owner, sql`select tablename as name from pg_tables where schemaname = 'public' order by 1`);
   const known = [...Object.keys(tenantColumns), ...publicTables, ...auditTables, ...drainTables, ...ownerTables].sort();
   expect(rows.map((row) => row["name"])).toEqual(known);
+});
+
+test("a tenant that does not curate adds no release key, and ends or countersigns nothing", async () => {
+  const kid = "0".repeat(64);
+  const add = sql`insert into release_keys (kid, spki, not_before, rotation_id, changed_at) values (${kid}, '', now(), '', now())`;
+  await expect(asTenant(app, tenant.tenant_id, [add])).rejects.toMatchObject({ code: "42501" });
+  await inBatch(owner, [add]);
+  const change = [
+    sql`update release_keys set revoked_at = now() returning kid`,
+    sql`update releases set marketplace_bundle = '{}' where publisher_tenant_id <> ${tenant.tenant_id} returning id`,
+  ];
+  expect(await asTenant(app, tenant.tenant_id, change)).toEqual([[], []]);
+  await inBatch(owner, [sql`delete from release_keys where kid = ${kid}`]);
 });
 
 test("row security is enabled and forced on every table that a worker may touch", async () => {

@@ -245,10 +245,11 @@ test("a log that was written anew and signed by the real keys, behind the witnes
       seal: async (_, { to }) => ({ sealed_to: to, hours: [], days: [] }),
     },
     meter: { report: async () => undefined },
-    signers: async () => ({
-      checkpoint: await importSigner(secrets.worker_keys.CHECKPOINT_KEY, "Ed25519"),
-      statement: await importSigner(secrets.worker_keys.STATEMENT_KEY, "P-256"),
-    }),
+    signed: async (_, work) =>
+      await work({
+        checkpoint: await importSigner(secrets.worker_keys.CHECKPOINT_KEY, "Ed25519"),
+        statement: await importSigner(secrets.worker_keys.STATEMENT_KEY, "P-256"),
+      }),
     bucket: {
       get: async () => null,
       digest: async () => null,

@@ -214,8 +214,7 @@ export class World {
       bucket: this.bucket(faults),
       log: (level, message) => void this.logged.push({ level, message }),
       originPrefix,
-      signers: () =>
-        Promise.resolve({ checkpoint: signer(this.keys.checkpoint), statement: signer(this.keys.statement) }),
+      signed: (_, work) => work({ checkpoint: signer(this.keys.checkpoint), statement: signer(this.keys.statement) }),
       clock: () => this.now,
       random: (byteCount) => {
         if (byteCount > 65_536) throw new RangeError("getRandomValues gives 65,536 bytes a call");

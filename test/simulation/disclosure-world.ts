@@ -8,6 +8,7 @@ import { hex, sha256 as sha256Of, type Bytes } from "../../shared/contract/bytes
 import type { BuildParts, PackLog } from "../../shared/disclosure/build.ts";
 import type { PackFile } from "../../shared/disclosure/pack.ts";
 import { newEvent } from "../../shared/outbox/outbox.ts";
+import { signStatement } from "../../shared/signing/bundle.ts";
 import { seeded, startTime, tenantId, randomBytes } from "./audit-events.ts";
 import type { World } from "./audit-world.ts";
 
@@ -146,7 +147,7 @@ export function packing(world: World): Packing {
     made,
     older: [],
     clock: () => world.now,
-    signer: world.keys.statement,
+    sign: (statement) => signStatement(world.keys.statement, statement),
     keys: world.published,
     log: () => packLog,
     manifest: (tenant, range) => world.bucket(faults).get(manifestKey(tenant, range)),

@@ -20,11 +20,6 @@ const bound = env as unknown as Env;
 const signerWith = (given: Partial<Env> = {}) => new SignerService(createExecutionContext(), { ...bound, ...given });
 const [acme, other] = ["7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001", "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0002"] as const;
 
-test("a release key that could not be imported is tried again at the next call", async () => {
-  await expect(signerWith({ RELEASE_KEY: "not a key" }).keys()).rejects.toThrow("not JSON");
-  expect(await signerWith().keys()).toMatchObject([{ use: "release" }]);
-});
-
 test("a document of an online role is signed with the tenant's key of that role, and with no other's", async () => {
   const signer = signerWith();
   const now = Date.now();

@@ -4,13 +4,14 @@
 export {
   EdgeHealth,
   Entitlements,
+  KeyRotation,
   OutboxDrain,
   PolicyPublisher,
   PqlMeter,
   PrivacyLedger,
 } from "../../workers/api/index.ts";
-export { AuditLog, AuditService, DisclosureGrants, LogAnchor } from "../../workers/audit/index.ts";
-export { SignerService } from "../../workers/signer/index.ts";
+export { AuditLog, AuditRing, AuditService, DisclosureGrants, LogAnchor } from "../../workers/audit/index.ts";
+export { ReleaseRing, SignerService } from "../../workers/signer/index.ts";
 export { DrainProbe } from "./drain-probe.ts";
 
 export default {

@@ -33,6 +33,7 @@ import { register as pql } from "./routes/pql.ts";
 import { register as privacy } from "./routes/privacy.ts";
 import { register as reviews } from "./routes/reviews.ts";
 import { register as rollouts } from "./routes/rollouts.ts";
+import { register as rotations } from "./routes/rotations.ts";
 import { register as whoami } from "./routes/whoami.ts";
 
 export interface App {
@@ -65,6 +66,7 @@ const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   privacy,
   pql,
   audit,
+  rotations,
   health,
   docs,
 ];

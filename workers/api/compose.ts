@@ -11,6 +11,7 @@ import policyModule from "../../policy/generated/authz.wasm";
 import type { EdgeHealthParts } from "../../durable-objects/edge-health.ts";
 import type { EntitlementsParts } from "../../durable-objects/entitlements.ts";
 import type { OutboxDrainParts } from "../../durable-objects/outbox-drain.ts";
+import type { KeyRotationParts } from "../../durable-objects/key-rotation.ts";
 import type { PolicyPublisherParts } from "../../durable-objects/policy-publisher.ts";
 import type { PqlMeterParts } from "../../durable-objects/pql-meter.ts";
 import type { RolloutGatesParts } from "../../durable-objects/rollout-gates.ts";
@@ -25,6 +26,7 @@ import type { ProviderStore } from "../../shared/edge/stores.ts";
 import { dueDomains } from "../../shared/identity/store.ts";
 import { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
+import { readReleaseKeys } from "../../shared/market/release-key-store.ts";
 import { tenantsRollingOut } from "../../shared/market/package-state-store.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { DrainPort } from "../../shared/outbox/drain.ts";
@@ -36,6 +38,7 @@ import { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import { meterLimits, type MeterPort } from "../../shared/pql/meter.ts";
 import { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
+import type { RotationsPort } from "../../shared/rotation/port.ts";
 import { kidOf } from "../../shared/signing/keys.ts";
 import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import { asTenant, type Database } from "../../shared/tenancy/database.ts";
@@ -53,6 +56,7 @@ import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
 import { bunnyStore, r2Store, r2Vault } from "./policies/stores.ts";
 import { tufSignerInTime } from "./policies/tuf-signer.ts";
+import { rotationTarget } from "./rotations/targets.ts";
 import { QueryTimeNotes } from "./pql-times.ts";
 
 /**
@@ -146,7 +150,8 @@ function makeParts(env: Env): Parts {
     publisher: (tenantId) => publisherAt(env, tenantId),
     nudgeTrust: (trustDomain) => nudgeTrust(env, trustDomain),
     fleet: (tenantId) => fleetAt(env, tenantId),
-    releaseKeys: once(() => releaseKeysOf(env)),
+    releaseKeys: releaseKeysOf(env),
+    rotations: (kind) => env.KEY_ROTATION.getByName(kind) as unknown as RotationsPort,
     artifacts: env.ARTIFACTS,
     nudgeDrain,
     nudgeGate: (tenantId) => {
@@ -341,10 +346,35 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
   return () => (made ??= make());
 }
 
-async function releaseKeysOf(env: Env): Promise<ReadonlyMap<string, string>> {
-  const list = z.array(z.base64()).parse(JSON.parse(env.RELEASE_KEYS));
-  return new Map(await Promise.all(list.map(async (spki) => [await kidOf(base64Bytes(spki)), spki] as const)));
+/** The pinned ones are read once, the others each time. */
+function releaseKeysOf(env: Env): Parts["releaseKeys"] {
+  const database = databaseAt(env, env.DATABASE_URL_APP);
+  const pinned = once(async () => {
+    const list = z.array(z.base64()).parse(JSON.parse(env.RELEASE_KEYS));
+    return await Promise.all(list.map(async (spki) => [await kidOf(base64Bytes(spki)), spki] as const));
+  });
+  return async () => {
+    const [first, rows] = await Promise.all([pinned(), readReleaseKeys(database)]);
+    const all = new Map([...first, ...rows.map(({ kid, spki }) => [kid, spki] as const)]);
+    for (const { kid, revoked } of rows) if (revoked) all.delete(kid);
+    return all;
+  };
 }
+
+export const keyRotationParts = (env: Env): KeyRotationParts => {
+  const parts = partsOf(env);
+  const { database, audit, signer } = parts;
+  const releaseKeys = (): ReturnType<Parts["releaseKeys"]> => parts.releaseKeys();
+  return {
+    clock,
+    random,
+    log,
+    pause: (ms) => scheduler.wait(ms),
+    // Its events are of whichever tenant started a rotation: any queue takes them.
+    send: sendTo(env, 0),
+    target: (kind, tenantId) => rotationTarget({ clock, database, audit, signer, releaseKeys }, kind, tenantId),
+  };
+};
 
 const shardsOf = (env: Env): number => {
   const shards = Number(env.AUDIT_SHARDS);

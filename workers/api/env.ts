@@ -19,7 +19,10 @@ export interface Env {
   readonly PUBLIC_URL: string;
   /** Shared with the edge, which proves by it that it forwarded a request. A secret; absent where there is no edge. */
   readonly EDGE_LINK_KEY?: string;
-  /** The marketplace's release keys, public halves: a JSON array of SPKI DER in base64, retired ones included. */
+  /**
+   * The first release keys, public halves: a JSON array of SPKI DER in base64. What they endorsed since, and what was revoked of
+   * either, is in Postgres.
+   */
   readonly RELEASE_KEYS: string;
 
   /** Provider B's storage: origin of the zone's region; "" where there is no provider B. */
@@ -35,6 +38,7 @@ export interface Env {
   readonly PQL_METER: DurableObjectNamespace;
   readonly POLICY_PUBLISHER: DurableObjectNamespace;
   readonly EDGE_HEALTH: DurableObjectNamespace;
+  readonly KEY_ROTATION: DurableObjectNamespace;
   readonly AUDIT: Fetcher;
   readonly SIGNER: Fetcher;
   readonly ARTIFACTS: R2Bucket;

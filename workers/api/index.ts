@@ -2,6 +2,7 @@
 
 import { edgeHealthObject } from "../../durable-objects/edge-health.ts";
 import { entitlementsObject } from "../../durable-objects/entitlements.ts";
+import { keyRotationObject } from "../../durable-objects/key-rotation.ts";
 import { outboxDrainObject } from "../../durable-objects/outbox-drain.ts";
 import { policyPublisherObject } from "../../durable-objects/policy-publisher.ts";
 import { pqlMeterObject } from "../../durable-objects/pql-meter.ts";
@@ -11,6 +12,7 @@ import { createApp } from "./app.ts";
 import {
   edgeHealthParts,
   entitlementsParts,
+  keyRotationParts,
   outboxDrainParts,
   partsOf,
   policyPublisherParts,
@@ -32,6 +34,8 @@ export const PqlMeter = pqlMeterObject<Env>(pqlMeterParts);
 export const PolicyPublisher = policyPublisherObject<Env>(policyPublisherParts);
 
 export const EdgeHealth = edgeHealthObject<Env>(edgeHealthParts);
+
+export const KeyRotation = keyRotationObject<Env>(keyRotationParts);
 
 export const RolloutGates = rolloutGatesObject<Env>(rolloutGatesParts);
 

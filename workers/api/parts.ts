@@ -17,6 +17,9 @@ import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import type { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import type { TokenIssuer } from "../../shared/tenancy/token.ts";
+import type { RotationKind } from "../../shared/contract/http-rotations.ts";
+import type { RotationsPort } from "../../shared/rotation/port.ts";
+import type { RotatingKeysApi } from "../../shared/rotation/service.ts";
 import type { SignerServiceApi } from "../../shared/signing/service.ts";
 import type { DecisionNotes } from "./decision-notes.ts";
 import type { FlagMemory } from "./flag-memory.ts";
@@ -56,19 +59,22 @@ export interface Parts {
   readonly pqlGrammar: FlagMemory;
   /** Which tenants have edge_multicdn, as this isolate read it last. */
   readonly edgeFlag: FlagMemory;
-  readonly audit: AuditServiceApi & DisclosureServiceApi;
-  readonly signer: SignerServiceApi;
+  readonly audit: AuditServiceApi & DisclosureServiceApi & RotatingKeysApi;
+  readonly signer: SignerServiceApi & RotatingKeysApi;
   /** Rejects where it does not answer in time. */
   readonly tufSigner: TufSignerApi;
   /** The tenant's publisher of edge policies. */
   publisher(tenantId: string): PublisherPort;
   /** The bundle of a trust domain has changed: has all publishers that mirror it do so soon. A lost call costs a minute. */
   nudgeTrust(trustDomain: string): Promise<void>;
+  /** Rotations of a kind of keys. */
+  rotations(kind: RotationKind): RotationsPort;
   /** The board of the tenant's fetchers. Its calls throw Problem `edge_board_unavailable`. */
   fleet(tenantId: string): FleetPort;
   /**
-   * The marketplace's release keys that signatures are verified with, kid → SPKI in base64: pinned in the configuration, so
-   * that verifying needs no signer, and a signer that was replaced is not believed.
+   * The marketplace's release keys that signatures are believed by now, kid → SPKI in base64: those that are pinned in the
+   * configuration, and those that one of them endorsed since (shared/market/release-key-store.ts). So verifying needs no signer, a
+   * signer that was replaced is not believed, and no revocation is overlooked: they are read each time.
    */
   releaseKeys(): Promise<ReadonlyMap<string, string>>;
   readonly artifacts: R2Bucket;

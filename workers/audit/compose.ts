@@ -1,30 +1,32 @@
 // Makes the audit worker's parts out of what the platform binds: the only reader of Env. The keys that sign checkpoints,
-// manifests, receipts, packs and links are imported here and nowhere else.
+// manifests, receipts, packs and links are in the ring, which signs.
 
 import { neon, neonConfig } from "@neondatabase/serverless";
 import { drizzle } from "drizzle-orm/neon-http";
 import type { AuditLogParts } from "../../durable-objects/audit-log.ts";
 import type { DisclosureGrantsParts } from "../../durable-objects/disclosure-grants.ts";
+import { ringName, type KeyRingParts } from "../../durable-objects/key-ring.ts";
 import { anchorName, type LogAnchorParts } from "../../durable-objects/log-anchor.ts";
 import { anchorTenantId } from "../../shared/audit/anchor-event.ts";
-import type { LogSigners } from "../../shared/audit/seal.ts";
 import { manifestKey } from "../../shared/audit/layout.ts";
 import type { AuditLogApi, LogAnchorApi } from "../../shared/audit/service.ts";
-import { base64, utf8 } from "../../shared/contract/bytes.ts";
+import { utf8 } from "../../shared/contract/bytes.ts";
 import type { CountReport } from "../../shared/contract/event-counts.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
-import type { PublishedKey, PublishedKeys } from "../../shared/contract/http-audit.ts";
+import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { GrantsPort } from "../../shared/disclosure/grants.ts";
 import { sealHours } from "../../shared/pql/hours-store.ts";
 import { rowsOfExecution, writeEventRows } from "../../shared/pql/store.ts";
-import { importSigner, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
+import { RingSigners } from "../../shared/rotation/ring-signers.ts";
+import type { RingSignerApi, RotatingKeysApi } from "../../shared/rotation/service.ts";
+import { signStatement } from "../../shared/signing/bundle.ts";
 import { readRetiredKeys } from "../../shared/signing/published.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
 import { postgresActivity, type Activity } from "./activity.ts";
 import { r2Bucket } from "./bucket.ts";
 import type { ConsumerParts } from "./consumer.ts";
-import { packStore, zipArchive, type DisclosureParts, type LinkKey } from "./disclosure.ts";
+import { packStore, zipArchive, type DisclosureParts } from "./disclosure.ts";
 import type { Env } from "./env.ts";
 import { gzip, sha256 } from "./hashing.ts";
 import { askWitness, readWitnesses } from "./witnesses.ts";
@@ -48,11 +50,9 @@ export interface Parts {
   readonly auditLog: (tenantId: string) => AuditLogApi;
   readonly anchor: () => LogAnchorApi;
   readonly keys: () => Promise<PublishedKeys>;
+  /** Rotation's steps. */
+  readonly ring: () => RotatingKeysApi;
   readonly disclosure: () => Promise<DisclosureParts>;
-}
-
-interface Keys extends LogSigners {
-  readonly link: Signer;
 }
 
 interface Made {
@@ -89,18 +89,30 @@ export const disclosureGrantsParts = (env: Env): DisclosureGrantsParts => ({
 function make(env: Env): Made {
   const database = databaseAt(env);
   const bucket = r2Bucket(env.AUDIT_BUCKET);
-  const signers = once(() => importKeys(env));
-  const keys = once(async () => publishedKeys(env, await signers()));
-  const linkKey = once(async () => linkKeyOf(env, (await signers()).link));
+  const signers = new RingSigners(() => ringAt(env));
+  const retired = once(() => readRetiredKeys(env.RETIRED_KEYS));
+  const keys = async (): Promise<PublishedKeys> => {
+    const [own, before] = await Promise.all([ringAt(env).publishedKeys(), retired()]);
+    return {
+      origin_prefix: env.LOG_ORIGIN,
+      keys: [...own.keys, ...before],
+      ...(own.endorsements.length === 0 ? {} : { endorsements: [...own.endorsements] }),
+    };
+  };
+  /** What endorsed a key says nothing about a pack. */
+  const keysForPacks = async (): Promise<PublishedKeys> => {
+    const { endorsements: _, ...set } = await keys();
+    return set;
+  };
   const activity = postgresActivity(database, clock, log);
   const auditLog = (tenantId: string): AuditLogApi => auditLogAt(env, tenantId);
   const disclosure = async (): Promise<DisclosureParts> => ({
     clock,
     random,
     bucket: env.AUDIT_BUCKET,
-    signer: (await signers()).statement,
-    linkKey: await linkKey(),
-    keys: await keys(),
+    sign: (statement) => signers.sign(clock(), (signerOf) => signStatement(signerOf("statement"), statement)),
+    withLinkKey: (at, work) => signers.sign(at, (signerOf) => work(signerOf("link"))),
+    keys: await keysForPacks(),
     log: auditLog,
     store: packStore(env.AUDIT_BUCKET),
     manifest: (tenantId, range) => bucket.get(manifestKey(tenantId, range)),
@@ -123,6 +135,7 @@ function make(env: Env): Made {
       auditLog,
       anchor: () => anchorAt(env),
       keys,
+      ring: () => ringAt(env),
       disclosure,
       consumer: { auditLog, activity, keepAside, log },
     },
@@ -133,7 +146,8 @@ function make(env: Env): Made {
       sha256,
       gzip,
       bucket,
-      signers,
+      signed: (at, work) =>
+        signers.sign(at, (signerOf) => work({ checkpoint: signerOf("checkpoint"), statement: signerOf("statement") })),
       originPrefix: env.LOG_ORIGIN,
       rows: {
         async write(rows) {
@@ -183,6 +197,21 @@ const meterAt = (env: Env, tenantId: string): { report(report: CountReport): Pro
 const auditLogAt = (env: Env, tenantId: string): AuditLogApi =>
   env.AUDIT_LOG.getByName(tenantId) as unknown as AuditLogApi;
 
+const ringAt = (env: Env): RingSignerApi & RotatingKeysApi =>
+  env.AUDIT_RING.getByName(ringName) as unknown as RingSignerApi & RotatingKeysApi;
+
+export const auditRingParts = (env: Env): KeyRingParts => ({
+  clock,
+  random,
+  name: "audit",
+  secret: env.KEY_RING_SECRET,
+  slots: [
+    { name: "checkpoint", algorithm: "Ed25519", uses: ["checkpoint"], firstKey: env.CHECKPOINT_KEY },
+    { name: "statement", algorithm: "P-256", uses: ["manifest", "receipt", "pack"], firstKey: env.STATEMENT_KEY },
+    { name: "link", algorithm: "P-256", uses: ["link"], firstKey: env.LINK_KEY },
+  ],
+});
+
 function databaseAt(env: Env): Database {
   if (env.NEON_FETCH_ENDPOINT !== "") neonConfig.fetchEndpoint = env.NEON_FETCH_ENDPOINT;
   neonConfig.fetchFunction = (input: string, init: RequestInit): Promise<Response> =>
@@ -200,42 +229,4 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
     });
     return made;
   };
-}
-
-async function importKeys(env: Env): Promise<Keys> {
-  const [checkpoint, statement, link] = await Promise.all([
-    importSigner(env.CHECKPOINT_KEY, "Ed25519"),
-    importSigner(env.STATEMENT_KEY, "P-256"),
-    importSigner(env.LINK_KEY, "P-256"),
-  ]);
-  return { checkpoint, statement, link };
-}
-
-async function publishedKeys(env: Env, keys: Keys): Promise<PublishedKeys> {
-  const publish = (use: PublishedKey["use"], { kid, algorithm, spki }: Signer, jwkText: string): PublishedKey => ({
-    kid,
-    use,
-    algorithm: algorithm === "Ed25519" ? "Ed25519" : "ECDSA-P256-SHA256",
-    spki: base64(spki),
-    not_before: keyNotBefore(jwkText),
-  });
-  return {
-    origin_prefix: env.LOG_ORIGIN,
-    keys: [
-      publish("checkpoint", keys.checkpoint, env.CHECKPOINT_KEY),
-      publish("manifest", keys.statement, env.STATEMENT_KEY),
-      publish("receipt", keys.statement, env.STATEMENT_KEY),
-      publish("pack", keys.statement, env.STATEMENT_KEY),
-      publish("link", keys.link, env.LINK_KEY),
-      ...(await readRetiredKeys(env.RETIRED_KEYS)),
-    ],
-  };
-}
-
-/** The link key as a WebCrypto key: tokens are JWS, whose signatures are made by jose. */
-async function linkKeyOf(env: Env, { kid }: Signer): Promise<LinkKey> {
-  const { kty, crv, x, y, d } = JSON.parse(env.LINK_KEY) as Record<"kty" | "crv" | "x" | "y" | "d", string>;
-  const algorithm = { name: "ECDSA", namedCurve: "P-256" };
-  const privateKey = await crypto.subtle.importKey("jwk", { kty, crv, x, y, d }, algorithm, false, ["sign"]);
-  return { kid, privateKey };
 }

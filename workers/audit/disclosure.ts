@@ -13,6 +13,7 @@ import { findOrBuild, packKey, type BuildParts, type PackStore } from "../../sha
 import type { GrantAnswer, GrantsPort } from "../../shared/disclosure/grants.ts";
 import { openLink, signLink } from "../../shared/disclosure/link.ts";
 import type { PackFile } from "../../shared/disclosure/pack.ts";
+import type { Signer } from "../../shared/signing/keys.ts";
 import type {
   ByteRange,
   DownloadAnswer,
@@ -25,15 +26,11 @@ import type {
 /** ZIP knows no time zones and starts in 1980: one instant for all packs keeps the bytes alike. */
 const packTime = new Date("2026-01-01T00:00:00Z");
 
-export interface LinkKey {
-  readonly kid: string;
-  readonly privateKey: CryptoKey;
-}
-
 export interface DisclosureParts extends BuildParts {
   readonly random: Random;
   readonly bucket: R2Bucket;
-  readonly linkKey: LinkKey;
+  /** What `work` makes with the link key in force, of links that are granted at `at`, in ms. */
+  readonly withLinkKey: <T>(at: number, work: (signer: Signer) => Promise<T>) => Promise<T>;
   grants(tenantId: string): GrantsPort;
 }
 
@@ -44,19 +41,15 @@ export async function disclosureLink(parts: DisclosureParts, tenantId: string, w
   const { pack, version } = built;
   const now = parts.clock();
   const grantId = newId("grant", now, parts.random(10));
-  const { token, expires_at } = await signLink(
-    parts.linkKey.privateKey,
-    parts.linkKey.kid,
-    {
-      sub: tenantId,
-      jti: grantId,
-      execution_id,
-      sha256: pack.sha256,
-      pack_version: version,
-      ...(audience === null ? {} : { audience }),
-    },
-    now,
-  );
+  const claims = {
+    sub: tenantId,
+    jti: grantId,
+    execution_id,
+    sha256: pack.sha256,
+    pack_version: version,
+    ...(audience === null ? {} : { audience }),
+  };
+  const { token, expires_at } = await parts.withLinkKey(now, (signer) => signLink(signer, claims, now));
   await parts
     .grants(tenantId)
     .grant(wish.principal_id, { id: grantId, execution_id, pack_sha256: pack.sha256, expires_at, one_time, audience });

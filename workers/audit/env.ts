@@ -12,6 +12,8 @@ export interface Env {
   readonly CHECKPOINT_KEY: string;
   readonly STATEMENT_KEY: string;
   readonly LINK_KEY: string;
+  /** What the private halves of keys that a rotation made are encrypted with: at least 32 characters. A secret; absent: no rotation. */
+  readonly KEY_RING_SECRET?: string;
   /** What the keys before these signed stays valid: a JSON array of their entries of `GET /api/audit/keys`, each with `not_after`. */
   readonly RETIRED_KEYS: string;
 
@@ -21,6 +23,7 @@ export interface Env {
   readonly AUDIT_LOG: DurableObjectNamespace;
   readonly DISCLOSURE_GRANTS: DurableObjectNamespace;
   readonly LOG_ANCHOR: DurableObjectNamespace;
+  readonly AUDIT_RING: DurableObjectNamespace;
   /** The API's objects, by the tenant's id: what stands in Postgres is told to them, shared/contract/event-counts.ts. */
   readonly PQL_METER: DurableObjectNamespace;
   readonly AUDIT_BUCKET: R2Bucket;

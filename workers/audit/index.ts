@@ -3,16 +3,19 @@
 
 import { auditLogObject } from "../../durable-objects/audit-log.ts";
 import { disclosureGrantsObject } from "../../durable-objects/disclosure-grants.ts";
+import { keyRingObject } from "../../durable-objects/key-ring.ts";
 import { logAnchorObject } from "../../durable-objects/log-anchor.ts";
 import { sweepLogs } from "./activity.ts";
 import { anchorLogs } from "./witnesses.ts";
-import { auditLogParts, disclosureGrantsParts, logAnchorParts, partsOf } from "./compose.ts";
+import { auditLogParts, auditRingParts, disclosureGrantsParts, logAnchorParts, partsOf } from "./compose.ts";
 import { consume, consumeDead, deadQueue } from "./consumer.ts";
 import type { Env } from "./env.ts";
 
 export { AuditService } from "./service.ts";
 export const AuditLog = auditLogObject<Env>(auditLogParts);
 export const DisclosureGrants = disclosureGrantsObject<Env>(disclosureGrantsParts);
+
+export const AuditRing = keyRingObject<Env>(auditRingParts);
 
 export const LogAnchor = logAnchorObject<Env>(logAnchorParts);
 

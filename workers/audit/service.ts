@@ -15,11 +15,15 @@ import type {
   LinkAnswer,
   LinkWish,
 } from "../../shared/disclosure/service.ts";
+import type { RingKeys, RotatedKeys, RotatingKeysApi } from "../../shared/rotation/service.ts";
 import { partsOf, type Parts } from "./compose.ts";
 import { disclosureDownload, disclosureLink } from "./disclosure.ts";
 import type { Env } from "./env.ts";
 
-export class AuditService extends WorkerEntrypoint<Env> implements AuditServiceApi, DisclosureServiceApi {
+export class AuditService
+  extends WorkerEntrypoint<Env>
+  implements AuditServiceApi, DisclosureServiceApi, RotatingKeysApi
+{
   checkpoint(tenantId: string): Promise<string | null> {
     return this.#parts.auditLog(tenantId).checkpoint();
   }
@@ -82,6 +86,30 @@ export class AuditService extends WorkerEntrypoint<Env> implements AuditServiceA
 
   async disclosureRevoke(tenantId: string, principalId: string, grantId: string): Promise<RevokedGrant | null> {
     return await (await this.#parts.disclosure()).grants(tenantId).revoke(principalId, grantId);
+  }
+
+  prepareKeys(rotation: string, slots: readonly string[]): Promise<RotatedKeys> {
+    return this.#parts.ring().prepareKeys(rotation, slots);
+  }
+
+  publishKeys(rotation: string): Promise<void> {
+    return this.#parts.ring().publishKeys(rotation);
+  }
+
+  activateKeys(rotation: string): Promise<void> {
+    return this.#parts.ring().activateKeys(rotation);
+  }
+
+  taintKeys(rotation: string): Promise<void> {
+    return this.#parts.ring().taintKeys(rotation);
+  }
+
+  revokeKeys(rotation: string, compromised: boolean): Promise<void> {
+    return this.#parts.ring().revokeKeys(rotation, compromised);
+  }
+
+  publishedKeys(): Promise<RingKeys> {
+    return this.#parts.ring().publishedKeys();
   }
 
   get #parts(): Parts {

@@ -1,11 +1,10 @@
-// The signer worker: holds the marketplace's release key, and countersigns releases that it has checked itself; holds the
+// The signer worker: holds the marketplace's release keys in a ring, and countersigns releases that it has checked itself; holds the
 // secrets of the online TUF keys, and signs tenants' targets, snapshots and timestamps. It has no route of its own: the API
 // reaches it by service binding only.
 
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { base64 } from "../../shared/contract/bytes.ts";
+import { keyRingObject, ringName } from "../../durable-objects/key-ring.ts";
 import type { SignedBundle } from "../../shared/contract/events.ts";
-import type { PublishedKey } from "../../shared/contract/http-audit.ts";
 import type { SignedTuf, TufSignerApi } from "../../shared/edge/service.ts";
 import {
   lifeMs,
@@ -18,7 +17,9 @@ import {
 import { tenantSigner, tufSecret, type TufSigner } from "../../shared/edge/tuf-keys.ts";
 import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
 import { signStatement } from "../../shared/signing/bundle.ts";
-import { importSigner, keyNotBefore, type Signer } from "../../shared/signing/keys.ts";
+import { RingSigners } from "../../shared/rotation/ring-signers.ts";
+import type { RingKeys, RingSignerApi, RotatedKeys, RotatingKeysApi } from "../../shared/rotation/service.ts";
+import { believedReleaseKeys } from "../../shared/signing/published.ts";
 import {
   checkPublisherBundle,
   checkRelease,
@@ -26,11 +27,14 @@ import {
   pointerStatement,
 } from "../../shared/signing/release.ts";
 import type { Countersignature, PointerRequest, SignerServiceApi } from "../../shared/signing/service.ts";
-import { statement } from "../../shared/signing/statement.ts";
+import { statement, type StatementParts } from "../../shared/signing/statement.ts";
 
 interface Env {
-  /** P-256 private key as JWK text, with `not_before`; a secret. */
+  /** P-256 private key as JWK text, with `not_before`; a secret. The ring's first key. */
   readonly RELEASE_KEY: string;
+  /** What the private halves of keys that a rotation made are encrypted with: at least 32 characters. A secret; absent: no rotation. */
+  readonly KEY_RING_SECRET?: string;
+  readonly RELEASE_RING: DurableObjectNamespace;
   /** 32 random bytes each, as JWK text of type `oct`: what the tenants' online TUF keys are derived from. Secrets. */
   readonly TUF_TARGETS_KEY: string;
   readonly TUF_SNAPSHOT_KEY: string;
@@ -45,48 +49,63 @@ const tufKeyNames = {
 /** A document that is good for longer than its role's life, but for clocks that differ, is not signed. */
 const clockSkewMs = 60_000;
 
-let signer: Promise<Signer> | undefined;
+const slot = "release";
+const perIsolate = new WeakMap<object, RingSigners>();
+
+export const ReleaseRing = keyRingObject<Env>((env) => ({
+  clock: () => Date.now(),
+  random: (byteCount) => crypto.getRandomValues(new Uint8Array(byteCount)),
+  name: slot,
+  secret: env.KEY_RING_SECRET,
+  slots: [{ name: slot, algorithm: "P-256", uses: ["release"], firstKey: env.RELEASE_KEY }],
+}));
 
 /** Cross-worker RPC for the API. Refusals are values; a missing key throws. */
-export class SignerService extends WorkerEntrypoint<Env> implements SignerServiceApi, TufSignerApi {
+export class SignerService extends WorkerEntrypoint<Env> implements SignerServiceApi, TufSignerApi, RotatingKeysApi {
   async countersign(publisherBundle: SignedBundle, publisherSpki: string): Promise<Countersignature> {
     const checked = await checkPublisherBundle(publisherBundle, publisherSpki);
     if (!checked.ok) return checked;
-    const signed = await signStatement(
-      await this.#signer(),
-      statement(await countersignature(publisherBundle, checked.release)),
-    );
-    return { ok: true, bundle: signed };
+    return { ok: true, bundle: await this.#sign(await countersignature(publisherBundle, checked.release)) };
   }
 
   async pointer(request: PointerRequest): Promise<Countersignature> {
-    const own = await this.#signer();
     const checked = await checkRelease(
       {
         publisher: request.publisher_bundle,
         marketplace: request.marketplace_bundle,
         publisherSpki: request.publisher_spki,
       },
-      new Map([[own.kid, base64(own.spki)]]),
+      believedReleaseKeys((await this.#ring.publishedKeys()).keys),
     );
     if (!checked.ok) return checked;
     const { manifest, artifact_sha256 } = checked.release;
     const { channel, sequence, moved_at } = request;
     const pointer = { package: manifest.name, channel, version: manifest.version, sequence, moved_at, artifact_sha256 };
-    return { ok: true, bundle: await signStatement(own, statement(pointerStatement(pointer))) };
+    return { ok: true, bundle: await this.#sign(pointerStatement(pointer)) };
   }
 
-  async keys(): Promise<PublishedKey[]> {
-    const { kid, spki } = await this.#signer();
-    return [
-      {
-        kid,
-        use: "release",
-        algorithm: "ECDSA-P256-SHA256",
-        spki: base64(spki),
-        not_before: keyNotBefore(this.env.RELEASE_KEY),
-      },
-    ];
+  prepareKeys(rotation: string, slots: readonly string[]): Promise<RotatedKeys> {
+    return this.#ring.prepareKeys(rotation, slots);
+  }
+
+  publishKeys(rotation: string): Promise<void> {
+    return this.#ring.publishKeys(rotation);
+  }
+
+  activateKeys(rotation: string): Promise<void> {
+    return this.#ring.activateKeys(rotation);
+  }
+
+  taintKeys(rotation: string): Promise<void> {
+    return this.#ring.taintKeys(rotation);
+  }
+
+  revokeKeys(rotation: string, compromised: boolean): Promise<void> {
+    return this.#ring.revokeKeys(rotation, compromised);
+  }
+
+  publishedKeys(): Promise<RingKeys> {
+    return this.#ring.publishedKeys();
   }
 
   async tufKeys(tenantId: string): Promise<Record<OnlineRole, TufKey>> {
@@ -111,13 +130,15 @@ export class SignerService extends WorkerEntrypoint<Env> implements SignerServic
     return await tenantSigner(tufSecret(this.env[tufKeyNames[role]]), role, tenantIdShape.parse(tenantId));
   }
 
-  #signer(): Promise<Signer> {
-    // A failed import is not remembered: the next call tries again.
-    signer ??= importSigner(this.env.RELEASE_KEY, "P-256").catch((error: unknown) => {
-      signer = undefined;
-      throw error;
-    });
-    return signer;
+  /** By the key that signs now. */
+  #sign(parts: StatementParts): Promise<SignedBundle> {
+    const signers = perIsolate.get(this.env) ?? new RingSigners(() => this.#ring);
+    perIsolate.set(this.env, signers);
+    return signers.sign(Date.now(), (signerOf) => signStatement(signerOf(slot), statement(parts)));
+  }
+
+  get #ring(): RingSignerApi & RotatingKeysApi {
+    return this.env.RELEASE_RING.getByName(ringName) as unknown as RingSignerApi & RotatingKeysApi;
   }
 }
 

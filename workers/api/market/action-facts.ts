@@ -17,6 +17,7 @@ import type { Parts } from "../parts.ts";
 import { changesNeeded, installingWays } from "./installing-ways.ts";
 import { isOwn } from "./own-work.ts";
 import { installFacts, moveFacts, upgradeFacts } from "./move-facts.ts";
+import { proposalOf, rotationFacts } from "../rotations/rotation-facts.ts";
 import { noEntitlements, noRelease } from "./refusals.ts";
 import { rollbackFacts } from "./rollback-package.ts";
 import { rollbackReach } from "./rollback-reach.ts";
@@ -110,6 +111,20 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
       const known = await readReviewedVersion(parts.database, caller.tenant_id, name, version);
       if (known === null) throw noRelease();
       return { package: name, version, own: await isOwn({ parts, caller }, known.uploaded_by) };
+    },
+  },
+  "rotation.read": { reads: ["rotation.read"], facts: rotationFacts },
+  "rotation.start": { reads: ["rotation.read"], facts: rotationFacts },
+  "rotation.acknowledge": { reads: ["rotation.read"], facts: rotationFacts },
+  "rotation.approve": {
+    reads: ["rotation.read"],
+    async facts({ parts, caller }, asked) {
+      const id = needed(asked.rotation_id, "rotation_id");
+      const { curates } = await rotationFacts({ parts, caller });
+      const proposal = curates ? await proposalOf(parts, id) : null;
+      if (curates && proposal === null) throw new Problem("not_found", "There is no such proposal.");
+      const own = proposal !== null && (await isOwn({ parts, caller }, proposal.proposed_by));
+      return { curates, rotation_id: id, own };
     },
   },
   "entitlement.approve": {

@@ -85,8 +85,9 @@ async function countersigned(call: ReviewCall, { release }: KnownRelease, reason
     { publisher: release.publisher_bundle, marketplace: signed.bundle, publisherSpki: release.publisher_key },
     await parts.releaseKeys(),
   );
-  // The signer has a key that nobody would believe: RELEASE_KEYS is behind.
-  if (!checked.ok) throw new Error(`the countersignature does not verify with RELEASE_KEYS: ${checked.reason}`);
+  // The signer has a key that nobody would believe: neither pinned in RELEASE_KEYS, nor endorsed by one that was.
+  if (!checked.ok)
+    throw new Error(`the countersignature does not verify with the keys that are believed: ${checked.reason}`);
   if (
     checked.release.artifact_sha256 !== release.artifact_sha256 ||
     (await parts.artifacts.head(artifactKey(release.artifact_sha256))) === null

@@ -27,8 +27,9 @@ export async function signPointer(
   });
   if (!signed.ok) throw invalidRelease(signed.reason);
   const checked = await checkChannelPointer(signed.bundle, await parts.releaseKeys());
-  // The signer has a key that nobody would believe: RELEASE_KEYS is behind.
-  if (!checked.ok) throw new Error(`the signer's pointer does not verify with RELEASE_KEYS: ${checked.reason}`);
+  // The signer has a key that nobody would believe: neither pinned in RELEASE_KEYS, nor endorsed by one that was.
+  if (!checked.ok)
+    throw new Error(`the signer's pointer does not verify with the keys that are believed: ${checked.reason}`);
   return {
     package: release.package,
     channel,

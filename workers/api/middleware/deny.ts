@@ -62,6 +62,7 @@ const otherRules: ReadonlySet<Rule> = new Set([
   "person_needed",
   "own_release",
   "own_change",
+  "tenant_not_curating",
   "package_of_another_publisher",
   "privacy_budget_exceeded",
   "bar_lift_by_person",

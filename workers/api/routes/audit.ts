@@ -26,8 +26,10 @@ export function register(door: Door): void {
       },
     }),
     handler: async ({ parts }) => {
-      const [log, release] = await Promise.all([parts.audit.keys(), parts.signer.keys()]);
-      return { status: 200, body: { ...log, keys: [...log.keys, ...release] } };
+      const [log, release] = await Promise.all([parts.audit.keys(), parts.signer.publishedKeys()]);
+      const endorsements = [...(log.endorsements ?? []), ...release.endorsements];
+      const keys = [...log.keys, ...release.keys];
+      return { status: 200, body: { ...log, keys, ...(endorsements.length === 0 ? {} : { endorsements }) } };
     },
   });
 

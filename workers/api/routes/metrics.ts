@@ -3,8 +3,10 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { fleetMetricsText } from "../../../shared/edge/fleet-metrics.ts";
 import { metricsText } from "../../../shared/tenancy/metrics-store.ts";
+import { rotationMetricsText } from "../../../shared/rotation/rotation-metrics.ts";
 import type { Door } from "../door.ts";
 import { readFleet } from "../edge/read-fleet.ts";
+import { rotationCounts } from "../rotations/rotation-facts.ts";
 
 export function register(door: Door): void {
   door.route({
@@ -27,7 +29,8 @@ export function register(door: Door): void {
       };
       const fleetText = async (): Promise<string> =>
         fleetMetricsText(await readFleet(parts, caller.tenant_id), parts.clock());
-      const texts = [metricsText(parts.database, caller.tenant_id), timesText(), fleetText()];
+      const rotations = async (): Promise<string> => rotationMetricsText(await rotationCounts(parts, caller.tenant_id));
+      const texts = [metricsText(parts.database, caller.tenant_id), timesText(), fleetText(), rotations()];
       return {
         status: 200,
         body: (await Promise.all(texts)).join(""),

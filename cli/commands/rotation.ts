@@ -1,0 +1,213 @@
+// `maestro rotation`: the platform's signing keys rotated while everything runs, for whom a rotation waits, and emergencies, which
+// take two persons.
+
+import { InvalidArgumentError, type Command } from "commander";
+import {
+  consumerName,
+  rotationKinds,
+  type EmergencyProposal,
+  type Rotation,
+  type RotationKind,
+} from "../../shared/contract/http-rotations.ts";
+import { group, integerFrom, leaf, type Act } from "../command.ts";
+import type { ExitName } from "../exit-codes.ts";
+import { Failure } from "../failure.ts";
+import { interruptedFailure } from "../http.ts";
+import { printable } from "../output.ts";
+import type { Session } from "../session.ts";
+import { trustedKeys } from "../trusted-keys.ts";
+
+const exampleId = "rot_01k9x6f6c8a0b1c2d3e4f5g6h7";
+const exampleName = "plant-7-verifier";
+/** With --wait the rotation is looked at so often. */
+const askEveryMs = 1_000;
+const waitSecondsMax = 3_600;
+
+export function rotationCommands(program: Command, act: Act): void {
+  const rotation = group(program, "rotation", "rotate the platform's signing keys while everything runs");
+  leaf(rotation, "start", {
+    summary: "rotate the release keys, the audit log's keys, or the key of quick links",
+    more:
+      "New keys are made, published, and endorsed by the old ones. They sign once every consumer has them; the old ones end then,\n" +
+      "and what they signed stays valid. A consumer that does not acknowledge blocks the switch, and is named.",
+    examples: ["maestro rotation start release", "maestro rotation start audit --wait 60"],
+  })
+    .argument("<kind>", rotationKinds.join(", "), kindArgument)
+    .option("--wait <seconds>", `until it has ended, 1 to ${waitSecondsMax}`, integerFrom(1, waitSecondsMax))
+    .action(act(start));
+  leaf(rotation, "list", {
+    summary: "list rotations, the newest first, their named consumers, and emergencies that nobody has approved",
+    examples: ["maestro rotation list"],
+    isDefault: true,
+  }).action(act(list));
+  leaf(rotation, "show <id>", {
+    summary: "show a rotation: how far it is, its keys, for whom it waits",
+    examples: [`maestro rotation show ${exampleId}`],
+  }).action(act(async (session: Session, id: string) => tell(session, await (await session.api()).rotation(id))));
+  leaf(rotation, "acknowledge", {
+    summary: "say that a consumer has the new keys: those that this machine trusts",
+    more:
+      "The published keys are verified as ever (maestro audit keys --help), and the kids of the rotation's new ones are sent. Run it\n" +
+      "where the consumer takes its keys from, once it has them.",
+    examples: [`maestro rotation acknowledge ${exampleId} ${exampleName}`],
+  })
+    .argument("<id>", "the rotation")
+    .argument("<consumer>", "as it was named", nameArgument)
+    .action(act(acknowledge));
+  leaf(rotation, "resume <id>", {
+    summary: "have a rotation that failed in a step try again now",
+    examples: [`maestro rotation resume ${exampleId}`],
+  }).action(
+    act(async (session: Session, id: string) => tell(session, await (await session.api()).stepRotation(id, "resume"))),
+  );
+  leaf(rotation, "emergency", {
+    summary: "propose to rotate without waiting for anyone, and to revoke the old keys; another person approves it",
+    more: "What it would break is said first. Nothing happens before the approval.",
+    examples: ['maestro rotation emergency release --reason "the signer was broken into"'],
+  })
+    .argument("<kind>", rotationKinds.join(", "), kindArgument)
+    .requiredOption("--reason <text>", "why, 1 to 500 characters")
+    .action(act(emergency));
+  leaf(rotation, "approve <id>", {
+    summary: "approve an emergency that someone else proposed",
+    examples: [`maestro rotation approve ${exampleId}`],
+  }).action(
+    act(async (session: Session, id: string) => tell(session, await (await session.api()).stepRotation(id, "approve"))),
+  );
+  const consumer = group(rotation, "consumer", "who must have new keys before they sign");
+  for (const [verb, summary] of [
+    ["add", "name a consumer that rotations of these keys wait for"],
+    ["remove", "strike out a consumer that is gone; not while a rotation waits for it"],
+  ] as const) {
+    leaf(consumer, verb, { summary, examples: [`maestro rotation consumer ${verb} release ${exampleName}`] })
+      .argument("<kind>", rotationKinds.join(", "), kindArgument)
+      .argument("<name>", "lower-case words, joined by - or .", nameArgument)
+      .action(act(change(verb)));
+  }
+}
+
+function kindArgument(text: string): RotationKind {
+  const kind = rotationKinds.find((name) => name === text);
+  if (kind === undefined) throw new InvalidArgumentError(`A kind is one of ${rotationKinds.join(", ")}.`);
+  return kind;
+}
+
+function nameArgument(text: string): string {
+  const parsed = consumerName.safeParse(text);
+  if (!parsed.success) throw new InvalidArgumentError("A consumer's name is lower-case words, joined by - or .");
+  return parsed.data;
+}
+
+async function start(session: Session, kind: RotationKind, options: { readonly wait?: number }): Promise<ExitName> {
+  const { host } = session;
+  const api = await session.api();
+  const until = host.now() + (options.wait ?? 0) * 1_000;
+  let rotation = await api.startRotation(kind);
+  while (rotation.state !== "revoked" && host.now() < until) {
+    try {
+      await host.sleep(Math.min(askEveryMs, Math.max(1, until - host.now())), host.interrupted);
+    } catch (error) {
+      if (host.interrupted.aborted) throw interruptedFailure();
+      throw error;
+    }
+    rotation = await api.rotation(rotation.id);
+  }
+  tell(session, rotation);
+  return options.wait === undefined || rotation.state === "revoked" ? "ok" : "not_current";
+}
+
+async function list(session: Session): Promise<void> {
+  const found = await (await session.api()).rotations();
+  const { out } = session;
+  out.result(found, () =>
+    [
+      out.table(
+        ["rotation", "kind", "state", "started", "waiting for", "obstacle"],
+        found.rotations.map((one) => [
+          one.id,
+          one.kind,
+          one.emergency === null ? one.state : `${one.state} (emergency)`,
+          one.transitions[0]?.at,
+          one.waiting_for.join(", "),
+          one.obstacle,
+        ]),
+      ),
+      ...(found.consumers.length === 0
+        ? []
+        : [
+            "",
+            out.table(
+              ["consumer", "of"],
+              found.consumers.map(({ name, kind }) => [name, kind]),
+            ),
+          ]),
+      ...found.proposals.flatMap((proposal) => ["", proposalText(proposal)]),
+    ].join("\n"),
+  );
+}
+
+async function acknowledge(session: Session, id: string, consumer: string): Promise<void> {
+  const api = await session.api();
+  const { new_keys: wanted } = await api.rotation(id);
+  const trusted = new Set((await trustedKeys(session)).keys.map(({ kid }) => kid));
+  const held = wanted.map(({ kid }) => kid).filter((kid) => trusted.has(kid));
+  if (held.length === 0)
+    throw new Failure("failure", "The rotation's new keys are not among those that are trusted here", {
+      advice: "They are published first: look at the rotation, and try again.",
+      command: `maestro rotation show ${id}`,
+    });
+  tell(session, await api.acknowledgeRotation(id, consumer, held));
+}
+
+async function emergency(session: Session, kind: RotationKind, { reason }: { readonly reason: string }): Promise<void> {
+  const proposal = await (await session.api()).proposeEmergency(kind, reason);
+  session.out.result(proposal, () => proposalText(proposal));
+  session.out.note(`next: an admin who did not propose it approves: maestro rotation approve ${proposal.id}`);
+}
+
+const change =
+  (verb: "add" | "remove") =>
+  async (session: Session, kind: RotationKind, name: string): Promise<void> => {
+    const api = await session.api();
+    const consumer = await (verb === "add"
+      ? api.addRotationConsumer(kind, name)
+      : api.removeRotationConsumer(kind, name));
+    session.out.result(consumer, () => `${verb === "add" ? "added" : "removed"}\t${consumer.kind}\t${consumer.name}`);
+  };
+
+const proposalText = ({ id, kind, reason, proposed_by, proposed_at, breaks }: EmergencyProposal): string =>
+  [
+    printable(`emergency ${id} of the ${kind} keys, proposed at ${proposed_at} by ${proposed_by}: ${reason}`),
+    "It would break:",
+    ...breaks.map((sentence) => printable(`  - ${sentence}`)),
+  ].join("\n");
+
+function tell(session: Session, rotation: Rotation): void {
+  const { out } = session;
+  const kids = (keys: Rotation["new_keys"]): string => keys.map(({ slot, kid }) => `${slot} ${kid}`).join(", ");
+  out.result(rotation, () =>
+    [
+      out.record([
+        ["rotation", rotation.id],
+        ["kind", rotation.kind],
+        ["state", rotation.state],
+        ["waiting for", rotation.waiting_for.join(", ") || null],
+        ["obstacle", rotation.obstacle],
+        ["old", kids(rotation.old_keys) || null],
+        ["new", kids(rotation.new_keys) || null],
+        ["emergency", rotation.emergency?.reason ?? null],
+        ...rotation.transitions.map(({ state, at }): [string, string] => [state, at]),
+      ]),
+      "",
+      out.table(
+        ["consumer", "has the new keys since"],
+        rotation.consumers.map(({ name, built_in, acknowledged_at: at }) => [
+          built_in ? `${name} (built in)` : name,
+          at,
+        ]),
+      ),
+    ].join("\n"),
+  );
+  if (rotation.waiting_for.length > 0 && rotation.consumers.some(({ built_in }) => !built_in))
+    out.note(`next: each consumer acknowledges: maestro rotation acknowledge ${rotation.id} NAME`);
+}

@@ -1,0 +1,123 @@
+// Rotations of one kind of keys: hands and alarm around shared/rotation/rotations.ts, which opens with the recovery table. Named by
+// the kind. Its alarm takes a running rotation on, and drains the outbox.
+
+import { DurableObject } from "cloudflare:workers";
+import { rotationKind } from "../shared/contract/http-rotations.ts";
+import { drainAll, type DrainPort } from "../shared/outbox/drain.ts";
+import { objectOutbox, objectOutboxSchema, outboxWaits } from "../shared/outbox/object-outbox.ts";
+import type { RotationsPort } from "../shared/rotation/port.ts";
+import {
+  Rotations,
+  type RotationAnswer,
+  type RotationCall,
+  type RotationsParts,
+} from "../shared/rotation/rotations.ts";
+import type { RotationTarget } from "../shared/rotation/target.ts";
+import type { RotationKind } from "../shared/contract/http-rotations.ts";
+import { sqlOf } from "./sql.ts";
+
+const retryMs = 1_000;
+/** How long a call waits for the steps that it set off; they go on by themselves. */
+const answerMs = 8_000;
+
+export interface KeyRotationParts extends Pick<RotationsParts, "clock" | "random" | "log"> {
+  readonly pause: (ms: number) => Promise<void>;
+  readonly send: DrainPort["send"];
+  readonly target: (kind: RotationKind, tenantId: string) => RotationTarget;
+}
+
+export function keyRotationObject<Env>(compose: (env: Env) => KeyRotationParts) {
+  return class KeyRotation extends DurableObject<Env> implements RotationsPort {
+    readonly #parts: KeyRotationParts;
+    readonly #rotations: Rotations;
+    readonly #kind: RotationKind;
+
+    constructor(state: DurableObjectState, env: Env) {
+      super(state, env);
+      this.#kind = rotationKind.parse(state.id.name);
+      this.#parts = compose(env);
+      const sql = sqlOf(state.storage);
+      sql.exec(objectOutboxSchema);
+      const { clock, random, log, target } = this.#parts;
+      const kind = this.#kind;
+      this.#rotations = new Rotations({ sql, clock, random, log, kind, target: (tenantId) => target(kind, tenantId) });
+    }
+
+    async list() {
+      return this.#rotations.list();
+    }
+
+    async show(id: string) {
+      return this.#rotations.show(id);
+    }
+
+    async proposal(id: string) {
+      return this.#rotations.proposal(id);
+    }
+
+    async counts(tenantId: string) {
+      return this.#rotations.counts(tenantId);
+    }
+
+    async start(call: RotationCall) {
+      return await this.#thenAdvance(this.#rotations.start(call));
+    }
+
+    async propose(call: RotationCall, reason: string) {
+      const answer = await this.#rotations.propose(call, reason);
+      await this.#schedule();
+      return answer;
+    }
+
+    async approve(call: RotationCall, id: string) {
+      return await this.#thenAdvance(await this.#rotations.approve(call, id));
+    }
+
+    async acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]) {
+      return await this.#thenAdvance(this.#rotations.acknowledge(call, id, consumer, kids));
+    }
+
+    async resume(id: string) {
+      return await this.#thenAdvance(this.#rotations.resume(id));
+    }
+
+    async addConsumer(call: RotationCall, name: string) {
+      return this.#rotations.addConsumer(call, name);
+    }
+
+    async removeConsumer(name: string) {
+      return this.#rotations.removeConsumer(name);
+    }
+
+    override async alarm(): Promise<void> {
+      await this.ctx.storage.setAlarm(this.#parts.clock() + retryMs);
+      const { log, send } = this.#parts;
+      await drainAll(objectOutbox(sqlOf(this.ctx.storage), send), log, { kind: this.#kind });
+      await this.#awaited(this.#rotations.advance());
+      await this.#schedule(retryMs);
+    }
+
+    /** What was asked is durable, and its alarm stands; the caller is told how far it came by then. */
+    async #thenAdvance(answer: RotationAnswer): Promise<RotationAnswer> {
+      if (!answer.ok) return answer;
+      await this.#schedule();
+      await this.#awaited(this.#rotations.advance());
+      await this.#schedule();
+      return this.#rotations.show(answer.rotation.id);
+    }
+
+    async #awaited(work: Promise<void>): Promise<void> {
+      this.ctx.waitUntil(work.then(() => this.#schedule()));
+      await Promise.race([work, this.#parts.pause(answerMs)]);
+    }
+
+    /** One alarm for all duties, the earliest of them. */
+    async #schedule(notBeforeMs = 0): Promise<void> {
+      const now = this.#parts.clock();
+      const due = this.#rotations.nextDue();
+      const next = outboxWaits(sqlOf(this.ctx.storage)) ? Math.min(now, due ?? Infinity) : due;
+      if (next === null) return await this.ctx.storage.deleteAlarm();
+      await this.ctx.storage.setAlarm(Math.max(next, now + notBeforeMs));
+    }
+  };
+}

@@ -1,0 +1,109 @@
+// Wire shapes of key rotations: what is rotated, how far it is, for whom it waits. Routes of /api/rotations and `maestro rotation`.
+
+import { z } from "@hono/zod-openapi";
+import { idPattern } from "./ids.ts";
+import { sha256Digest, timestamp } from "./names.ts";
+
+export const rotationKinds = ["release", "audit", "link"] as const;
+export const rotationKind = z.enum(rotationKinds);
+export type RotationKind = (typeof rotationKinds)[number];
+
+/** In their order: SPIRE's, with the verification in between. */
+export const rotationStates = [
+  "prepare",
+  "published",
+  "acknowledged",
+  "active",
+  "tainted",
+  "verified",
+  "revoked",
+] as const;
+export type RotationState = (typeof rotationStates)[number];
+
+export const rotationId = z
+  .string()
+  .regex(idPattern("rotation"))
+  .openapi({ example: "rot_01k9x6f6c8a0b1c2d3e4f5g6h7" });
+const principalId = z.string().regex(idPattern("principal"));
+export const consumerName = z
+  .string()
+  .max(64)
+  .regex(/^[a-z0-9]+([.-][a-z0-9]+)*$/, "lower-case words of letters and digits, joined by - or .")
+  .openapi({ example: "plant-7-verifier" });
+const reason = z.string().trim().min(1).max(500);
+
+/** A kind has at most so many named consumers. */
+export const consumersMax = 64;
+/** A rotation replaces at most so many keys. */
+export const rotatedKeysMax = 4;
+/** The list has so many of each kind, the newest first. */
+export const rotationsListed = 50;
+
+const rotatedKey = z.strictObject({ slot: z.string(), kid: sha256Digest });
+
+const consumer = z.strictObject({
+  name: z.string(),
+  built_in: z.boolean().describe("it was seen to hold the new keys; others say so themselves"),
+  acknowledged_at: timestamp.nullable(),
+});
+
+const emergency = z.strictObject({
+  reason: z.string(),
+  proposed_by: principalId,
+  proposed_at: timestamp,
+  approved_by: principalId.nullable(),
+  approved_at: timestamp.nullable(),
+});
+
+export const rotation = z
+  .strictObject({
+    id: rotationId,
+    kind: rotationKind,
+    state: z.enum(rotationStates),
+    started_by: principalId,
+    old_keys: z.array(rotatedKey).describe("empty until the new ones are made"),
+    new_keys: z.array(rotatedKey),
+    consumers: z.array(consumer),
+    waiting_for: z.array(z.string()).describe("consumers without which the new keys are not switched to"),
+    obstacle: z.string().nullable().describe("why the last step did not succeed yet; it is tried again"),
+    emergency: emergency
+      .nullable()
+      .describe("approved: nobody is waited for, and the old keys' signatures are not believed in the end"),
+    transitions: z.array(z.strictObject({ state: z.enum(rotationStates), at: timestamp })),
+  })
+  .openapi("Rotation");
+export type Rotation = z.infer<typeof rotation>;
+
+export const namedConsumer = z
+  .strictObject({ kind: rotationKind, name: consumerName, added_by: principalId, added_at: timestamp })
+  .openapi("RotationConsumer");
+export type NamedConsumer = z.infer<typeof namedConsumer>;
+
+export const emergencyProposal = z
+  .strictObject({
+    id: rotationId.describe("of the rotation that it would hasten, or start"),
+    kind: rotationKind,
+    reason: z.string(),
+    proposed_by: principalId,
+    proposed_at: timestamp,
+    breaks: z.array(z.string()).describe("what it would break, in words, as far as that is known now"),
+  })
+  .openapi("EmergencyProposal");
+export type EmergencyProposal = z.infer<typeof emergencyProposal>;
+
+export const rotationList = z
+  .strictObject({
+    rotations: z.array(rotation).describe("the newest first"),
+    consumers: z.array(namedConsumer).describe("named ones; what is built in needs no name"),
+    proposals: z.array(emergencyProposal).describe("emergencies that nobody has approved yet"),
+  })
+  .openapi("RotationList");
+
+export const rotationStart = z.strictObject({ kind: rotationKind }).openapi("RotationStart");
+export const emergencyRequest = z.strictObject({ kind: rotationKind, reason }).openapi("EmergencyRequest");
+export const acknowledgement = z
+  .strictObject({
+    consumer: consumerName,
+    kids: z.array(sha256Digest).min(1).max(rotatedKeysMax).describe("the new keys, as the consumer has them"),
+  })
+  .openapi("RotationAcknowledgement");

@@ -1,0 +1,24 @@
+// What a KeyRotation object offers the API's routes, one object a kind of keys. Types only.
+
+import type { EmergencyProposal, NamedConsumer, Rotation } from "../contract/http-rotations.ts";
+import type { RotationCounts } from "./rotation-metrics.ts";
+import type { ConsumerAnswer, ProposalAnswer, RotationAnswer, RotationCall } from "./rotations.ts";
+
+export interface RotationsPort {
+  list(): Promise<{
+    readonly rotations: Rotation[];
+    readonly consumers: NamedConsumer[];
+    readonly proposals: EmergencyProposal[];
+  }>;
+  show(id: string): Promise<RotationAnswer>;
+  proposal(id: string): Promise<EmergencyProposal | null>;
+  /** Durable when it resolves, as all that follows; it has gone on as far as it can within some seconds. */
+  start(call: RotationCall): Promise<RotationAnswer>;
+  propose(call: RotationCall, reason: string): Promise<ProposalAnswer>;
+  approve(call: RotationCall, id: string): Promise<RotationAnswer>;
+  acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]): Promise<RotationAnswer>;
+  resume(id: string): Promise<RotationAnswer>;
+  addConsumer(call: RotationCall, name: string): Promise<ConsumerAnswer>;
+  removeConsumer(name: string): Promise<ConsumerAnswer>;
+  counts(tenantId: string): Promise<RotationCounts["counts"]>;
+}

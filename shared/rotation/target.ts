@@ -1,0 +1,29 @@
+// What a kind of keys must be able to do to be rotated: the hands of rotations.ts. Each kind that the API rotates has one
+// (workers/api/rotations). Every call may come again after a crash, and does nothing more then; durable when it resolves.
+
+import type { RotatedKeys } from "./service.ts";
+
+/** One who must hold the new keys before they sign, and who can be looked at. */
+export interface BuiltInConsumer {
+  readonly name: string;
+  readonly holds: boolean;
+}
+
+export interface RotationTarget {
+  /** Makes the new keys. The same rotation gets the same ones. */
+  prepare(rotation: string): Promise<RotatedKeys>;
+  /** Whoever asks for the keys gets the new ones too from now on. */
+  publish(rotation: string, keys: RotatedKeys): Promise<void>;
+  /** Looks whether they hold the new keys. */
+  consumers(keys: RotatedKeys): Promise<readonly BuiltInConsumer[]>;
+  /** When it resolves, nothing is signed by the old keys any more. */
+  activate(rotation: string, keys: RotatedKeys): Promise<void>;
+  /** What the old keys signed is to be signed by the new ones, where it must be. */
+  taint(rotation: string, keys: RotatedKeys): Promise<void>;
+  /** Null: all that must be signed by the new keys is, and was verified. Else what is missing, as a sentence. */
+  verify(rotation: string, keys: RotatedKeys, compromised: boolean): Promise<string | null>;
+  /** Destroys the old keys; `compromised`: nobody who asks for the keys believes their signatures any more. */
+  revoke(rotation: string, keys: RotatedKeys, compromised: boolean): Promise<void>;
+  /** What an emergency would break, a sentence each. */
+  breaks(): Promise<readonly string[]>;
+}

@@ -1,0 +1,328 @@
+// Rotations with a death at each call of their target, consumers that never acknowledge, and emergencies.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { rotationStates } from "../../shared/contract/http-rotations.ts";
+import { objectOutboxSchema } from "../../shared/outbox/object-outbox.ts";
+import { Rotations, type RotationCall } from "../../shared/rotation/rotations.ts";
+import type { RotatedKeys } from "../../shared/rotation/service.ts";
+import type { RotationTarget } from "../../shared/rotation/target.ts";
+import { openSql, type OpenSql } from "../support/sqlite.ts";
+import { randomBytes, seeded, tenantId } from "./audit-events.ts";
+import { Death } from "./publisher-world.ts";
+
+const [alice, bob] = [`pri_${"a".repeat(26)}`, `pri_${"b".repeat(26)}`] as const;
+const call = (principal: string = alice, intent: string | null = null): RotationCall => ({
+  tenant_id: tenantId,
+  principal,
+  intent,
+});
+const kid = (n: number): string => n.toString(16).padStart(64, "0");
+
+/** Keys as their ring and their verifiers have them. */
+class Keys {
+  count = 1;
+  signing = 1;
+  readonly made = new Map<string, number>();
+  readonly published = new Set([1]);
+  readonly tainted = new Set<number>();
+  readonly destroyed = new Set<number>();
+  readonly revoked = new Set<number>();
+  /** By which key what is live was signed. */
+  live = [1, 1, 1];
+  isHeld = true;
+  readonly order: string[] = [];
+  fail: string | null = null;
+
+  target(death: Death): RotationTarget {
+    const does = <T>(name: string, work: () => T): Promise<T> =>
+      death.around(() => {
+        if (this.fail === name) throw new Error(`${name} failed`);
+        this.order.push(name);
+        return work();
+      });
+    const numbers = ({ old, new: next }: RotatedKeys) =>
+      [Number(`0x${old[0]!.kid}`), Number(`0x${next[0]!.kid}`)] as const;
+    return {
+      prepare: (rotation) =>
+        does("prepare", () => {
+          const known = this.made.get(rotation) ?? (this.count += 1);
+          this.made.set(rotation, known);
+          return { old: [{ slot: "release", kid: kid(this.signing) }], new: [{ slot: "release", kid: kid(known) }] };
+        }),
+      publish: (_, keys) => does("publish", () => void this.published.add(numbers(keys)[1])),
+      consumers: () => does("consumers", () => [{ name: "api", holds: this.isHeld }]),
+      activate: (_, keys) => does("activate", () => void (this.signing = numbers(keys)[1])),
+      taint: (_, keys) => does("taint", () => void this.tainted.add(numbers(keys)[0])),
+      verify: (_, keys) =>
+        does("verify", () => {
+          const at = this.live.findIndex((by) => by === numbers(keys)[0]);
+          if (at < 0) return null;
+          this.live[at] = this.signing;
+          return "one was signed anew";
+        }),
+      revoke: (_, keys, compromised) =>
+        does("revoke", () => {
+          this.destroyed.add(numbers(keys)[0]);
+          if (compromised) this.revoked.add(numbers(keys)[0]);
+        }),
+      breaks: () => does("breaks", () => ["Signatures are refused."]),
+    };
+  }
+}
+
+class RotationWorld {
+  now = Date.UTC(2026, 5, 1);
+  readonly keys = new Keys();
+  readonly logged: string[] = [];
+  death = new Death();
+  rotations!: Rotations;
+  #sql!: OpenSql;
+  readonly #path: string;
+  readonly #next = seeded(3);
+
+  constructor() {
+    const folder = mkdtempSync(join(tmpdir(), "rotations-"));
+    this.#path = join(folder, "object.sqlite");
+    this.reopen();
+    onTestFinished(() => {
+      this.#sql.close();
+      rmSync(folder, { recursive: true, force: true });
+    });
+  }
+
+  /** The object anew, on what was durable. */
+  reopen(): void {
+    (this.#sql as OpenSql | undefined)?.close();
+    this.#sql = openSql(this.#path);
+    this.#sql.exec(objectOutboxSchema);
+    this.death = new Death();
+    const { death } = this;
+    this.rotations = new Rotations({
+      sql: this.#sql,
+      clock: () => this.now,
+      random: (byteCount) => randomBytes(this.#next, byteCount),
+      log: (_, message) => void this.logged.push(message),
+      kind: "release",
+      target: () => this.keys.target(death),
+    });
+  }
+
+  /** The alarm, as often as it comes. */
+  async settle(turnsMax = 20): Promise<void> {
+    for (let turns = 0; turns < turnsMax; turns += 1) {
+      const due = this.rotations.nextDue();
+      if (due === null) return;
+      this.now = due;
+      await this.rotations.advance();
+    }
+  }
+
+  started(intent: string | null = null) {
+    const answer = this.rotations.start(call(alice, intent));
+    if (!answer.ok) throw new Error(answer.detail);
+    return answer.rotation;
+  }
+
+  shown(id: string) {
+    const answer = this.rotations.show(id);
+    if (!answer.ok) throw new Error(answer.detail);
+    return answer.rotation;
+  }
+
+  events(): { outcome: string; principal: string | null; consumers: string; new_kids: string }[] {
+    return this.#sql.exec<{ body: string }>("select body from outbox order by id").map(({ body }) => {
+      const event = JSON.parse(body) as { principal: string; attributes: Record<string, never> };
+      const { outcome, consumers, new_kids } = event.attributes;
+      return { principal: event.principal, outcome: outcome!, consumers: consumers!, new_kids: new_kids! };
+    });
+  }
+}
+
+test("a rotation goes through its states in their order, each with its time and its event", async () => {
+  const world = new RotationWorld();
+  const { id } = world.started();
+  await world.settle();
+  const rotation = world.shown(id);
+  expect(rotation).toMatchObject({ state: "revoked", waiting_for: [], obstacle: null, emergency: null });
+  expect(rotation.transitions.map(({ state }) => state)).toEqual(rotationStates);
+  expect(world.events().map(({ outcome }) => outcome)).toEqual(rotationStates);
+  expect(world.events()[2]).toEqual({
+    outcome: "acknowledged",
+    principal: null,
+    consumers: "api",
+    new_kids: kid(2),
+  });
+  expect(world.keys).toMatchObject({ signing: 2, live: [2, 2, 2], destroyed: new Set([1]), revoked: new Set() });
+  expect(world.rotations.counts(tenantId)).toEqual({ started: 1, completed: 1, emergency: 0 });
+  expect(world.rotations.nextDue()).toBeNull();
+});
+
+test("MC-ZTE-1942: after a death at any call, before or after its effect, the rotation ends where it would have ended, and tells each state once", async () => {
+  const counting = new RotationWorld();
+  counting.started();
+  await counting.settle();
+  const calls = counting.death.calls;
+  expect(calls).toBeGreaterThan(9);
+  for (let at = 0; at < calls; at += 1) {
+    for (const when of ["before", "after"] as const) {
+      const world = new RotationWorld();
+      Object.assign(world.death, { at, when });
+      const { id } = world.started("intent");
+      await Promise.race([world.settle(), world.death.happened]);
+      world.reopen();
+      const where = `died at call ${at}, ${when}`;
+      expect(world.started("intent").id, where).toBe(id);
+      await world.settle();
+      expect(world.shown(id).state, where).toBe("revoked");
+      expect(
+        world.events().map(({ outcome }) => outcome),
+        where,
+      ).toEqual(rotationStates);
+      expect(world.keys, where).toMatchObject({
+        count: 2,
+        signing: 2,
+        live: [2, 2, 2],
+        tainted: new Set([1]),
+        published: new Set([1, 2]),
+        destroyed: new Set([1]),
+        revoked: new Set(),
+      });
+      const { order } = world.keys;
+      const first = (name: string): number => order.indexOf(name);
+      expect(order.lastIndexOf("publish"), where).toBeLessThan(first("activate"));
+      expect(order.lastIndexOf("activate"), where).toBeLessThan(first("verify"));
+      expect(order.lastIndexOf("verify"), where).toBeLessThan(first("revoke"));
+    }
+  }
+});
+
+test("a consumer that never acknowledges blocks the switch, and is named; however much time passes", async () => {
+  const world = new RotationWorld();
+  world.rotations.addConsumer(call(), "plant-7-verifier");
+  world.rotations.addConsumer(call(), "plant-8-verifier");
+  const { id } = world.started();
+  await world.settle();
+  expect(world.rotations.acknowledge(call(bob), id, "plant-8-verifier", [kid(2)])).toMatchObject({ ok: true });
+  world.now += 400 * 24 * 3_600_000;
+  await world.settle(50);
+  expect(world.shown(id)).toMatchObject({
+    state: "published",
+    waiting_for: ["plant-7-verifier"],
+    obstacle: "waiting for plant-7-verifier",
+  });
+  expect(world.keys.signing).toBe(1);
+  // To strike it out would be an emergency by one person.
+  expect(world.rotations.removeConsumer("plant-7-verifier")).toMatchObject({ ok: false, code: "rotation_running" });
+  expect(world.rotations.acknowledge(call(bob), id, "plant-7-verifier", [kid(9)])).toMatchObject({
+    ok: false,
+    code: "rotation_state",
+    detail: expect.stringContaining(kid(2)) as string,
+  });
+  expect(world.rotations.acknowledge(call(bob), id, "stranger", [kid(2)])).toMatchObject({ code: "not_found" });
+  for (const _ of [1, 2])
+    expect(world.rotations.acknowledge(call(bob), id, "plant-7-verifier", [kid(2)])).toMatchObject({ ok: true });
+  await world.settle();
+  expect(world.shown(id).state).toBe("revoked");
+  expect(world.events()[2]!.consumers).toBe("api,plant-7-verifier,plant-8-verifier");
+});
+
+test("what is built in must be seen to hold the new keys, in an emergency too", async () => {
+  const world = new RotationWorld();
+  world.keys.isHeld = false;
+  const { id } = world.started();
+  await world.settle();
+  expect(world.shown(id)).toMatchObject({ state: "published", waiting_for: ["api"] });
+  await world.rotations.propose(call(), "stolen");
+  await world.rotations.approve(call(bob), id);
+  await world.settle();
+  expect(world.shown(id)).toMatchObject({ state: "published", waiting_for: ["api"] });
+  world.keys.isHeld = true;
+  await world.settle();
+  expect(world.shown(id).state).toBe("revoked");
+});
+
+test("an emergency says what it breaks, does nothing before it is approved, waits for nobody then, and revokes", async () => {
+  const world = new RotationWorld();
+  world.rotations.addConsumer(call(), "plant-7-verifier");
+  const { id } = world.started();
+  await world.settle();
+  const proposed = await world.rotations.propose(call(alice, "intent"), "the key was seen elsewhere");
+  expect(proposed).toMatchObject({
+    ok: true,
+    proposal: {
+      id,
+      breaks: [expect.stringContaining("plant-7-verifier has not acknowledged") as string, "Signatures are refused."],
+    },
+  });
+  expect(await world.rotations.propose(call(alice, "intent"), "the key was seen elsewhere")).toEqual(proposed);
+  await world.settle();
+  expect(world.shown(id)).toMatchObject({ state: "published", emergency: null });
+  for (const _ of [1, 2]) expect(await world.rotations.approve(call(bob), id)).toMatchObject({ ok: true });
+  await world.settle();
+  expect(world.shown(id)).toMatchObject({
+    state: "revoked",
+    emergency: { proposed_by: alice, approved_by: bob, reason: "the key was seen elsewhere" },
+  });
+  expect(world.keys.revoked).toEqual(new Set([1]));
+  expect(world.events().map(({ outcome }) => outcome)).toEqual([
+    "prepare",
+    "published",
+    "proposed",
+    "approved",
+    ...rotationStates.slice(2),
+  ]);
+  expect(world.rotations.counts(tenantId)).toEqual({ started: 1, completed: 0, emergency: 1 });
+  expect(world.rotations.list().proposals).toEqual([]);
+});
+
+test("an emergency where nothing runs begins with its approval", async () => {
+  const world = new RotationWorld();
+  const proposed = await world.rotations.propose(call(), "stolen");
+  const id = proposed.ok ? proposed.proposal.id : "";
+  expect([world.rotations.nextDue(), world.rotations.show(id).ok]).toEqual([null, false]);
+  expect(await world.rotations.approve(call(bob), `rot_${"0".repeat(26)}`)).toMatchObject({ code: "not_found" });
+  expect(await world.rotations.approve(call(bob), id)).toMatchObject({ ok: true });
+  await world.settle();
+  expect(world.keys).toMatchObject({ signing: 2, revoked: new Set([1]) });
+});
+
+test("a rotation that became an emergency after it was verified revokes all the same", async () => {
+  const world = new RotationWorld();
+  world.keys.fail = "revoke";
+  const { id } = world.started();
+  await world.settle(6);
+  expect(world.shown(id)).toMatchObject({ state: "verified" });
+  await world.rotations.propose(call(), "stolen");
+  await world.rotations.approve(call(bob), id);
+  world.keys.fail = null;
+  await world.settle();
+  expect([world.shown(id).state, world.keys.revoked]).toEqual(["revoked", new Set([1])]);
+});
+
+test("a step that fails is told, tried again ever more rarely, and at once when someone asks", async () => {
+  const world = new RotationWorld();
+  world.keys.fail = "activate";
+  const { id } = world.started();
+  await world.rotations.advance();
+  const waits: number[] = [];
+  for (let tries = 0; tries < 8; tries += 1) {
+    const due = world.rotations.nextDue()!;
+    waits.push(due - world.now);
+    world.now = due;
+    await world.rotations.advance();
+  }
+  expect(waits).toEqual([2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+  expect(world.shown(id)).toMatchObject({
+    state: "acknowledged",
+    obstacle: "the step after acknowledged failed (Error)",
+  });
+  expect(world.rotations.start(call())).toMatchObject({ ok: false, code: "rotation_running" });
+  world.keys.fail = null;
+  world.rotations.resume(id);
+  expect(world.rotations.nextDue()).toBe(world.now);
+  await world.settle();
+  expect(world.shown(id).state).toBe("revoked");
+});

@@ -1,0 +1,285 @@
+// /api/rotations: rotating the platform's signing keys while everything runs. app.ts registers them at the door; each kind's
+// KeyRotation object does it.
+
+import { createRoute, z } from "@hono/zod-openapi";
+import {
+  acknowledgement,
+  consumerName,
+  emergencyProposal,
+  emergencyRequest,
+  namedConsumer,
+  rotation,
+  rotationId,
+  rotationKind,
+  rotationKinds,
+  rotationList,
+  rotationsListed,
+  rotationStart,
+  type Rotation,
+} from "../../../shared/contract/http-rotations.ts";
+import { hex } from "../../../shared/contract/bytes.ts";
+import { Problem } from "../../../shared/contract/problems.ts";
+import type { RotationsPort } from "../../../shared/rotation/port.ts";
+import type { RotationAnswer, RotationCall, RotationRefused } from "../../../shared/rotation/rotations.ts";
+import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
+import type { Call, Door } from "../door.ts";
+import { isOwn } from "../market/own-work.ts";
+import { denied } from "../middleware/deny.ts";
+import { proposalOf, rotationFacts } from "../rotations/rotation-facts.ts";
+
+const tags = ["rotations"];
+const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
+const byId = z.strictObject({ id: rotationId });
+const ofConsumer = z.strictObject({ kind: rotationKind, name: consumerName });
+const curators = "Tenants that curate the marketplace run the platform's keys.";
+
+export function register(door: Door): void {
+  door.route({
+    route: createRoute({
+      method: "get",
+      path: "/api/rotations",
+      tags,
+      summary: "Rotations of signing keys, their consumers, and emergencies that wait for approval",
+      description: `${curators} The newest ${rotationsListed} of each kind.`,
+      responses: { 200: { description: "The rotations", content: json(rotationList) } },
+    }),
+    action: "rotation.read",
+    idempotency: "none",
+    problems: ["denied"],
+    handler: async (call) => {
+      await allowed(call);
+      const lists = await Promise.all(rotationKinds.map((kind) => call.parts.rotations(kind).list()));
+      const newest = lists
+        .flatMap(({ rotations }) => rotations)
+        .toSorted((left, right) => (left.id < right.id ? 1 : -1));
+      const body = {
+        rotations: newest,
+        consumers: lists.flatMap(({ consumers }) => consumers),
+        proposals: lists.flatMap(({ proposals }) => proposals),
+      };
+      return { status: 200, body };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
+      path: "/api/rotations",
+      tags,
+      summary: "Rotate the keys of a kind: release, audit, or link",
+      description:
+        `${curators} New keys are made, published and endorsed by the old ones; once every consumer has them they sign, and the ` +
+        "old ones end. What these signed until then stays valid. The answer tells how far it came within some seconds; it goes " +
+        "on by itself.",
+      request: { body: { required: true, content: json(rotationStart) } },
+      responses: { 201: { description: "The rotation, as far as it is", content: json(rotation) } },
+    }),
+    action: "rotation.start",
+    idempotency: "required",
+    problems: ["denied", "rotation_running"],
+    handler: async (call) => {
+      await allowed(call);
+      const started = await call.parts.rotations(call.input.json.kind).start(await callOf(call));
+      return { status: 201, body: await remembered(call, 201, settled(started)) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
+      path: "/api/rotations/emergencies",
+      tags,
+      summary: "Propose to rotate keys without waiting for anyone, because others may have them",
+      description:
+        `${curators} The answer says what it would break. Nothing happens until another person has approved it. Where a rotation ` +
+        "of these keys runs, it is hastened; else one begins with the approval. In the end the old keys are revoked: their " +
+        "signatures of releases, channels and links are refused from then on.",
+      request: { body: { required: true, content: json(emergencyRequest) } },
+      responses: { 201: { description: "The proposal, and what it would break", content: json(emergencyProposal) } },
+    }),
+    action: "rotation.start",
+    idempotency: "required",
+    problems: ["denied", "rotation_state"],
+    handler: async (call) => {
+      await allowed(call);
+      const { kind, reason } = call.input.json;
+      const proposed = await call.parts.rotations(kind).propose(await callOf(call), reason);
+      if (!proposed.ok) throw refusal(proposed);
+      return { status: 201, body: await remembered(call, 201, proposed.proposal) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "get",
+      path: "/api/rotations/{id}",
+      tags,
+      summary: "One rotation: its state, its keys, and for whom it waits",
+      request: { params: byId },
+      responses: { 200: { description: "The rotation", content: json(rotation) } },
+    }),
+    action: "rotation.read",
+    idempotency: "none",
+    problems: ["denied", "not_found"],
+    handler: async (call) => {
+      await allowed(call);
+      return { status: 200, body: (await rotationBy(call, call.input.params.id)).rotation };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
+      path: "/api/rotations/{id}/acknowledgements",
+      tags,
+      summary: "Say that a named consumer has the new keys, by their kids",
+      request: { params: byId, body: { required: true, content: json(acknowledgement) } },
+      responses: { 200: { description: "The rotation, as far as it is now", content: json(rotation) } },
+    }),
+    action: "rotation.acknowledge",
+    idempotency: "required",
+    problems: ["denied", "not_found", "rotation_state"],
+    handler: async (call) => {
+      await allowed(call);
+      const { port } = await rotationBy(call, call.input.params.id);
+      const { consumer, kids } = call.input.json;
+      const answer = await port.acknowledge(await callOf(call), call.input.params.id, consumer, kids);
+      return { status: 200, body: await remembered(call, 200, settled(answer)) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
+      path: "/api/rotations/{id}/approve",
+      tags,
+      summary: "Approve an emergency that another person proposed",
+      request: { params: byId },
+      responses: { 200: { description: "The rotation, as far as it is now", content: json(rotation) } },
+    }),
+    action: "rotation.approve",
+    idempotency: "required",
+    problems: ["denied", "not_found", "rotation_state", "rotation_running"],
+    handler: async (call) => {
+      const { parts } = call;
+      const { id } = call.input.params;
+      const { curates } = await rotationFacts(call);
+      const proposal = curates ? await proposalOf(parts, id) : null;
+      const own = proposal !== null && (await isOwn(call, proposal.proposed_by));
+      const facts = { curates, rotation_id: id, own };
+      const decision = call.decide(facts);
+      if (!decision.allow) await denied(call, decision, { facts });
+      // Without a proposal it is one that was approved before, or none at all.
+      const port = proposal === null ? (await rotationBy(call, id)).port : parts.rotations(proposal.kind);
+      const answer = await port.approve(await callOf(call), id);
+      return { status: 200, body: await remembered(call, 200, settled(answer)) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
+      path: "/api/rotations/{id}/resume",
+      tags,
+      summary: "Have a rotation that failed in a step try again now",
+      description: "It tries again by itself, ever more rarely; this is for who has just removed the obstacle.",
+      request: { params: byId },
+      responses: { 200: { description: "The rotation, as far as it is now", content: json(rotation) } },
+    }),
+    action: "rotation.start",
+    idempotency: "required",
+    problems: ["denied", "not_found"],
+    handler: async (call) => {
+      await allowed(call);
+      const { port } = await rotationBy(call, call.input.params.id);
+      return { status: 200, body: await remembered(call, 200, settled(await port.resume(call.input.params.id))) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "put",
+      path: "/api/rotations/consumers/{kind}/{name}",
+      tags,
+      summary: "Name a consumer that rotations of these keys wait for",
+      request: { params: ofConsumer },
+      responses: { 200: { description: "The consumer", content: json(namedConsumer) } },
+    }),
+    action: "rotation.start",
+    idempotency: "optional",
+    problems: ["denied", "rotation_consumers_max"],
+    handler: async (call) => {
+      await allowed(call);
+      const { kind, name } = call.input.params;
+      const added = await call.parts.rotations(kind).addConsumer(await callOf(call), name);
+      if (!added.ok) throw refusal(added);
+      return { status: 200, body: await remembered(call, 200, added.consumer) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "delete",
+      path: "/api/rotations/consumers/{kind}/{name}",
+      tags,
+      summary: "Strike out a consumer that is gone",
+      description: "Not while a rotation waits for it: to go on without it takes an emergency, and two persons.",
+      request: { params: ofConsumer },
+      responses: { 200: { description: "The consumer, as it was", content: json(namedConsumer) } },
+    }),
+    action: "rotation.start",
+    idempotency: "optional",
+    problems: ["denied", "not_found", "rotation_running"],
+    handler: async (call) => {
+      await allowed(call);
+      const { kind, name } = call.input.params;
+      const removed = await call.parts.rotations(kind).removeConsumer(name);
+      if (!removed.ok) throw refusal(removed);
+      return { status: 200, body: await remembered(call, 200, removed.consumer) };
+    },
+  });
+}
+
+type RotationAction = "rotation.read" | "rotation.start" | "rotation.acknowledge";
+/** As far as these routes look at a call, whichever of the actions it is. */
+type AnyCall = Pick<Call, "parts" | "caller" | "claim" | "now">;
+
+async function allowed<R, A extends RotationAction>(call: Call<R, A>): Promise<void> {
+  const facts = await rotationFacts(call);
+  const decision = (call as Call<R, RotationAction>).decide(facts);
+  if (!decision.allow) await denied(call, decision, { facts });
+}
+
+const callOf = async ({ caller, claim }: AnyCall): Promise<RotationCall> => ({
+  tenant_id: caller.tenant_id,
+  principal: caller.principal_id,
+  intent: claim === null ? null : hex(await claimDigest(claim)),
+});
+
+/** Of whichever kind it is. */
+async function rotationBy(
+  { parts }: AnyCall,
+  id: string,
+): Promise<{ readonly port: RotationsPort; readonly rotation: Rotation }> {
+  const found = await Promise.all(
+    rotationKinds.map(async (kind) => {
+      const port = parts.rotations(kind);
+      return { port, answer: await port.show(id) };
+    }),
+  );
+  for (const { port, answer } of found) if (answer.ok) return { port, rotation: answer.rotation };
+  throw new Problem("not_found", "There is no such rotation.");
+}
+
+const refusal = ({ code, detail }: RotationRefused): Problem => new Problem(code, detail);
+
+function settled(answer: RotationAnswer): Rotation {
+  if (!answer.ok) throw refusal(answer);
+  return answer.rotation;
+}
+
+/** The object and Postgres share no transaction; after a crash in between, the object knows the intent or does nothing twice. */
+async function remembered<T>({ parts, claim, now }: AnyCall, status: 200 | 201, body: T): Promise<T> {
+  if (claim !== null) await rememberOnly(parts.database, claim, now, { status, response: body });
+  return body;
+}
