@@ -4,6 +4,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { maestro, testHost, type TestHost } from "../../cli/testing/host.ts";
 import { startStack, type Stack } from "../../scripts/stack/index.ts";
@@ -11,6 +12,8 @@ import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Rotation } from "../../shared/contract/http-rotations.ts";
 import type { Signer } from "../../shared/signing/keys.ts";
+import { inBatch } from "../../shared/tenancy/database.ts";
+import { databaseAs } from "../support/api.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
 import { anotherPerson } from "../support/people.ts";
 import { installPackage, jsonCall, manifestOf, must, publishRelease, registeredSigner } from "../support/publisher.ts";
@@ -112,8 +115,8 @@ function traffic() {
 }
 
 test("MC-ZTE-1942: release, audit and link keys rotate while everything goes on: nothing fails, and everything verifies before and after", async () => {
-  await works("auditor", "audit", "verify");
   await pack("before.zip");
+  await works("auditor", "audit", "verify");
   const held = await linkOf(api, tenant.keys.auditor, await finishedRun(api, tenant, name));
   const before = await keysNow();
   const running = traffic();
@@ -204,6 +207,9 @@ test("an emergency takes two persons; from its end on the old key's signatures a
   await works("admin", "rotation", "consumer", "add", "release", "plant-8-verifier");
   await works("operator", "market", "install", name);
   const old = await signing("release");
+  const owner = databaseAs(stack, "owner");
+  const pointer = sql`select bundle from channel_pointers where package = ${name}`;
+  const [signed] = await inBatch(owner, [pointer]);
   const { id } = await started("release");
   const proposed = (await works("admin", "rotation", "emergency", "release", "--reason", "a drill")).json();
   expect(proposed).toMatchObject({ id });
@@ -220,6 +226,18 @@ test("an emergency takes two persons; from its end on the old key's signatures a
   // Everything that the API stands on was signed anew.
   must(201, await call(tenant.keys.operator, "POST", "/api/market/installs", { package: name, channel: "stable" }));
   await publishRelease(api, tenant, publisher, manifestOf("rotation/after-emergency"));
+  // What the old key signed, put back behind the API's back, is refused.
+  const set = (bundle: unknown) =>
+    sql`update channel_pointers set bundle = ${JSON.stringify(bundle)}::jsonb where package = ${name}`;
+  const [before, now] = [signed![0]!["bundle"], (await inBatch(owner, [pointer]))[0]![0]!["bundle"]];
+  await inBatch(owner, [set(before)]);
+  const install = await call(tenant.keys.operator, "POST", "/api/market/installs", { package: name });
+  expect([install.status, install.json.code, install.json.detail]).toEqual([
+    422,
+    "release_invalid",
+    expect.stringContaining(`the key ${old} is not known`) as string,
+  ]);
+  await inBatch(owner, [set(now)]);
   // The revoked key's word does not count, and a user has to look.
   const refused = await cli("operator", "market", "install", name);
   expect([refused.code, refused.err]).toEqual([7, expect.stringContaining("publishes other keys") as string]);
