@@ -8,7 +8,7 @@ import data.mc.roles
 is_workload if input.caller.spiffe_id != null
 
 # What is decided by a person, and by no automation: approvals, reviews, erasing a person.
-asks_for_a_person := {"entitlement.approve", "release.review", "principal.erase"}
+asks_for_a_person := {"entitlement.approve", "release.review", "principal.erase", "rotation.approve"}
 
 # In a trust domain that tenants share, whose an ID is stands in it: spiffe://<domain>/tenant/<slug>/<role>/<name>.
 segments := split(input.caller.spiffe_id, "/")

@@ -22,6 +22,9 @@ const minuteMs = 60_000;
 type Endpoint = (url: string, init: RequestInit) => Promise<Response>;
 type Refresh = (parts: Record<string, unknown>, due: readonly DueDomain[], endpoint: Endpoint) => Promise<void>;
 
+/** Trust domains that publishers were told of. */
+const toldTo: string[] = [];
+
 /** A refresh at `now` of what is due of this file's domain. Answers what was asked for. */
 async function refreshed(now: number, endpoint: Endpoint): Promise<string[]> {
   const module = new URL("../../workers/api/identity/refresh-bundles.ts", import.meta.url).href;
@@ -35,6 +38,7 @@ async function refreshed(now: number, endpoint: Endpoint): Promise<string[]> {
       random: (count: number) => crypto.getRandomValues(new Uint8Array(count)),
       shards: 2,
       nudgeDrain: () => {},
+      nudgeTrust: (name: string) => Promise.resolve(void toldTo.push(name)),
       log: () => {},
     },
     due.filter(({ name }) => name === domain.name),
@@ -74,6 +78,8 @@ test("an endpoint is asked when it is due, by the bundle's hint; what it gives i
   expect(await refreshed(now + minuteMs - 1, gives(document))).toEqual([]);
   expect(await refreshed(now + minuteMs, gives(document))).toEqual([stated]);
   expect(await view()).toMatchObject({ confirmed_at: new Date(now + minuteMs).toISOString() });
+  // Of what has changed alone.
+  expect(toldTo).toEqual([domain.name]);
   await expect
     .poll(
       async () => {

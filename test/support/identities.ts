@@ -64,10 +64,10 @@ export class TestDomain {
     return newLeaf(this.authority, `spiffe://${this.name}${path}`, { ...times, ...options });
   }
 
-  token(path: string, claims: object = {}, keys: KeyPair = this.jwtKeys): Promise<string> {
+  token(path: string, claims: object = {}, keys: KeyPair = this.jwtKeys, kid = "jwt-1"): Promise<string> {
     const exp = Math.floor(Date.now() / 1_000) + 300;
     const all = { sub: `spiffe://${this.name}${path}`, aud: "maestro-api", exp, ...claims };
-    return jwtOf(keys, { alg: "ES256", kid: "jwt-1", typ: "JWT" }, all);
+    return jwtOf(keys, { alg: "ES256", kid, typ: "JWT" }, all);
   }
 
   /** The document of the next sequence. */

@@ -15,7 +15,7 @@ const fetchMsMax = 5_000;
 const atOnceMax = 6;
 
 export type FetchBundle = (url: string, init: RequestInit) => Promise<Response>;
-export type RefreshParts = Pick<Parts, "clock" | "database" | "random" | "shards" | "nudgeDrain" | "log">;
+export type RefreshParts = Pick<Parts, "clock" | "database" | "random" | "shards" | "nudgeDrain" | "nudgeTrust" | "log">;
 
 /** Every domain is asked once; none holds up another for longer than its time. */
 export async function refreshBundles(
@@ -50,6 +50,7 @@ async function refreshBundle(parts: RefreshParts, domain: DueDomain, fetchBundle
     outcome: "refreshed",
     now,
     claim: null,
+    decision: null,
   });
   if (taken.state !== "taken") parts.log("warn", "a bundle was not taken", { trust_domain: name, state: taken.state });
 }

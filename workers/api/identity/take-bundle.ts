@@ -1,6 +1,7 @@
 // Takes a bundle document into force, with its event: for PUT …/bundle and for the refresh from endpoints. Two that come at once are
 // put in an order by comparing what each was decided on with what stands there.
 
+import type { AuditEvent } from "../../../shared/contract/events.ts";
 import type { BundleTaken } from "../../../shared/contract/http-identity.ts";
 import { factsOfBundle, receiveDocument } from "../../../shared/identity/receive-document.ts";
 import type { Refusal } from "../../../shared/identity/refusal.ts";
@@ -22,6 +23,8 @@ export interface HandedIn {
   readonly outcome: "handed_in" | "refreshed";
   readonly now: number;
   readonly claim: IdempotencyClaim | null;
+  /** What let the call through; null where nobody asked. */
+  readonly decision: AuditEvent<"mc.policy.decision"> | null;
 }
 
 export type TakenBundle =
@@ -33,8 +36,8 @@ export type TakenBundle =
 
 /** `taken`: in force, committed with its event. `refused`: the domain says why from now on, and its bundle is as it was. */
 export async function takeBundle(
-  parts: Pick<Parts, "database" | "random" | "shards" | "nudgeDrain">,
-  { tenant_id, principal, name, document, outcome, now, claim }: HandedIn,
+  parts: Pick<Parts, "database" | "random" | "shards" | "nudgeDrain" | "nudgeTrust">,
+  { tenant_id, principal, name, document, outcome, now, claim, decision }: HandedIn,
 ): Promise<TakenBundle> {
   const domain = parseTrustDomain(name);
   if (!domain.ok) return { state: "missing" };
@@ -48,7 +51,7 @@ export async function takeBundle(
       return { state: "refused", refusal: received.refusal };
     }
     const { bundle } = received.value;
-    const context = { tenant_id, principal, source: "api", now, random: parts.random } as const;
+    const context = { tenant_id, principal, source: "api", now, random: parts.random, decision } as const;
     const event = newEvent(context, "mc.identity.bundle_changed", {
       trust_domain: name,
       bundle_sha256: bundle.digest,
@@ -61,6 +64,7 @@ export async function takeBundle(
     const outbox = (where: Parameters<typeof outboxInsert>[2]) => outboxInsert([event], parts.shards, where);
     if (await keepBundle(parts.database, tenant_id, name, held, received.value, { now, outbox, claim, response })) {
       parts.nudgeDrain(tenant_id);
+      if (held.sha256 !== bundle.digest) await parts.nudgeTrust(name);
       return { state: "taken", bundle: response };
     }
   }

@@ -5,6 +5,7 @@ import { createRoute, type z } from "@hono/zod-openapi";
 import { flagChange, flagList } from "../../../shared/contract/http-flags.ts";
 import { LostToSameKey } from "../../../shared/tenancy/idempotency.ts";
 import type { Door } from "../door.ts";
+import { tellEdge } from "../tell-edge.ts";
 import { noEntitlements } from "../market/refusals.ts";
 
 const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
@@ -44,6 +45,7 @@ export function register(door: Door): void {
       if (result.state === "unavailable") throw noEntitlements();
       if (result.state === "lost_to_same_key") throw new LostToSameKey();
       call.parts.nudgeDrain(tenantId);
+      if (call.input.json.flag === "spiffe_everywhere") await tellEdge(call);
       return { status: 200, body: result.flags };
     },
   });

@@ -40,9 +40,10 @@ import { registrableId, whyNotRegistered } from "../../../shared/identity/worklo
 import { newEvent, outboxInsert } from "../../../shared/outbox/outbox.ts";
 import { isForeignKeyViolation, isUniqueViolation } from "../../../shared/tenancy/database.ts";
 import type { Call, Door } from "../door.ts";
+import { tellEdge } from "../tell-edge.ts";
 import { eventContext } from "../event-context.ts";
 import { takeBundle } from "../identity/take-bundle.ts";
-import { errorFacts, notFound } from "../middleware/problem.ts";
+import { notFound } from "../middleware/problem.ts";
 
 const tags = ["identity"];
 const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
@@ -216,6 +217,7 @@ function bundleRoutes(door: Door): void {
         outcome: "handed_in",
         now,
         claim,
+        decision: call.decided.event,
       });
       if (taken.state === "missing") throw notFound();
       if (taken.state === "refused") {
@@ -224,7 +226,6 @@ function bundleRoutes(door: Door): void {
       }
       if (taken.state === "overtaken")
         throw new Problem("bundle_overtaken", "Others handed in bundles of this trust domain at the same time.");
-      await tellEdge(call);
       return { status: 200, body: taken.bundle };
     },
   });
@@ -375,12 +376,3 @@ const changeOf = ({ caller, now, parts, claim }: AnyCall, event: AuditEvent): Ch
   outbox: (where) => outboxInsert([event], parts.shards, where),
   claim,
 });
-
-/** The stores of the CDN providers hear of fetchers and bundles: at once, or with the cron's next minute where this call is lost. */
-async function tellEdge({ parts, caller }: AnyCall): Promise<void> {
-  try {
-    await parts.publisher(caller.tenant_id).nudgeFetchers();
-  } catch (error) {
-    parts.log("warn", "the publisher was not told of a change of identities", errorFacts(error));
-  }
-}

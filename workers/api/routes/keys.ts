@@ -7,8 +7,9 @@ import { newEvent, outboxInsert } from "../../../shared/outbox/outbox.ts";
 import { mintApiKey } from "../../../shared/tenancy/api-key.ts";
 import { insertKey, listKeys, revokeKey } from "../../../shared/tenancy/store.ts";
 import type { Call, Door } from "../door.ts";
+import { tellEdge } from "../tell-edge.ts";
 import { eventContext } from "../event-context.ts";
-import { errorFacts, notFound } from "../middleware/problem.ts";
+import { notFound } from "../middleware/problem.ts";
 
 const tags = ["tenancy"];
 const dayMs = 86_400_000;
@@ -101,15 +102,6 @@ export function register(door: Door): void {
       return { status: 204, body: null };
     },
   });
-}
-
-/** The stores of the CDN providers hear of fetchers' keys: at once, or with the cron's next minute where this call is lost. */
-async function tellEdge({ parts, caller }: AnyCall): Promise<void> {
-  try {
-    await parts.publisher(caller.tenant_id).nudgeFetchers();
-  } catch (error) {
-    parts.log("warn", "the publisher was not told of a fetcher's key", errorFacts(error));
-  }
 }
 
 type AnyCall = Pick<Call, "caller" | "now" | "parts">;

@@ -76,6 +76,7 @@ export function register(door: Door): void {
     }),
     action: "rotation.start",
     idempotency: "required",
+    decision: "before_the_change",
     problems: ["denied", "rotation_running"],
     handler: async (call) => {
       await allowed(call);
@@ -99,6 +100,7 @@ export function register(door: Door): void {
     }),
     action: "rotation.start",
     idempotency: "required",
+    decision: "before_the_change",
     problems: ["denied", "rotation_state"],
     handler: async (call) => {
       await allowed(call);
@@ -138,6 +140,7 @@ export function register(door: Door): void {
     }),
     action: "rotation.acknowledge",
     idempotency: "required",
+    decision: "before_the_change",
     problems: ["denied", "not_found", "rotation_state"],
     handler: async (call) => {
       await allowed(call);
@@ -159,6 +162,7 @@ export function register(door: Door): void {
     }),
     action: "rotation.approve",
     idempotency: "required",
+    decision: "before_the_change",
     problems: ["denied", "not_found", "rotation_state", "rotation_running"],
     handler: async (call) => {
       const { parts } = call;
@@ -167,7 +171,7 @@ export function register(door: Door): void {
       const proposal = curates ? await proposalOf(parts, id) : null;
       const own = proposal !== null && (await isOwn(call, proposal.proposed_by));
       const facts = { curates, rotation_id: id, own };
-      const decision = call.decide(facts);
+      const decision = await call.decide(facts);
       if (!decision.allow) await denied(call, decision, { facts });
       // Without a proposal it is one that was approved before, or none at all.
       const port = proposal === null ? (await rotationBy(call, id)).port : parts.rotations(proposal.kind);
@@ -188,6 +192,7 @@ export function register(door: Door): void {
     }),
     action: "rotation.start",
     idempotency: "required",
+    decision: "before_the_change",
     problems: ["denied", "not_found"],
     handler: async (call) => {
       await allowed(call);
@@ -207,6 +212,7 @@ export function register(door: Door): void {
     }),
     action: "rotation.start",
     idempotency: "optional",
+    decision: "before_the_change",
     problems: ["denied", "rotation_consumers_max"],
     handler: async (call) => {
       await allowed(call);
@@ -229,6 +235,7 @@ export function register(door: Door): void {
     }),
     action: "rotation.start",
     idempotency: "optional",
+    decision: "before_the_change",
     problems: ["denied", "not_found", "rotation_running"],
     handler: async (call) => {
       await allowed(call);
@@ -246,7 +253,7 @@ type AnyCall = Pick<Call, "parts" | "caller" | "claim" | "now">;
 
 async function allowed<R, A extends RotationAction>(call: Call<R, A>): Promise<void> {
   const facts = await rotationFacts(call);
-  const decision = (call as Call<R, RotationAction>).decide(facts);
+  const decision = await (call as Call<R, RotationAction>).decide(facts);
   if (!decision.allow) await denied(call, decision, { facts });
 }
 
