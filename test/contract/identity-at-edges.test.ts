@@ -39,13 +39,13 @@ const becomes = async (bearer: string, wanted: number): Promise<void> => {
 const toEdge = (path: string, keys = domain.jwtKeys, kid?: string): Promise<string> =>
   domain.token(path, { aud: "maestro-edge" }, keys, kid);
 
-test("a fetcher that is registered gets in at both providers and reports to the API; once it is removed, neither", async () => {
+test("a fetcher that is registered gets in at both providers and at the API; once it is removed, nowhere", async () => {
   const registered = must(201, await admin.register(`spiffe://${domain.name}/fetcher/one`, "fetcher"));
   const token = await toEdge("/fetcher/one");
   await becomes(token, 200);
   const fetcher = callsAs(api, { authorization: `Bearer ${await domain.token("/fetcher/one")}` });
   expect(await fetcher.whoami()).toMatchObject({ status: 200, json: { role: "fetcher" } });
-  must(204, await admin.call("DELETE", `/api/identity/workloads/${registered.json.principal_id as string}`));
+  must(204, await admin.call("DELETE", `/api/identity/workloads/${registered.json.id as string}`));
   expect((await fetcher.whoami()).status).toBe(401);
   await becomes(token, 401);
 });
