@@ -28,6 +28,7 @@ import {
   type Principal,
   type Whoami,
 } from "../shared/contract/http-tenancy.ts";
+import { health, type Health } from "../shared/contract/http-health.ts";
 import type { Role } from "../shared/contract/names.ts";
 import { apiPath as path, createClient, fits } from "./api/client.ts";
 import { entitlementsApi } from "./api/entitlements.ts";
@@ -57,6 +58,8 @@ export function createApi(wire: Wire) {
   const { json } = client;
 
   return {
+    /** Throws Failure `unavailable` where the service is not well. */
+    health: (): Promise<Health> => json({ method: "GET", path: "/healthz" }, health),
     whoami: (): Promise<Whoami> => json({ method: "GET", path: "/api/whoami" }, whoami),
 
     keys: async (): Promise<ApiKey[]> => (await json({ method: "GET", path: "/api/keys" }, apiKeyList)).keys,

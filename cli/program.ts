@@ -18,6 +18,7 @@ import { policyCommands } from "./commands/policy.ts";
 import { pqlCommands } from "./commands/pql.ts";
 import { rotationCommands } from "./commands/rotation.ts";
 import { runCommands } from "./commands/run.ts";
+import { statusCommands } from "./commands/status.ts";
 import { svidCommands } from "./commands/svid.ts";
 import { witnessCommands } from "./commands/witness.ts";
 import type { Act } from "./command.ts";
@@ -55,6 +56,7 @@ export function buildProgram(host: Host, ending: Ending): Command {
       ending.exit = (await action(session, ...args)) ?? "ok";
     };
   loginCommands(program, act);
+  statusCommands(program, act);
   keyCommands(program, act);
   principalCommands(program, act);
   identityCommands(program, act);

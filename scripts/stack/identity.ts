@@ -145,7 +145,8 @@ export async function updateTrustDomain(
 ): Promise<void> {
   const digest = await sha256Hex(utf8(document));
   await client.query(
-    `update trust_domains set bundle = $2, bundle_sha256 = $3, sequence_max = $4, sequence_max_sha256 = $3, confirmed_at = $5
+    `update trust_domains set bundle = $2, bundle_sha256 = $3, sequence_max = $4, sequence_max_sha256 = $3, confirmed_at = $5,
+       bundle_changed_at = $5
      where name = $1 and bundle_sha256 is distinct from $3`,
     [localTrustDomain, document, digest, sequence, now],
   );

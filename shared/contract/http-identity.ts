@@ -41,6 +41,7 @@ const heldBundle = z.strictObject({
   sha256: sha256Digest.describe("of the document"),
   sequence_max: z.int().min(0).nullable().describe("the highest that a good document had: none below it is taken"),
   refresh_hint_seconds: z.int().min(0).nullable(),
+  changed_at: timestamp.nullable().describe("when it came in force in place of another: the domain's last rotation"),
   first_authority_ends_at: timestamp.nullable().describe("of the X.509 authority that ends first; null: there is none"),
   alarm: z.boolean().describe("a third of that authority's life is left, or less"),
 });

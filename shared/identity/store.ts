@@ -69,7 +69,7 @@ export const domainsListed = 1_000;
 const domainColumns = (tenantId: string): SQL => sql`d.name, d.tenant_id = ${tenantId}::uuid as own, d.shared,
   d.endpoint_url, d.endpoint_profile, d.endpoint_server_id, d.bundle_sha256, d.sequence_max, d.refresh_hint_s,
   ${time(sql`d.first_from_at`)} as first_from_at, ${time(sql`d.first_until_at`)} as first_until_at,
-  ${time(sql`d.confirmed_at`)} as confirmed_at, d.refused_reason, ${time(sql`d.refused_at`)} as refused_at,
+  ${time(sql`d.confirmed_at`)} as confirmed_at, ${time(sql`d.bundle_changed_at`)} as changed_at, d.refused_reason, ${time(sql`d.refused_at`)} as refused_at,
   (select count(*) from workloads w where w.trust_domain = d.name)::int as workloads, ${time(sql`d.created_at`)} as created_at`;
 
 /** The tenant's own and those that are shared, by name. */
@@ -113,6 +113,7 @@ function domainOf(row: Row, now: number): TrustDomainView {
             sha256,
             sequence_max: numberOrNull(row["sequence_max"]),
             refresh_hint_seconds: numberOrNull(row["refresh_hint_s"]),
+            changed_at: textOrNull(row["changed_at"]),
             first_authority_ends_at: until,
             alarm: from !== null && until !== null && nearsItsEnd(Date.parse(from), Date.parse(until), now),
           },
@@ -245,6 +246,7 @@ export async function keepBundle(
           update trust_domains set bundle = ${document}, bundle_sha256 = ${bundle.digest},
             sequence_max = ${received.sequence_max}::bigint, sequence_max_sha256 = ${received.sequence_max_sha256},
             refresh_hint_s = ${bundle.refreshHint}::bigint, confirmed_at = ${iso(now)}::timestamptz,
+            bundle_changed_at = case when bundle_sha256 = ${bundle.digest} then bundle_changed_at else ${iso(now)}::timestamptz end,
             first_from_at = ${first === null ? null : iso(first.notBeforeMs)}::timestamptz,
             first_until_at = ${first === null ? null : iso(first.notAfterMs)}::timestamptz,
             refused_reason = null, refused_at = null
@@ -294,6 +296,7 @@ export async function sharedBundle(
 interface SharedDomainHealth {
   readonly trust_domain: string;
   readonly confirmed_at: string | null;
+  readonly last_rotated_at: string | null;
   readonly first_authority_ends_at: string | null;
   readonly alarm: boolean;
 }
@@ -301,8 +304,8 @@ interface SharedDomainHealth {
 /** As maestro_auth: when the bundles of domains that tenants share were confirmed, and when they end. */
 export async function sharedDomains(database: Database, now: number): Promise<SharedDomainHealth[]> {
   const [rows] = await inBatch(database, [
-    sql`select name, ${time(sql`confirmed_at`)} as confirmed_at, ${time(sql`first_from_at`)} as first_from_at,
-          ${time(sql`first_until_at`)} as first_until_at
+    sql`select name, ${time(sql`confirmed_at`)} as confirmed_at, ${time(sql`bundle_changed_at`)} as changed_at,
+          ${time(sql`first_from_at`)} as first_from_at, ${time(sql`first_until_at`)} as first_until_at
         from trust_domains where shared order by name limit 100`,
   ]);
   return (rows ?? []).map((row) => {
@@ -310,6 +313,7 @@ export async function sharedDomains(database: Database, now: number): Promise<Sh
     return {
       trust_domain: String(row["name"]),
       confirmed_at: textOrNull(row["confirmed_at"]),
+      last_rotated_at: textOrNull(row["changed_at"]),
       first_authority_ends_at: until,
       alarm: from !== null && until !== null && nearsItsEnd(Date.parse(from), Date.parse(until), now),
     };

@@ -15,7 +15,10 @@ const fetchMsMax = 5_000;
 const atOnceMax = 6;
 
 export type FetchBundle = (url: string, init: RequestInit) => Promise<Response>;
-export type RefreshParts = Pick<Parts, "clock" | "database" | "random" | "shards" | "nudgeDrain" | "nudgeTrust" | "log">;
+export type RefreshParts = Pick<
+  Parts,
+  "clock" | "database" | "random" | "shards" | "nudgeDrain" | "nudgeTrust" | "log"
+>;
 
 /** Every domain is asked once; none holds up another for longer than its time. */
 export async function refreshBundles(

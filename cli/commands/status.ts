@@ -1,0 +1,129 @@
+// `maestro status`: is the service well, and are the identities behind it: each one's last rotation and its end.
+
+import type { Command } from "commander";
+import type { PublishedKey } from "../../shared/contract/http-audit.ts";
+import type { Rotation } from "../../shared/contract/http-rotations.ts";
+import type { TrustDomainView } from "../../shared/contract/http-identity.ts";
+import type { Api } from "../api.ts";
+import { leaf, type Act } from "../command.ts";
+import { ApiProblem } from "../failure.ts";
+import type { Session } from "../session.ts";
+import { isNearItsEnd } from "../svid/svid-folder.ts";
+
+export function statusCommands(program: Command, act: Act): void {
+  leaf(program, "status", {
+    summary: "say whether the service is well, when each identity was last rotated, and when it ends",
+    more:
+      "`alarm` where a third of an identity's life is left, or less. Trust domains and rotations are for roles that may read them\n" +
+      "(admin, auditor); others are told that they may not. Exit code 6 where the service is not well.",
+    examples: ["maestro status", "maestro status --json", "maestro status --svid /run/spiffe"],
+  }).action(act(showStatus));
+}
+
+interface OwnSvid {
+  readonly spiffe_id: string;
+  readonly last_rotated_at: string;
+  readonly ends_at: string;
+  readonly alarm: boolean;
+}
+
+interface SigningKey {
+  readonly use: PublishedKey["use"];
+  readonly kid: string;
+  readonly last_rotated_at: string;
+}
+
+async function showStatus(session: Session): Promise<void> {
+  const { out } = session;
+  const [api, open] = [await session.api(), await session.openApi()];
+  const [health, svid, keys, domains, rotations] = await Promise.all([
+    open.health(),
+    ownSvid(session),
+    open.publishedKeys().then(({ keys: listed }) => signingKeys(listed)),
+    orForbidden(() => api.trustDomains()),
+    orForbidden(() => runningRotations(api)),
+  ]);
+  const status = { ...health, svid, signing_keys: keys, trust_domains: domains, rotations };
+  out.result(status, () =>
+    [
+      out.record([
+        ["service", out.paint.green(health.status)],
+        ["database", health.database],
+        ["audit log", health.audit],
+        ...(svid === null ? [] : [["own SVID", `${svid.spiffe_id}${alarmOf(svid)}`] as const]),
+        ...(svid === null
+          ? []
+          : ([
+              ["last rotated", svid.last_rotated_at],
+              ["ends", svid.ends_at],
+            ] as const)),
+      ]),
+      out.table(
+        ["signing key", "kid", "last rotated"],
+        keys.map(({ use, kid, last_rotated_at }) => [use, kid.slice(0, 16), last_rotated_at]),
+      ),
+      domains === null
+        ? out.paint.dim("trust domains: this role may not read them")
+        : out.table(["trust domain", "last rotated", "confirmed", "first authority ends"], domains.map(domainLine)),
+      rotations === null
+        ? out.paint.dim("rotations: this role may not read them")
+        : out.table(
+            ["rotation", "kind", "state", "waits for"],
+            rotations.map(({ id, kind, state, waiting_for: waitingFor, obstacle }) => [
+              id,
+              kind,
+              state,
+              waitingFor.length > 0 ? waitingFor.join(", ") : obstacle,
+            ]),
+          ),
+    ].join("\n\n"),
+  );
+}
+
+const alarmOf = ({ alarm }: { readonly alarm: boolean }): string => (alarm ? " (alarm)" : "");
+
+const domainLine = ({ name, bundle, confirmed_at: confirmed }: TrustDomainView): (string | null)[] => [
+  name,
+  bundle?.changed_at ?? null,
+  confirmed,
+  bundle === null ? null : `${bundle.first_authority_ends_at ?? "no authority"}${alarmOf(bundle)}`,
+];
+
+async function ownSvid(session: Session): Promise<OwnSvid | null> {
+  const presented = await session.svid();
+  if (presented === null) return null;
+  const { svid } = presented;
+  return {
+    spiffe_id: svid.id.uri,
+    last_rotated_at: new Date(svid.issuedAtMs).toISOString(),
+    ends_at: new Date(svid.expiresAtMs).toISOString(),
+    alarm: isNearItsEnd(svid, session.host.now()),
+  };
+}
+
+/** Of each use the key that signs now: the one in force that began last. */
+function signingKeys(listed: readonly PublishedKey[]): SigningKey[] {
+  const byUse = new Map<PublishedKey["use"], SigningKey>();
+  for (const { use, kid, not_before: begun, not_after: ended, revoked_at: revoked } of listed) {
+    const known = byUse.get(use);
+    if (ended !== undefined || revoked !== undefined) continue;
+    if (known === undefined || known.last_rotated_at < begun) byUse.set(use, { use, kid, last_rotated_at: begun });
+  }
+  return [...byUse.values()];
+}
+
+/** Those that are not through. */
+async function runningRotations(api: Api): Promise<Rotation[]> {
+  const { rotations } = await api.rotations();
+  return rotations.filter(({ state }) => state !== "revoked");
+}
+
+/** Null where the policy says no. */
+async function orForbidden<T>(ask: () => Promise<T>): Promise<T | null> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof ApiProblem && error.status === 403) return null;
+    throw error;
+  }
+}
