@@ -25,9 +25,10 @@ const caller = {
   principal_id: "pri_0123456789abcdefghjkmnpqrs",
   kind: "service",
   role: "publisher",
-  credential: "key",
+  credential: "svid",
+  spiffe_id: "spiffe://mc.local/tenant/demo/publisher/ci",
 };
-const publisher = "spiffe://mc.local/tenant/demo/publisher/ci";
+const publisher = caller.spiffe_id;
 const hour = 3_600;
 
 const id = (text: string): SpiffeId => {

@@ -12,10 +12,12 @@ import {
 } from "../../shared/contract/http-identity.ts";
 import { principalId } from "../../shared/contract/http-tenancy.ts";
 import type { Role } from "../../shared/contract/names.ts";
-import { bundleBytesMax } from "../../shared/identity/trust-bundle.ts";
+import { parseSpiffeId, type SpiffeId } from "../../shared/identity/spiffe-id.ts";
+import { bundleBytesMax, parseTrustBundle, type TrustBundle } from "../../shared/identity/trust-bundle.ts";
 import { group, leaf, roleArgument, type Act } from "../command.ts";
 import { Failure, errorCode } from "../failure.ts";
 import type { Session } from "../session.ts";
+import { fetchBySpiffe } from "../svid/bundle-fetch.ts";
 
 export function identityCommands(program: Command, act: Act): void {
   const identity = group(program, "identity", "workloads: trust domains, their bundles, and SPIFFE IDs");
@@ -35,7 +37,7 @@ function domainCommands(domain: Command, act: Act): void {
     summary: "state a trust domain of the tenant's, and where its bundle comes from",
     more:
       "Without --url the bundle is handed in (`maestro identity bundle set`). With it, and the profile https_web, the API asks there by\n" +
-      "the bundle's refresh hint. The API cannot speak https_spiffe: such a bundle is fetched by others, and handed in.",
+      "the bundle's refresh hint. The API cannot speak https_spiffe: such a bundle is fetched by `maestro identity bundle push`.",
     examples: [
       "maestro identity domain set acme.example",
       "maestro identity domain set acme.example --url https://spire.acme.example/bundle",
@@ -66,6 +68,21 @@ function bundleCommands(bundle: Command, act: Act): void {
     .argument("<domain>", "the trust domain's name", domainArgument)
     .argument("<file>", "a SPIFFE bundle document (a JWK set)")
     .action(act(setBundle));
+  leaf(bundle, "push", {
+    summary: "fetch the bundle from an https_spiffe endpoint, and hand it in",
+    more:
+      "The API fetches from https_web endpoints by itself; a server that proves itself by an SVID it cannot verify, so that this command does, from\n" +
+      "wherever the endpoint can be reached. The server must be the stated SPIFFE ID, under the latest bundle of that ID's own trust domain: the\n" +
+      "one that the API has, or, before there is any, the one of --first. --watch goes on by the bundle's refresh hint until Ctrl-C.",
+    examples: [
+      "maestro identity bundle push acme.example --first bundle.json",
+      "maestro identity bundle push acme.example --watch",
+    ],
+  })
+    .argument("<domain>", "the trust domain's name", domainArgument)
+    .option("--first <file>", "the bundle to know the server by while the API has none")
+    .option("--watch", "go on by the bundle's refresh hint")
+    .action(act(pushBundle));
   leaf(bundle, "show", {
     summary: "show the bundle in force",
     more: "With --json the document is there to the byte.",
@@ -160,6 +177,12 @@ async function removeDomain(session: Session, name: string): Promise<void> {
 }
 
 async function setBundle(session: Session, name: string, file: string): Promise<void> {
+  const document = await documentIn(session, file);
+  const taken = await (await session.api()).handInBundle(name, document);
+  session.out.result(taken, () => `${bundleText(session, taken)}\nIt is in force.`);
+}
+
+async function documentIn(session: Session, file: string): Promise<string> {
   let bytes: Buffer;
   try {
     bytes = await readFile(resolve(session.host.cwd, file));
@@ -167,14 +190,92 @@ async function setBundle(session: Session, name: string, file: string): Promise<
     throw new Failure("usage", `${file} cannot be read (${errorCode(error) ?? "unknown"})`);
   }
   if (bytes.length > bundleBytesMax) throw new Failure("usage", `A bundle has at most ${bundleBytesMax} bytes`);
-  let document: string;
   try {
-    document = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw new Failure("usage", `${file} is not UTF-8`);
   }
-  const taken = await (await session.api()).handInBundle(name, document);
-  session.out.result(taken, () => `${bundleText(session, taken)}\nIt is in force.`);
+}
+
+interface PushOptions {
+  readonly first?: string;
+  readonly watch?: true;
+}
+
+async function pushBundle(session: Session, name: string, options: PushOptions): Promise<void> {
+  const { host, out } = session;
+  const endpoint = await spiffeEndpoint(session, name);
+  for (;;) {
+    const { taken, reason } = await pushOnce(session, name, endpoint, options.first);
+    if (options.watch !== true) {
+      if (taken === null) throw new Failure("verification_failed", `The bundle of ${name} was not fetched: ${reason}`);
+      return out.result(taken, () => `${bundleText(session, taken)}\nIt is in force.`);
+    }
+    out.note(
+      taken === null ? `not fetched: ${reason}` : `in force: sequence ${taken.sequence ?? "none"}, ${taken.sha256}`,
+    );
+    await host.sleep(refreshSecondsOf(taken?.refresh_hint_seconds ?? null) * 1_000, host.interrupted);
+    host.interrupted.throwIfAborted();
+  }
+}
+
+/** SPIFFE Trust Domain and Bundle 4.1.2, as shared/identity/bundle-state.ts keeps it. */
+const refreshSecondsOf = (hint: number | null): number => Math.min(3_600, Math.max(10, hint ?? 300));
+
+interface SpiffeEndpoint {
+  readonly url: string;
+  readonly serverId: SpiffeId;
+}
+
+async function spiffeEndpoint(session: Session, name: string): Promise<SpiffeEndpoint> {
+  const domain = (await (await session.api()).trustDomains()).find((one) => one.name === name && one.own);
+  if (domain === undefined) throw new Failure("not_found", `${name} is no trust domain that this tenant states`);
+  const { endpoint } = domain;
+  const stated = endpoint?.server_id ?? null;
+  const serverId = stated === null ? null : parseSpiffeId(stated);
+  if (endpoint === null || serverId === null || !serverId.ok) {
+    throw new Failure("usage", `${name} has no https_spiffe endpoint`, {
+      advice: "From an https_web endpoint the API fetches by itself. State another:",
+      command: `maestro identity domain set ${name} --url https://… --profile https_spiffe --server-id spiffe://…`,
+    });
+  }
+  return { url: endpoint.url, serverId: serverId.value };
+}
+
+type Pushed =
+  | { readonly taken: BundleTaken; readonly reason: null }
+  | { readonly taken: null; readonly reason: string };
+
+async function pushOnce(
+  session: Session,
+  name: string,
+  { url, serverId }: SpiffeEndpoint,
+  first: string | undefined,
+): Promise<Pushed> {
+  const known = await knownBundle(session, serverId, first);
+  const fetched = await fetchBySpiffe(url, serverId, known, () => session.host.now(), session.host.interrupted);
+  if (!fetched.ok) return { taken: null, reason: fetched.reason };
+  return { taken: await (await session.api()).handInBundle(name, fetched.document), reason: null };
+}
+
+/** The latest that the API has of the server's trust domain; before there is one, the operator's. */
+async function knownBundle(
+  session: Session,
+  { trustDomain }: SpiffeId,
+  first: string | undefined,
+): Promise<TrustBundle> {
+  const held = await (await session.api()).trustBundle(trustDomain).catch((error: unknown) => {
+    if (error instanceof Failure && error.exit === "not_found") return null;
+    throw error;
+  });
+  if (held === null && first === undefined) {
+    throw new Failure("usage", `There is no bundle of ${trustDomain} yet to know the server by`, {
+      advice: "Give the one that its operator handed you: --first bundle.json",
+    });
+  }
+  const parsed = await parseTrustBundle(trustDomain, held?.document ?? (await documentIn(session, first ?? "")));
+  if (parsed.ok) return parsed.value;
+  throw new Failure("verification_failed", `The bundle of ${trustDomain} is not taken: ${parsed.refusal.reason}`);
 }
 
 async function showBundle(session: Session, name: string): Promise<void> {

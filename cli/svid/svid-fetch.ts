@@ -5,9 +5,10 @@
 import { Agent, request as httpsRequest } from "node:https";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { connect, type ConnectionOptions, type DetailedPeerCertificate, type TLSSocket } from "node:tls";
+import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
 import { parseTrustBundle, type TrustBundle } from "../../shared/identity/trust-bundle.ts";
-import { chainCertificatesMax, verifyX509Svid } from "../../shared/identity/x509-svid.ts";
+import { verifyX509Svid } from "../../shared/identity/x509-svid.ts";
+import { chainOf } from "./peer-chain.ts";
 import type { HeldCertificate } from "./svid-folder.ts";
 
 export interface ApiRequest {
@@ -93,18 +94,6 @@ class SvidAgent extends Agent {
     const { uri } = verified.value.id;
     return uri === wanted ? null : new ServerRefused(`it is ${uri}, not ${wanted}`);
   }
-}
-
-/** What the server sent, the leaf first. */
-function chainOf(socket: TLSSocket): Uint8Array[] {
-  const chain: Uint8Array[] = [];
-  let certificate: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
-  while (certificate?.raw !== undefined && chain.length < chainCertificatesMax) {
-    chain.push(new Uint8Array(certificate.raw));
-    const issuer: DetailedPeerCertificate | undefined = certificate.issuerCertificate;
-    certificate = issuer === certificate ? undefined : issuer;
-  }
-  return chain;
 }
 
 const emptyStatuses = new Set([204, 205, 304]);
