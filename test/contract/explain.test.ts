@@ -19,6 +19,7 @@ import {
 import { sql } from "drizzle-orm";
 import { inBatch } from "../../shared/tenancy/database.ts";
 import { databaseAs } from "../support/api.ts";
+import { callsAs, TestDomain } from "../support/identities.ts";
 import { anotherPerson } from "../support/people.ts";
 import { useStack } from "../support/stack.ts";
 
@@ -100,6 +101,34 @@ const upgradeCase = (tenant: SeededTenant, name: string, channel = "stable", coh
   attempt: (key) => post(key, "/api/market/upgrades", { package: name, channel, cohort_percent: cohort }),
 });
 
+/** A tenant with a trust domain; `svidOf` answers a JWT-SVID of that path, which is one of the tenant's principals, however it is named. */
+async function workloads(shared: boolean) {
+  const tenant = await newTenant();
+  const domain = await TestDomain.make(`explain-${(count += 1)}.example`);
+  const admin = callsAs(api, { authorization: `Bearer ${tenant.keys.admin}` });
+  must(204, await admin.state(domain.name, { shared }));
+  must(200, await admin.handIn(domain.name, domain.document()));
+  const svidOf = async (path: string, role: "admin" | "viewer" = "viewer"): Promise<string> => {
+    // The API registers no ID that the policy would refuse.
+    await inBatch(databaseAs(stack, "owner"), [
+      sql`insert into workloads values (${`spiffe://${domain.name}${path}`}, ${domain.name}, ${tenant.tenant_id},
+            ${tenant.principals[role]}, now(), ${tenant.principals.admin})`,
+    ]);
+    return await domain.token(path);
+  };
+  return { tenant, svidOf };
+}
+
+const idCase = (tenant: SeededTenant, key: string, svidOf: (path: string) => Promise<string>): Case => ({
+  tenant,
+  key,
+  asked: { action: "release.read" },
+  attempt: (svid) => api.fetch("/api/market/packages", jsonCall(svid, "GET")),
+  apply: inWords(/^Ask an admin of the tenant to register an ID below \/tenant\//, () =>
+    svidOf(`/tenant/${tenant.slug}/viewer/a`),
+  ),
+});
+
 /** A fix that is no call: what its words say, done. */
 const inWords =
   (words: RegExp, act: () => Promise<string | void>) =>
@@ -145,6 +174,19 @@ const cases: Readonly<Record<string, () => Promise<Case>>> = {
       asked: { action: "entitlement.approve", change_id: json.id },
       attempt: (key) => api.fetch(`/api/market/entitlement-changes/${json.id}/approve`, jsonCall(key, "POST")),
       apply: inWords(/^Ask another person with the role admin/, () => anotherPerson(stack, tenant, "admin")),
+    };
+  },
+  async person_needed() {
+    const { tenant, svidOf } = await workloads(false);
+    const entitlements = [{ package: newName(), channel: "stable", allowed: true }];
+    const proposal = { entitlements, reason: "a test" };
+    const { json } = must(201, await post(tenant.keys.operator, "/api/market/entitlement-changes", proposal));
+    return {
+      tenant,
+      key: await svidOf("/approver", "admin"),
+      asked: { action: "entitlement.approve", change_id: json.id },
+      attempt: (key) => api.fetch(`/api/market/entitlement-changes/${json.id}/approve`, jsonCall(key, "POST")),
+      apply: inWords(/^Log in as a person/, () => stack.issueToken({ subject: tenant.local_subjects.admin })),
     };
   },
   async tenant_not_curating() {
@@ -349,6 +391,22 @@ async function applyAll(one: Case, fixes: readonly Fix[]): Promise<string> {
   return key;
 }
 
+/** Whoever comes by such an ID may not ask for an explanation either: the refusal itself says what helps. */
+const wrongIds = [
+  ["spiffe_id_of_another_tenant", () => "/tenant/somebody-else/viewer/a"],
+  ["spiffe_id_of_another_role", ({ slug }: SeededTenant) => `/tenant/${slug}/admin/a`],
+] as const;
+
+test.each(wrongIds)("%s: the refusal says which ID would do, and it does", async (rule, pathOf) => {
+  const { tenant, svidOf } = await workloads(true);
+  const one = idCase(tenant, await svidOf(pathOf(tenant)), svidOf);
+  const denied = await one.attempt(one.key);
+  expect([denied.status, denied.json.rule]).toEqual([403, rule]);
+  expect(await api.fetch("/api/market/explain", jsonCall(one.key, "POST", one.asked))).toMatchObject({ status: 403 });
+  const svid = await one.apply!(denied.json.fix as Fix);
+  expect((await one.attempt(String(svid))).status).toBe(200);
+});
+
 describe("every rule", () => {
   test.each(Object.keys(cases))("%s: what the explanation names, applied as it is, allows it", async (rule) => {
     const one = await cases[rule]!();
@@ -366,7 +424,7 @@ describe("every rule", () => {
 
   test("has a case above", () => {
     const denying = rules.filter((rule) => rule !== "ok" && rule !== "policy_error");
-    expect(Object.keys(cases).toSorted()).toEqual([...denying].toSorted());
+    expect([...Object.keys(cases), ...wrongIds.map(([rule]) => rule)].toSorted()).toEqual([...denying].toSorted());
   });
 });
 
