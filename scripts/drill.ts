@@ -7,14 +7,15 @@ import { parseArgs } from "node:util";
 import { loadAverage, machineFacts } from "./bench/machine.ts";
 import { cdnSwap } from "./drill/cdn-swap.ts";
 import { isMet, type Drill, type DrillResult } from "./drill/drill.ts";
+import { keyRotation } from "./drill/key-rotation.ts";
 import { interruption, onStack, progressOf, requireWritable, toldFailure, writeEvidence } from "./run/harness.ts";
 
-const drills: Readonly<Record<string, Drill>> = { "cdn-swap": cdnSwap };
+const drills: Readonly<Record<string, Drill>> = { "cdn-swap": cdnSwap, "key-rotation": keyRotation };
 
 const help = `npm run drill -- NAME [--json FILE] [--evidence]
 
 ${Object.entries(drills)
-  .map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`)
+  .map(([name, { about }]) => `  ${name.padEnd(12)} ${about}`)
   .join("\n")}
 
   --json FILE   write the result to FILE
@@ -71,14 +72,16 @@ async function main(): Promise<number> {
   }
 
   const interrupted = interruption();
-  const { name, drill } = asked;
+  const { name, drill, evidence } = asked;
   const startedAt = new Date().toISOString();
   const before = loadAverage();
   let result: DrillResult;
   try {
     const progress = progressOf(`${name}  `);
-    const { outcome, postgres } = await onStack({ kept: null }, interrupted, progress, (bench) => drill.run(bench));
-    const { headline, parts, faults } = outcome;
+    const { outcome, postgres } = await onStack({ kept: null }, interrupted, progress, (bench) =>
+      drill.run(bench, evidence),
+    );
+    const { headline, parts, faults, record } = outcome;
     const goals = drill.goals.map((goal) => {
       const measured = headline[goal.figure];
       if (measured === undefined) throw new Error(`the drill ${name} did not measure ${goal.figure}`);
@@ -96,9 +99,9 @@ async function main(): Promise<number> {
       parts,
     };
     if (asked.json !== undefined) writeFileSync(resolve(asked.json), `${JSON.stringify(result, null, 2)}\n`);
-    if (asked.evidence) {
-      progress("the fail-closed results");
-      writeEvidence(await drill.evidence(result, interrupted));
+    if (evidence) {
+      progress("the evidence");
+      writeEvidence(await drill.evidence(result, interrupted, record ?? {}));
     }
   } catch (error) {
     return toldFailure(error, interrupted);

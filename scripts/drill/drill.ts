@@ -16,10 +16,14 @@ export interface DrillOutcome {
   readonly parts: Readonly<Record<string, Figures>>;
   /** Sentences on what must never be, whatever the machine; none where all is well. */
   readonly faults: readonly string[];
+  /** What happened, beyond figures, by file name: for `evidence`. */
+  readonly record?: DrillRecord;
 }
 
+export type DrillRecord = Readonly<Record<string, string | Uint8Array>>;
+
 /** What is written to `--json FILE`; the headline's figures stand beside these members. */
-export interface DrillResult extends Omit<DrillOutcome, "headline"> {
+export interface DrillResult extends Omit<DrillOutcome, "headline" | "record"> {
   readonly [figure: string]: unknown;
   readonly drill: string;
   readonly started_at: string;
@@ -34,9 +38,10 @@ export interface Drill {
   /** What was set, as the result repeats it. */
   readonly settings: Readonly<Record<string, unknown>>;
   readonly goals: readonly Goal[];
-  run(bench: Bench): Promise<DrillOutcome>;
-  /** With `--evidence`: what is kept, by its path under docs/evidence/. */
-  evidence(result: DrillResult, signal: AbortSignal): Promise<Readonly<Record<string, string>>>;
+  /** `keepsRecord`: with `--evidence`. */
+  run(bench: Bench, keepsRecord: boolean): Promise<DrillOutcome>;
+  /** With `--evidence`: what is kept, by its path under docs/evidence/. `record`: of the run. */
+  evidence(result: DrillResult, signal: AbortSignal, record: DrillRecord): Promise<DrillRecord>;
 }
 
 export function isMet({ is, limit }: Goal, measured: number): boolean {

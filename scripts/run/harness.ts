@@ -89,10 +89,10 @@ export async function onStack<T>(
 }
 
 /** `reports`: by their path under docs/evidence/. */
-export function writeEvidence(reports: Readonly<Record<string, string>>): void {
-  for (const [name, text] of Object.entries(reports)) {
+export function writeEvidence(reports: Readonly<Record<string, string | Uint8Array>>): void {
+  for (const [name, content] of Object.entries(reports)) {
     const path = join(projectFolder, "docs", "evidence", name);
     mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, text);
+    writeFileSync(path, content);
   }
 }

@@ -1,0 +1,107 @@
+// The drill of rotating keys as a plan: what is asked how often and when, and what is the next move of an authority's rotation
+// from what is seen of it. Pure; called by key-rotation.ts, its load and authority-rotation.ts.
+
+/** What the load does. The first four present SVIDs; the others are callers with keys. */
+export const loadKinds = [
+  "fetch_a",
+  "fetch_b",
+  "call_token",
+  "call_certificate",
+  "install",
+  "verify",
+  "publish",
+  "receipt",
+] as const;
+export type LoadKind = (typeof loadKinds)[number];
+
+export interface KeySetting {
+  /** Shorter ones are for whoever works on the drill: their figures are not the drill's. */
+  readonly variant: "full" | "short";
+  /** Of each identity, one after the other. */
+  readonly rotations: number;
+  readonly per_s: Readonly<Record<LoadKind, number>>;
+  readonly offered_per_s: number;
+  /** The load alone, before the first rotation begins and after the last one has ended. */
+  readonly lead_ms: number;
+  readonly tail_ms: number;
+  readonly policies: number;
+  readonly bundle_bytes: number;
+  /** Every authority's SVID is presented so often at each place, by intent, long after it was revoked. */
+  readonly present_every_ms: number;
+  /** From before its revocation until the next authority's. */
+  readonly present_closely_every_ms: number;
+  /** docs/edge/SERVING.md: an edge believes a bundle for so long after it was read. */
+  readonly lease_ms: number;
+  readonly svid_ttl_s: number;
+}
+
+export interface PlannedWork {
+  readonly kind: LoadKind;
+  /** From the start of the load. */
+  readonly at_ms: number;
+}
+
+/** Open loop: what is due after `fromMs` and not after `toMs`, each kind at equal distances of its own, in order. */
+export function dueBetween(perSecond: Readonly<Record<LoadKind, number>>, fromMs: number, toMs: number): PlannedWork[] {
+  const due = loadKinds.flatMap((kind) => {
+    const everyMs = 1_000 / perSecond[kind];
+    // Half a distance in, so that the kinds do not begin all at once.
+    const first = Math.max(0, Math.floor(fromMs / everyMs - 0.5) + 1);
+    const last = Math.floor(toMs / everyMs - 0.5);
+    return Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => ({
+      kind,
+      at_ms: (first + at + 0.5) * everyMs,
+    }));
+  });
+  return due.toSorted((left, right) => left.at_ms - right.at_ms);
+}
+
+/** What is seen of an authority's rotation. Nothing of it is remembered: whoever begins again sees the same. */
+export interface AuthorityFacts {
+  /** The key that is replaced. */
+  readonly from: string;
+  readonly active: string;
+  /** The other key that the authority has. */
+  readonly beside: "none" | "prepared" | "old" | "tainted";
+  /** The API has the authority's bundle in force. */
+  readonly in_force: boolean;
+  /** The API and both edges took an SVID by the key that is prepared. */
+  readonly acknowledged: boolean;
+  /** Clients were given SVIDs by the active key. */
+  readonly reissued: boolean;
+  /** No client presents another one any more, nor waits for an answer to one. */
+  readonly replaced: boolean;
+  /** Both providers' stores have the bundle. */
+  readonly in_stores: boolean;
+}
+
+/** `await_…`: nothing is to be done but to look again. */
+export type AuthorityMove =
+  | "prepare"
+  | "hand_in"
+  | "await_acknowledgement"
+  | "activate"
+  | "reissue"
+  | "taint"
+  | "await_replacement"
+  | "revoke"
+  | "await_stores"
+  | "done";
+
+export function nextMove(facts: AuthorityFacts): AuthorityMove {
+  const { beside } = facts;
+  const isSwitched = facts.active !== facts.from;
+  if (beside === "prepared") {
+    if (!facts.in_force) return "hand_in";
+    return facts.acknowledged ? "activate" : "await_acknowledgement";
+  }
+  if (beside === "old") return facts.reissued ? "taint" : "reissue";
+  if (beside === "tainted") {
+    if (!facts.reissued) return "reissue";
+    return facts.replaced ? "revoke" : "await_replacement";
+  }
+  // Also what somebody left behind who was killed between the revocation and this.
+  if (!facts.in_force) return "hand_in";
+  if (!isSwitched) return "prepare";
+  return facts.in_stores ? "done" : "await_stores";
+}
