@@ -77,7 +77,7 @@ export function keyReport(result: DrillResult): string {
 Run ${result.started_at} by \`npm run drill -- key-rotation --evidence\`: ${String(machine["cores"])} cores of ${String(machine["processor"])}, workerd
 ${String(machine["workerd"])}, on which the whole product, both providers' edges and the load ran together. ADR-1239 has the method.
 
-The marketplace's signing key and the fetchers' authority rotated ${String(settings["rotations"])} times each, side by side, under ${String(settings["offered_per_s"])} requests/s.
+The marketplace's signing key and the fetchers' authority rotated ${String(settings["rotations"])} times each, side by side, under ${String(settings["offered_per_s"])} requests/s.${settings["variant"] === "full" ? "" : "\n**This is a short one, for whoever works on the drill: these are not its figures.**"}
 
 | figure | measured | goal | |
 |---|---|---|---|

@@ -39,7 +39,7 @@ const fullSetting: KeySetting = {
   policies: 4,
   bundle_bytes: 3_000,
   present_every_ms: 1_000,
-  present_closely_every_ms: 100,
+  present_closely_every_ms: 250,
   lease_ms: 5_000,
   svid_ttl_s: 3_600,
 };
