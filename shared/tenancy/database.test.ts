@@ -46,6 +46,12 @@ test("a refused, a cut and a hanging connection are an outage", async () => {
   expect(isUnavailable(await errorFrom(() => undefined, 100))).toBe(true);
 });
 
+test("an answer that begins and does not end in time is an outage", async () => {
+  expect(isUnavailable(await errorFrom((_request, response) => void response.writeHead(200).write("{"), 100))).toBe(
+    true,
+  );
+});
+
 test("Postgres starting, stopping or full is an outage; a broken constraint is not", async () => {
   for (const code of ["57P01", "57P03", "53300", "08006", "57014", "40001", "40P01", "55P03"]) {
     expect(isUnavailable(await errorFrom(problem(400, { message: "no", code }))), code).toBe(true);

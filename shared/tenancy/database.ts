@@ -65,6 +65,7 @@ async function unwrapped<T>(answer: PromiseLike<T>): Promise<T> {
 }
 
 interface ErrorLike {
+  readonly name?: unknown;
   readonly message?: unknown;
   readonly code?: unknown;
   readonly cause?: unknown;
@@ -97,7 +98,9 @@ export function isForbidden(error: unknown): boolean {
 
 /** True where Postgres could not be reached, was starting or stopping, or cut the connection. The commit is unknown. */
 export function isUnavailable(error: unknown): boolean {
-  for (const { code, message } of causes(error)) {
+  for (const { name, code, message } of causes(error)) {
+    // The time was over when an answer's head had come already: the driver throws that as it is.
+    if (name === "TimeoutError") return true;
     // SQLSTATE class 08 connection exception, 53 insufficient resources, 57P0x shutdown and crash, 57014 the role's
     // statement_timeout, 40001 and 40P01 serialisation and deadlock, 55P03 lock not available: all worth another try.
     if (typeof code === "string" && /^(?:08\d{3}|53\d{3}|57P0[1-5]|57014|40001|40P01|55P03)$/.test(code)) return true;
