@@ -12,7 +12,7 @@ import { endGroupsOnSignals, findLeftovers, runGroup, runMark } from "./run/grou
 import { countTests, type Count } from "./run/vitest-report.ts";
 
 const checkMsMax = 180_000;
-const suiteMsMax = 900_000;
+const suiteMsMax = 1_500_000;
 const suiteDeepMsMax = 4 * 3_600_000;
 const atOnce = 2;
 /** How much of a failed command's output is shown; all of it stays in the file that is named. */
