@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { audit } from "./bench/audit.ts";
 import type { Benchmark, Parts } from "./bench/benchmark.ts";
 import { edge } from "./bench/edge.ts";
+import { identity } from "./bench/identity.ts";
 import { chain } from "./bench/chain.ts";
 import { market } from "./bench/market.ts";
 import { pql } from "./bench/pql.ts";
@@ -14,7 +15,7 @@ import { loadAverage, machineFacts } from "./bench/machine.ts";
 import { spreads, type Spread } from "./bench/statistics.ts";
 import { interruption, onStack, progressOf, requireWritable, toldFailure, writeEvidence } from "./run/harness.ts";
 
-const benchmarks: Readonly<Record<string, Benchmark>> = { audit, chain, edge, market, pql };
+const benchmarks: Readonly<Record<string, Benchmark>> = { audit, chain, edge, identity, market, pql };
 const repeatsMax = 20;
 
 const help = `npm run bench -- NAME [--json FILE] [--repeats N]

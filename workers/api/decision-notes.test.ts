@@ -76,13 +76,18 @@ test("tenants are told apart, and what comes after a batch is the next one's", a
   made.note(asked(principal(1)), "ok", start);
   made.note(asked(principal(1), other), "ok", start);
   await pass();
+  // Which of two tenants is told first depends on which digest is ready first.
+  const shares = (from: number): unknown[] =>
+    told.slice(from).map(({ tenantId, events }) => [tenantId.at(-1), events.length]);
+  expect(new Set(shares(0))).toEqual(
+    new Set([
+      ["1", 1],
+      ["2", 1],
+    ]),
+  );
   made.note(asked(principal(1)), "ok", start + 1);
   await pass();
-  expect(told.map(({ tenantId, events }) => [tenantId.at(-1), events.length])).toEqual([
-    ["1", 1],
-    ["2", 1],
-    ["1", 1],
-  ]);
+  expect(shares(2)).toEqual([["1", 1]]);
 });
 
 test("a batch that is full is told at once", async () => {
