@@ -3,7 +3,7 @@
 
 import http from "node:http";
 import https from "node:https";
-import type { Wanted } from "../../shared/edge/edge-fetcher.ts";
+import type { Wanted } from "../../shared/edge/fetcher-parts.ts";
 import { refusedRead, type Read } from "../../shared/edge/refusal.ts";
 import type { Attempt } from "../../shared/edge/route-object.ts";
 import { whyUnreachable } from "../http.ts";

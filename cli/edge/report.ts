@@ -3,7 +3,7 @@
 import type { EdgeReport, FetcherCounts } from "../../shared/contract/http-edge.ts";
 import { staleMs } from "../../shared/contract/http-edge.ts";
 import type { EdgeCounts } from "../../shared/edge/edge-counters.ts";
-import type { Refresh, Verdict } from "../../shared/edge/edge-fetcher.ts";
+import type { Refresh, Verdict } from "../../shared/edge/fetcher-parts.ts";
 import type { HeldState } from "../../shared/edge/held-state.ts";
 import type { Refusal } from "../../shared/edge/refusal.ts";
 import type { ProviderStanding } from "../../shared/edge/routing.ts";

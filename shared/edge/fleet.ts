@@ -13,6 +13,7 @@ import {
   type ReportedPolicy,
   type StateCounts,
 } from "../contract/http-edge.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import type { Channel } from "../contract/names.ts";
 import { sum, type BoardView, type HeldInstance, type Totals } from "./fleet-board.ts";
 import { lifeMs } from "./tuf.ts";
@@ -84,7 +85,6 @@ export function fleetOf(board: BoardView, facts: PublishedFacts, now: number): F
 
 const rank = (state: FleetState): number => fleetStates.indexOf(state);
 const isSilent = ({ reported_ms }: HeldInstance, now: number): boolean => now - reported_ms > silentMs;
-const iso = (at: number): string => new Date(at).toISOString();
 
 /** How long ago something was that the fetcher's clock says: by that clock until the report, by ours since then. */
 function agoOf(held: HeldInstance, at: string, now: number): number {
@@ -115,8 +115,8 @@ function instanceOf(
     instance: report.instance,
     principal: held.principal,
     state,
-    first_seen_at: iso(held.first_seen_ms),
-    reported_at: iso(held.reported_ms),
+    first_seen_at: isoTime(held.first_seen_ms),
+    reported_at: isoTime(held.reported_ms),
     boot: report.boot,
     clock_ahead_ms: Date.parse(report.sent_at) - held.reported_ms,
     policies,
@@ -132,7 +132,7 @@ function metadataOf(metadata: HeldInstance["report"]["metadata"], verifiedMsAgo:
   if (metadata === null) return null;
   const { verified_at: _, ...rest } = metadata;
   const signedAt = Date.parse(metadata.timestamp_expires_at) - lifeMs.timestamp;
-  return { ...rest, timestamp_signed_at: iso(signedAt), verified_ms_ago: verifiedMsAgo };
+  return { ...rest, timestamp_signed_at: isoTime(signedAt), verified_ms_ago: verifiedMsAgo };
 }
 
 function policyOf(

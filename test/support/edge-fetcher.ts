@@ -2,7 +2,8 @@
 // test end soon.
 
 import { onTestFinished } from "vitest";
-import { openEdgeFetcher, type EdgeFetcher, type Verdict } from "../../shared/edge/edge-fetcher.ts";
+import { openEdgeFetcher, type EdgeFetcher } from "../../shared/edge/edge-fetcher.ts";
+import type { Verdict } from "../../shared/edge/fetcher-parts.ts";
 import { heldSha256 } from "../../shared/edge/held-state.ts";
 import { EdgeCounters } from "../../shared/edge/edge-counters.ts";
 import { fetcherSecret, policyPath, tenant, type EdgeWorld, type TestProvider } from "./edge-world.ts";
