@@ -1,4 +1,4 @@
-// README's three tours, run as they are printed: by a shell, with the real command line, one after the other on one tenant.
+// README's four tours, run as they are printed: by a shell, with the real command line, one after the other on one tenant.
 // `npx` is a script here that starts the same entry without npm's own second, and names the state folder of the test's stack.
 
 import { spawn } from "node:child_process";
@@ -28,7 +28,7 @@ beforeAll(async () => {
   const { local_subjects: subjects } = await stack.seedTenant("demo");
   folder = realpathSync(mkdtempSync(join(tmpdir(), "maestro-tour-")));
   for (const name of ["bin", ".maestro", "home"]) mkdirSync(join(folder, name));
-  for (const name of ["edge.multicdn.json", "edge-b"])
+  for (const name of ["edge.multicdn.json", "edge-b", "spiffe"])
     symlinkSync(join(stack.folder, name), join(folder, ".maestro", name));
   for (const name of ["cli", "test", "package-lock.json"]) symlinkSync(join(project, name), join(folder, name));
   const local = JSON.parse(readFileSync(join(stack.folder, "local-issuer.json"), "utf8")) as object;
@@ -97,11 +97,13 @@ function missing(shown: readonly string[], printed: string): string[] {
 
 async function take(heading: string): Promise<void> {
   for (const { command, output } of tourOf(readme, heading)) {
-    const end = performance.now() + logMsMax;
-    let done = await sh(command);
-    // The log is told a moment later.
-    while (command.includes("maestro pql ") && missing(output, done.text).length > 0 && performance.now() < end) {
-      done = await sh(command);
+    // The log is told a moment later, and so is the API of another bundle.
+    const follows = /maestro (?:pql|whoami --svid) /.test(command);
+    const end = performance.now() + (follows ? logMsMax : 0);
+    const here = command.replace("https://127.0.0.1:8793", stack.tls.url);
+    let done = await sh(here);
+    while (missing(output, done.text).length > 0 && performance.now() < end) {
+      done = await sh(here);
     }
     // xargs says 123 where one of its commands failed: the runs of the bad release do.
     const codes = command.includes("xargs") ? [0, 123] : [output[0]?.startsWith("error: ") ? 3 : 0];
@@ -197,3 +199,9 @@ test.skipIf(opa === null)(
     }
   },
 );
+
+test("the fourth tour: an SVID opens the API and is refused once its authority is revoked, and keys rotate", async () => {
+  await take("A workload without a secret, in two minutes");
+  const { code, text } = await sh("npx maestro audit verify");
+  expect([code, text]).toEqual([0, expect.stringContaining("VERIFIED-TO")]);
+});
