@@ -101,15 +101,24 @@ async function ownSvid(session: Session): Promise<OwnSvid | null> {
   };
 }
 
-/** Of each use the key that signs now: the one in force that began last. */
-function signingKeys(listed: readonly PublishedKey[]): SigningKey[] {
-  const byUse = new Map<PublishedKey["use"], SigningKey>();
-  for (const { use, kid, not_before: begun, not_after: ended, revoked_at: revoked } of listed) {
-    const known = byUse.get(use);
-    if (ended !== undefined || revoked !== undefined) continue;
-    if (known === undefined || known.last_rotated_at < begun) byUse.set(use, { use, kid, last_rotated_at: begun });
+/**
+ * Of each use the key that signs now: the one in force that began last. It was rotated when the one before it ended, since a new key
+ * is in force some minutes before it signs; the first one when it began.
+ */
+export function signingKeys(listed: readonly PublishedKey[]): SigningKey[] {
+  const ends = new Map<PublishedKey["use"], string>();
+  const newest = new Map<PublishedKey["use"], PublishedKey>();
+  for (const key of listed) {
+    const { use, not_after: ended } = key;
+    if (ended !== undefined && ended > (ends.get(use) ?? "")) ends.set(use, ended);
+    if (ended !== undefined || key.revoked_at !== undefined) continue;
+    if (key.not_before > (newest.get(use)?.not_before ?? "")) newest.set(use, key);
   }
-  return [...byUse.values()];
+  return [...newest.values()].map(({ use, kid, not_before: begun }) => ({
+    use,
+    kid,
+    last_rotated_at: ends.get(use) ?? begun,
+  }));
 }
 
 /** Those that are not through. */
