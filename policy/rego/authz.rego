@@ -6,6 +6,7 @@
 # changes in this input (`effect`), so that an explanation can evaluate the same decision with the fix applied.
 package mc.authz
 
+import data.mc.credentials
 import data.mc.entitlements
 import data.mc.facts
 import data.mc.moves
@@ -15,6 +16,7 @@ import data.mc.roles
 import data.mc.rotation
 
 deny_order := [
+	"svid_needed",
 	"spiffe_id_of_another_tenant",
 	"spiffe_id_of_another_role",
 	"role_too_low",
@@ -91,21 +93,13 @@ well_formed if {
 caller_fits if {
 	object.keys(input.caller) == {
 		"tenant_id", "tenant", "principal_id", "role", "kind",
-		"spiffe_id", "spiffe_domain",
+		"credential", "fetcher_svids", "spiffe_id", "spiffe_domain",
 	}
 	every name in ["tenant_id", "tenant", "principal_id", "role", "kind"] { is_string(input.caller[name]) }
-	identity_fits
+	credentials.fits
 }
 
-identity_fits if {
-	input.caller.spiffe_id == null
-	input.caller.spiffe_domain == null
-}
-
-identity_fits if {
-	startswith(input.caller.spiffe_id, "spiffe://")
-	input.caller.spiffe_domain in {"own", "shared"}
-}
+deny[rule] := verdict if some rule, verdict in credentials.deny
 
 deny["role_too_low"] := roles.too_low
 

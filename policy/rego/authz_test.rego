@@ -5,7 +5,7 @@ import data.mc.roles
 
 caller(role) := {
 	"tenant_id": "t", "tenant": "t", "principal_id": "p", "role": role, "kind": "person",
-	"spiffe_id": null, "spiffe_domain": null,
+	"credential": "token", "fetcher_svids": null, "spiffe_id": null, "spiffe_domain": null,
 }
 
 service(role) := object.union(caller(role), {"kind": "service"})
@@ -116,7 +116,7 @@ test_input_beyond_the_contract_gets_no_decision if {
 		{"spiffe_id": "spiffe://t.example/a", "spiffe_domain": "mine"},
 		{"spiffe_id": 1, "spiffe_domain": "own"},
 	] {
-		not authz.decision with input as {"action": "whoami.read", "caller": changed(caller("admin"), identity)}
+		not authz.decision with input as {"action": "whoami.read", "caller": changed(caller("admin"), object.union(identity, {"credential": "svid"}))}
 	}
 }
 

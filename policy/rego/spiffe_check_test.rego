@@ -4,7 +4,7 @@ import data.mc.authz
 
 caller(role, id, domain) := {
 	"tenant_id": "t", "tenant": "acme", "principal_id": "p", "role": role, "kind": "service",
-	"spiffe_id": id, "spiffe_domain": domain,
+	"credential": "svid", "fetcher_svids": null, "spiffe_id": id, "spiffe_domain": domain,
 }
 
 asked(action, who) := decision if decision := authz.decision with input as {"action": action, "caller": who}
@@ -55,7 +55,7 @@ test_a_workload_does_nothing_that_asks_for_a_person if {
 	every action in authz.asks_for_a_person {
 		asked(action, admin).rule == "person_needed"
 		not asked(action, admin).allow
-		asked(action, object.union(admin, {"spiffe_id": null, "spiffe_domain": null})).allow
+		asked(action, object.union(admin, {"credential": "token", "spiffe_id": null, "spiffe_domain": null})).allow
 	}
 	{obstacle.rule | some obstacle in lift(admin).obstacles} == {"person_needed", "bar_lift_by_person"}
 	lift(object.union(admin, {"kind": "person"})).rule == "person_needed"

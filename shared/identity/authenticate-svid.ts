@@ -49,6 +49,7 @@ export async function authenticateSvid(parts: SvidAuthentication, presented: Pre
     kind: holder.kind === "person" ? "person" : "service",
     role: role.parse(holder.role),
     credential: "svid",
+    fetcher_svids: null,
     spiffe_id: id.uri,
     spiffe_domain: domain,
   };

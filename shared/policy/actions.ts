@@ -176,14 +176,14 @@ export type FactsOf<A extends Action> = A extends keyof ActionFacts ? ActionFact
 
 export interface DecisionInput<A extends Action = Action> {
   readonly action: A;
-  readonly caller: Omit<Caller, "credential">;
+  readonly caller: Caller;
   /** Without facts the role alone is decided: the door does that before anything is looked up. */
   readonly facts?: FactsOf<A>;
 }
 
 /** The input of a decision. Named fields only: nothing else of the caller reaches the policy. */
 export function decisionInput<A extends Action>(action: A, caller: Caller, facts?: FactsOf<A>): DecisionInput<A> {
-  const { tenant_id, tenant, principal_id, role, kind, spiffe_id, spiffe_domain } = caller;
-  const who = { tenant_id, tenant, principal_id, role, kind, spiffe_id, spiffe_domain };
+  const { tenant_id, tenant, principal_id, role, kind, credential, fetcher_svids, spiffe_id, spiffe_domain } = caller;
+  const who = { tenant_id, tenant, principal_id, role, kind, credential, fetcher_svids, spiffe_id, spiffe_domain };
   return facts === undefined ? { action, caller: who } : { action, caller: who, facts };
 }

@@ -26,6 +26,7 @@ const caller = (role: Role, kind: Caller["kind"] = "person"): Caller => ({
   kind,
   role,
   credential: "key",
+  fetcher_svids: { registered: false, everywhere: true },
   spiffe_id: null,
   spiffe_domain: null,
 });
@@ -37,7 +38,20 @@ const ask = <A extends Action>(role: Role, action: A, facts?: FactsOf<A>): Decis
 const byWorkload = (action: Action, spiffe_id: string, spiffe_domain: "own" | "shared"): Decision =>
   decide(
     policy,
-    decisionInput(action, { ...caller("admin", "service"), credential: "svid", spiffe_id, spiffe_domain }),
+    decisionInput(action, {
+      ...caller("admin", "service"),
+      credential: "svid",
+      fetcher_svids: null,
+      spiffe_id,
+      spiffe_domain,
+    }),
+  );
+
+/** A fetcher by key, whose tenant has registered a fetcher's SPIFFE ID. */
+const byFetchersKey = (everywhere: boolean): Decision =>
+  decide(
+    policy,
+    decisionInput("edge.report", { ...caller("fetcher", "service"), fetcher_svids: { registered: true, everywhere } }),
   );
 
 const operator =
@@ -362,6 +376,8 @@ describe("with facts", () => {
       ask("admin", "entitlement.approve", { change_id: "chg_1", own: true }),
       "own_change",
     ],
+    ["a fetcher's key where fetchers have SVIDs", byFetchersKey(true), "svid_needed"],
+    ["a fetcher's key where they need none", byFetchersKey(false), "ok"],
     ["an ID of the tenant's own domain", byWorkload("whoami.read", "spiffe://acme.example/a", "own"), "ok"],
     ["an ID below its tenant", byWorkload("whoami.read", "spiffe://mc.local/tenant/acme/admin/a", "shared"), "ok"],
     [

@@ -14,6 +14,7 @@ export interface Policy {
 
 export const rules = [
   "ok",
+  "svid_needed",
   "spiffe_id_of_another_tenant",
   "spiffe_id_of_another_role",
   "role_too_low",
@@ -52,11 +53,12 @@ const fix = z
   })
   .refine(({ method, path }) => (method === null) === (path === null), "a call has a method and a path, or is none");
 
-/** What applying a fix does to the input of the same decision: the facts that become others, the role, the kind of caller. */
+/** What applying a fix does to the input of the same decision: the facts that become others, the role, the kind of caller, the flag. */
 const effect = z.strictObject({
   facts: z.record(z.string(), z.unknown()),
   role: z.enum(roleNames).nullable(),
   kind: z.literal("person").optional(),
+  spiffe_everywhere: z.literal(false).optional(),
 });
 
 const denyRule = z.enum(rules).exclude(["ok", "policy_error"]);
@@ -106,6 +108,7 @@ export interface Obstacle {
     readonly facts: Readonly<Record<string, unknown>>;
     readonly role: (typeof roleNames)[number] | null;
     readonly kind?: "person" | undefined;
+    readonly spiffe_everywhere?: false | undefined;
   };
 }
 

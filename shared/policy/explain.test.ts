@@ -14,7 +14,7 @@ const policy = await loadCommittedPolicy();
 
 /** What effects make of an input, written a second time: one member after the other, objects member by member. */
 function after(input: DecisionInput, obstacles: readonly Obstacle[]): DecisionInput {
-  const copy = structuredClone(input) as { caller: Record<string, unknown>; facts: Record<string, unknown> };
+  const copy = structuredClone(input) as unknown as { caller: Record<string, unknown>; facts: Record<string, unknown> };
   const put = (into: Record<string, unknown>, from: Readonly<Record<string, unknown>>): void => {
     for (const [key, value] of Object.entries(from)) {
       const there = into[key];
@@ -29,6 +29,11 @@ function after(input: DecisionInput, obstacles: readonly Obstacle[]): DecisionIn
     if (effect.role !== null) copy.caller["role"] = effect.role;
     if (effect.kind !== undefined) {
       Object.assign(copy.caller, { kind: effect.kind, spiffe_id: null, spiffe_domain: null });
+      Object.assign(copy.caller, { credential: "token", fetcher_svids: null });
+    }
+    const svids = copy.caller["fetcher_svids"];
+    if (effect.spiffe_everywhere !== undefined && svids !== null) {
+      copy.caller["fetcher_svids"] = { ...(svids as object), everywhere: effect.spiffe_everywhere };
     }
   }
   return copy as unknown as DecisionInput;

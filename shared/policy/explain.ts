@@ -3,6 +3,7 @@
 
 import { decide, type Decision, type Fix, type Obstacle, type Policy, type Rule } from "./decide.ts";
 import type { Action, DecisionInput } from "./actions.ts";
+import type { Caller } from "../tenancy/caller.ts";
 
 export interface FoundFix extends Fix {
   readonly rule: Rule;
@@ -62,13 +63,26 @@ function* subsetsOf(choices: readonly Choice[], size: number, from = 0): Generat
 /** The input as it would be once the fixes were applied: what the policy itself says of their effects. */
 function applied<A extends Action>(input: DecisionInput<A>, choices: readonly Choice[]): DecisionInput<A> {
   const role = choices.map(({ effect }) => effect.role).findLast((one) => one !== null) ?? input.caller.role;
-  // A person comes with a token, and has no SPIFFE ID.
-  const person = { kind: "person", spiffe_id: null, spiffe_domain: null } as const;
-  const asPerson = choices.some(({ effect }) => effect.kind === "person");
-  const caller = { ...input.caller, role, ...(asPerson ? person : {}) };
+  const caller = { ...callerAfter(input.caller, choices), role };
   if (input.facts === undefined) return { ...input, caller };
   const facts = choices.reduce((all: unknown, { effect }) => merged(all, effect.facts), input.facts);
   return { ...input, caller, facts: facts as NonNullable<typeof input.facts> };
+}
+
+/** A person comes with a token, and has no SPIFFE ID. */
+const person = {
+  kind: "person",
+  credential: "token",
+  fetcher_svids: null,
+  spiffe_id: null,
+  spiffe_domain: null,
+} as const;
+
+function callerAfter(caller: Caller, choices: readonly Choice[]): Caller {
+  if (choices.some(({ effect }) => effect.kind === "person")) return { ...caller, ...person };
+  const { fetcher_svids: svids } = caller;
+  const isOff = choices.some(({ effect }) => effect.spiffe_everywhere === false);
+  return svids === null || !isOff ? caller : { ...caller, fetcher_svids: { ...svids, everywhere: false } };
 }
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>

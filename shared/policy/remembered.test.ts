@@ -11,18 +11,28 @@ import { rememberedByRole } from "./remembered.ts";
 
 const policy = await loadCommittedPolicy();
 
+const yesNo = [true, false];
+const credentials: Pick<Caller, "credential" | "fetcher_svids">[] = [
+  { credential: "token", fetcher_svids: null },
+  ...yesNo.flatMap((registered) =>
+    yesNo.map((everywhere) => ({ credential: "key" as const, fetcher_svids: { registered, everywhere } })),
+  ),
+];
+
 const callers = (tenant: string, principal: string): Caller[] =>
   roleNames.flatMap((role) =>
-    (["person", "service"] as const).map((kind): Caller => ({
-      tenant_id: tenant,
-      tenant,
-      principal_id: principal,
-      kind,
-      role,
-      credential: "key",
-      spiffe_id: null,
-      spiffe_domain: null,
-    })),
+    (["person", "service"] as const).flatMap((kind) =>
+      credentials.map((credential): Caller => ({
+        tenant_id: tenant,
+        tenant,
+        principal_id: principal,
+        kind,
+        role,
+        ...credential,
+        spiffe_id: null,
+        spiffe_domain: null,
+      })),
+    ),
   );
 
 function counted(): { readonly remembered: Policy; readonly asked: () => number } {
@@ -34,7 +44,7 @@ function counted(): { readonly remembered: Policy; readonly asked: () => number 
   return { remembered: rememberedByRole({ sha256: policy.sha256, evaluate }), asked: () => asked };
 }
 
-test("each action, role and kind is decided as afresh, whoever asked first; the policy is asked once for each", () => {
+test("each action, role, kind and credential is decided as afresh, whoever asked first; the policy is asked once for each", () => {
   const { remembered, asked } = counted();
   expect(remembered.sha256).toBe(policy.sha256);
   const people = [callers("tenant-1", "pri_1"), callers("tenant-2", "pri_2"), callers("", "admin")];
@@ -44,10 +54,10 @@ test("each action, role and kind is decided as afresh, whoever asked first; the 
       expect(decide(remembered, input), `${action} as ${caller.role}`).toEqual(decide(policy, input));
     }
   }
-  expect(asked()).toBe(actions.length * roleNames.length * 2);
+  expect(asked()).toBe(actions.length * roleNames.length * 2 * credentials.length);
 });
 
-test("of a caller without an SVID the Rego reads role and kind, beside that the ids are texts", async () => {
+test("of a caller without an SVID the Rego reads role, kind and credential, beside that the ids are texts", async () => {
   const folder = new URL("../../policy/rego/", import.meta.url);
   // spiffe_check.rego speaks of workloads alone, whose decisions are not remembered.
   const names = (await readdir(folder)).filter((name) => !name.endsWith("_test.rego") && name !== "spiffe_check.rego");
@@ -58,6 +68,8 @@ test("of a caller without an SVID the Rego reads role and kind, beside that the 
   const shape = [
     '"tenant_id", "tenant", "principal_id", "role", "kind",',
     "object.keys(input.caller) == {",
+    'object.keys(input.caller.fetcher_svids) == {"registered", "everywhere"}',
+    "every value in input.caller.fetcher_svids { is_boolean(value) }",
     'every name in ["tenant_id", "tenant", "principal_id", "role", "kind"] { is_string(input.caller[name]) }',
     'object.keys(input) == {"action", "caller"}',
     'object.keys(input) == {"action", "caller", "facts"}',
@@ -65,9 +77,9 @@ test("of a caller without an SVID the Rego reads role and kind, beside that the 
   const reading = lines.map((line) => line.trim()).filter((line) => !line.startsWith("#") && !shape.includes(line));
   expect(reading.length).toBeGreaterThan(0);
   for (const line of reading)
-    expect(line.replaceAll(/\binput\.caller\.(?:role|kind|spiffe_id|spiffe_domain)\b/g, "")).not.toMatch(
-      /\bcaller\b|_id\b/,
-    );
+    expect(
+      line.replaceAll(/\binput\.caller\.(?:role|kind|credential|fetcher_svids|spiffe_id|spiffe_domain)\b/g, ""),
+    ).not.toMatch(/\bcaller\b|_id\b/);
 });
 
 test("an input with facts, or that is not to the letter, is asked about each time", () => {
@@ -80,6 +92,9 @@ test("an input with facts, or that is not to the letter, is asked about each tim
     { ...input, caller: { role: caller!.role, kind: caller!.kind } },
     { ...input, caller: { ...input.caller, slug: "t" } },
     { ...input, caller: { ...input.caller, spiffe_domain: "own" } },
+    { ...input, caller: { ...input.caller, credential: "key" } },
+    { ...input, caller: { ...input.caller, fetcher_svids: { registered: true, everywhere: "no" } } },
+    { ...input, caller: { ...input.caller, fetcher_svids: { registered: true, everywhere: true, more: true } } },
     { ...input, more: 1 },
     { action: "pql.query", caller: null },
     null,

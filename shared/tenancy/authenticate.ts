@@ -19,7 +19,7 @@ export interface Authentication {
   readonly now: number;
 }
 
-/** Throws a `Problem` (401, 403 for a fetcher's key where SVIDs are asked for, or 503 where the issuer is down); none of them tells a part of the credential. */
+/** Throws a `Problem` (401, or 503 where the issuer is down); none of them tells a part of the credential. */
 export async function authenticate(parts: Authentication, authorization: string | null): Promise<Caller> {
   if (authorization === null) throw new Problem("unauthenticated", "The request has no Authorization header.");
   const credential = credentialOf(authorization);
@@ -72,23 +72,17 @@ async function callerOf(database: Database, digest: string, now: number): Promis
   const refused: ProblemCode | null = found.revoked ? "key_revoked" : found.expired ? "key_expired" : null;
   if (refused !== null)
     throw new Problem(refused, found.revoked ? "This API key was revoked." : "This API key has expired.");
-  const caller = enabled(found, "key");
-  if (found.svid_needed)
-    throw new Problem(
-      "svid_needed",
-      "The tenant has registered SPIFFE IDs of fetchers, and the flag spiffe_everywhere is on: fetchers' keys open nothing.",
-    );
-  return caller;
+  return { ...enabled(found), credential: "key", fetcher_svids: found.fetcher_svids };
 }
 
 async function byToken({ database, issuer, now }: Authentication, token: string): Promise<Caller> {
   const subject = await verifyToken(issuer, token, now);
   const found = await tokenHolder(database, issuer.issuer, subject);
   if (found === null) throw new Problem("unauthenticated", "The token is valid, but its subject is no principal here.");
-  return enabled(found, "token");
+  return { ...enabled(found), credential: "token", fetcher_svids: null };
 }
 
-function enabled(holder: Holder, credential: "key" | "token"): Caller {
+function enabled(holder: Holder): Omit<Caller, "credential" | "fetcher_svids"> {
   if (holder.disabled) throw new Problem("principal_disabled", "This principal was disabled.");
   return {
     tenant_id: holder.tenant_id,
@@ -96,7 +90,6 @@ function enabled(holder: Holder, credential: "key" | "token"): Caller {
     principal_id: holder.principal_id,
     kind: holder.kind === "person" ? "person" : "service",
     role: role.parse(holder.role),
-    credential,
     spiffe_id: null,
     spiffe_domain: null,
   };

@@ -11,6 +11,7 @@ const caller = (principal: string): Caller => ({
   kind: "person",
   role: "auditor",
   credential: "key",
+  fetcher_svids: { registered: false, everywhere: true },
   spiffe_id: null,
   spiffe_domain: null,
 });

@@ -3,7 +3,7 @@
 
 import { sql, type SQL } from "drizzle-orm";
 import type { ApiKey, Principal } from "../contract/http-tenancy.ts";
-import type { Caller } from "./caller.ts";
+import type { Caller, FetcherSvids } from "./caller.ts";
 import { asTenant, inBatch, type Condition, type Database, type Row } from "./database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "./idempotency.ts";
 
@@ -21,17 +21,19 @@ const lastUsedEveryMs = 60_000;
 
 const iso = (time: number): string => new Date(time).toISOString();
 
+export interface KeyHolder extends Holder {
+  readonly revoked: boolean;
+  readonly expired: boolean;
+  readonly fetcher_svids: FetcherSvids;
+}
+
 /** The principal behind a key's digest, usable or not; a key that is usable is noted as used, to the minute. */
-export async function keyHolder(
-  database: Database,
-  secretSha256: string,
-  now: number,
-): Promise<(Holder & { readonly revoked: boolean; readonly expired: boolean; readonly svid_needed: boolean }) | null> {
+export async function keyHolder(database: Database, secretSha256: string, now: number): Promise<KeyHolder | null> {
   const [rows] = await inBatch(database, [
     sql`with found as (
           select k.id, k.last_used_at, k.revoked_at is not null as revoked,
             coalesce(k.expires_at <= ${iso(now)}::timestamptz, false) as expired,
-            ${svidNeeded} as svid_needed, ${holderColumns}
+            ${fetcherRegistered} as fetcher_registered, ${spiffeEverywhere} as spiffe_everywhere, ${holderColumns}
           from api_keys k
           join principals p on p.tenant_id = k.tenant_id and p.id = k.principal_id
           join tenants t on t.id = k.tenant_id
@@ -39,11 +41,11 @@ export async function keyHolder(
         ), used as (
           update api_keys set last_used_at = ${iso(now)}::timestamptz
           where id in (
-            select id from found where not revoked and not expired and not disabled and not svid_needed
+            select id from found where not revoked and not expired and not disabled
               and coalesce(last_used_at <= ${iso(now - lastUsedEveryMs)}::timestamptz, true)
           )
         )
-        select revoked, expired, svid_needed, tenant_id, tenant, principal_id, kind, role, disabled from found`,
+        select revoked, expired, fetcher_registered, spiffe_everywhere, tenant_id, tenant, principal_id, kind, role, disabled from found`,
   ]);
   const row = rows?.[0];
   return row === undefined
@@ -52,21 +54,25 @@ export async function keyHolder(
         ...holder(row),
         revoked: row["revoked"] === true,
         expired: row["expired"] === true,
-        svid_needed: row["svid_needed"] === true,
+        fetcher_svids: {
+          registered: row["fetcher_registered"] === true,
+          everywhere: row["spiffe_everywhere"] === true,
+        },
       };
 }
 
-/** A fetcher's key, of a tenant that has registered a fetcher's SPIFFE ID, with the flag spiffe_everywhere on. */
-const svidNeeded = sql`(p.role = 'fetcher'
-  and exists (
-    select from workloads w join principals f on f.tenant_id = w.tenant_id and f.id = w.principal_id
-    where w.tenant_id = k.tenant_id and f.role = 'fetcher')
-  and not exists (
-    select from tenant_flags g where g.tenant_id = k.tenant_id and g.flag = 'spiffe_everywhere' and not g.enabled))`;
+/** The tenant of the key `k` has registered a SPIFFE ID of a fetcher. */
+const fetcherRegistered = sql`exists (
+  select from workloads w join principals f on f.tenant_id = w.tenant_id and f.id = w.principal_id
+  where w.tenant_id = k.tenant_id and f.role = 'fetcher')`;
+
+/** The flag of the tenant of the key `k`; on where the tenant says nothing. */
+const spiffeEverywhere = sql`not exists (
+  select from tenant_flags g where g.tenant_id = k.tenant_id and g.flag = 'spiffe_everywhere' and not g.enabled)`;
 
 /**
- * True where the key is still usable at `now`, and its holder is still this caller in every respect: what `keyHolder` reads, read
- * once more. Row security shows it the tenant's own keys only.
+ * True where the key is still usable at `now`, and its holder is still this caller in every respect that a decision asks about: what
+ * `keyHolder` reads, read once more. Row security shows it the tenant's own keys only.
  */
 export const keyStillHeld = (secretSha256: string, caller: Caller, now: number): Condition => sql`exists (
   select from api_keys k
@@ -75,7 +81,12 @@ export const keyStillHeld = (secretSha256: string, caller: Caller, now: number):
   where k.secret_sha256 = ${secretSha256} and k.tenant_id = ${caller.tenant_id}::uuid
     and k.principal_id = ${caller.principal_id} and k.revoked_at is null
     and coalesce(k.expires_at > ${iso(now)}::timestamptz, true)
-    and p.disabled_at is null and p.role = ${caller.role} and p.kind = ${caller.kind} and t.slug = ${caller.tenant})`;
+    and p.disabled_at is null and p.role = ${caller.role} and p.kind = ${caller.kind} and t.slug = ${caller.tenant}
+    ${caller.role === "fetcher" ? sameSvids(caller) : sql``})`;
+
+/** Asked of fetchers alone: no decision about others reads it. */
+const sameSvids = ({ fetcher_svids: svids }: Caller): SQL =>
+  sql`and (${fetcherRegistered}) = ${svids?.registered ?? false} and (${spiffeEverywhere}) = ${svids?.everywhere ?? false}`;
 
 /** The principal that an issuer's subject is tied to, or null. */
 export async function tokenHolder(database: Database, issuer: string, subject: string): Promise<Holder | null> {

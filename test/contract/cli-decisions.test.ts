@@ -7,8 +7,9 @@ import { maestro, testFolder, testHost, type TestHost } from "../../cli/testing/
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import type { Role } from "../../shared/contract/names.ts";
 import { databaseAs } from "../support/api.ts";
+import { callsAs, TestDomain } from "../support/identities.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
-import { installPackage, jsonCall } from "../support/publisher.ts";
+import { installPackage, jsonCall, must } from "../support/publisher.ts";
 import { finishedRun } from "../support/runs.ts";
 import { useStack } from "../support/stack.ts";
 
@@ -38,9 +39,19 @@ const logged = async (id: string): Promise<void> => {
   await expect.poll(rows, { timeout: 20_000 }).toHaveLength(1);
 };
 
-test("a denial by role, one by facts and the allow of a run are decided again as the log says", async () => {
+/** A fetcher's key, once a fetcher has a SPIFFE ID. */
+async function refusedKey(): Promise<string> {
+  const domain = await TestDomain.make("decisions.example");
+  const admin = callsAs(api, { authorization: `Bearer ${tenant.keys.admin}` });
+  must(204, await admin.state(domain.name));
+  must(201, await admin.register(`spiffe://${domain.name}/fetcher`, "fetcher"));
+  return await refusedAs("fetcher", "/api/whoami", jsonCall(tenant.keys.fetcher, "GET"));
+}
+
+test("a denial by role, one by credential, one by facts and the allow of a run are decided again as the log says", async () => {
   const name = "tools/replayed";
   const byRole = await refusedAs("viewer", "/api/keys", jsonCall(tenant.keys.viewer, "POST", { role: "viewer" }));
+  const byKey = await refusedKey();
   const start = { package: name };
   const byFacts = await refusedAs("operator", "/api/executions", jsonCall(tenant.keys.operator, "POST", start));
   await installPackage(api, tenant, name);
@@ -53,6 +64,7 @@ test("a denial by role, one by facts and the allow of a run are decided again as
   expect(kept.rows).toHaveLength(1);
   const wanted = [
     [byRole, { action: "key.create", outcome: "deny", rule: "role_too_low" }],
+    [byKey, { action: "whoami.read", outcome: "deny", rule: "svid_needed" }],
     [byFacts, { action: "execution.start", outcome: "deny", rule: "entitlement_missing" }],
     [allow!, { action: "execution.start", outcome: "allow", rule: "ok", execution_id: execution }],
   ] as const;

@@ -407,6 +407,20 @@ test.each(wrongIds)("%s: the refusal says which ID would do, and it does", async
   expect((await one.attempt(String(svid))).status).toBe(200);
 });
 
+test("svid_needed: the refusal of a fetcher's key says what helps, an admin does it, and the key opens", async () => {
+  const tenant = await newTenant();
+  const domain = await TestDomain.make(`explain-${(count += 1)}.example`);
+  const admin = callsAs(api, { authorization: `Bearer ${tenant.keys.admin}` });
+  must(204, await admin.state(domain.name));
+  must(201, await admin.register(`spiffe://${domain.name}/fetcher`, "fetcher"));
+  const read = () => api.fetch("/api/whoami", jsonCall(tenant.keys.fetcher, "GET"));
+  const denied = await read();
+  expect([denied.status, denied.json.rule]).toEqual([403, "svid_needed"]);
+  const { method, path, body } = denied.json.fix as Fix;
+  must(200, await api.fetch(path!, jsonCall(tenant.keys.admin, method!, body)));
+  expect((await read()).status).toBe(200);
+});
+
 describe("every rule", () => {
   test.each(Object.keys(cases))("%s: what the explanation names, applied as it is, allows it", async (rule) => {
     const one = await cases[rule]!();
@@ -424,7 +438,8 @@ describe("every rule", () => {
 
   test("has a case above", () => {
     const denying = rules.filter((rule) => rule !== "ok" && rule !== "policy_error");
-    expect([...Object.keys(cases), ...wrongIds.map(([rule]) => rule)].toSorted()).toEqual([...denying].toSorted());
+    const told = ["svid_needed", ...wrongIds.map(([rule]) => rule)];
+    expect([...Object.keys(cases), ...told].toSorted()).toEqual([...denying].toSorted());
   });
 });
 

@@ -454,6 +454,7 @@ test("spiffe_everywhere: a fetcher's key opens nothing once a fetcher's ID is re
   expect(told(refused)).toEqual([403, "svid_needed", undefined]);
   expect(String(refused.json["detail"])).toContain("spiffe_everywhere");
   expect(String(refused.json["action"])).toContain("maestro flags set spiffe_everywhere off");
+  expect(refused.json).toMatchObject({ rule: "svid_needed", decision: expect.stringMatching(/^evt_/) as unknown });
   expect((await bearer(zero.keys.viewer).whoami()).status).toBe(200);
   expect((await withChain([await domain.leaf("/fetcher")]).whoami()).json).toMatchObject({ role: "fetcher" });
   expect((await by.call("PUT", "/api/flags", { flag: "spiffe_everywhere", enabled: false })).status).toBe(200);

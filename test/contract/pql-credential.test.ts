@@ -256,7 +256,8 @@ describe("in this process, where round trips can be counted", () => {
   test("a memory that is wrong about the tenant lets nobody see another tenant's rows", async () => {
     const { key, principal_id } = await makeKey(costly, "auditor");
     const wrong = { tenant_id: tenant.tenant_id, tenant: "pql-credential", kind: "service", role: "auditor" } as const;
-    const byKey = { credential: "key", spiffe_id: null, spiffe_domain: null } as const;
+    const fetcher_svids = { registered: false, everywhere: true };
+    const byKey = { credential: "key", fetcher_svids, spiffe_id: null, spiffe_domain: null } as const;
     callers.set(await apiKeyDigest(key), { ...wrong, principal_id, ...byKey }, now);
     expect(await ask(key, { query: "FIND installs SINCE 3h" })).toMatchObject({
       status: 200,

@@ -148,6 +148,7 @@ function world() {
     kind: "service",
     role: "operator",
     credential: "key",
+    fetcher_svids: { registered: false, everywhere: true },
     spiffe_id: null,
     spiffe_domain: null,
   } as const;

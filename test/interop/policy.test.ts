@@ -95,6 +95,8 @@ test.skipIf(opa === null)("the compiled policy, in workerd and on Node, and OPA 
       principal_id: "p",
       role: "publisher",
       kind: "person",
+      credential: "token",
+      fetcher_svids: null,
       spiffe_id: null,
       spiffe_domain: null,
     }),
@@ -106,6 +108,11 @@ test.skipIf(opa === null)("the compiled policy, in workerd and on Node, and OPA 
       tenant_id: fc.constant("t"),
       tenant: fc.constant("t"),
       principal_id: fc.constant("p"),
+      credential: fc.constantFrom("key", "token", "svid", "password"),
+      fetcher_svids: fc.oneof(
+        fc.constant(null),
+        fc.record({ registered: fc.boolean(), everywhere: fc.constantFrom(true, false, "yes") }),
+      ),
       spiffe_id: fc.constantFrom(
         null,
         "spiffe://mc.local/tenant/t/viewer/a",

@@ -11,9 +11,16 @@ const bool = fastCheck.boolean();
 const channel = fastCheck.constantFrom("stable" as const, "canary" as const);
 const role = fastCheck.constantFrom(...roleNames);
 const kind = fastCheck.constantFrom("person" as const, "service" as const);
-const identity = fastCheck.constantFrom<Pick<Caller, "spiffe_id" | "spiffe_domain">>(
-  { spiffe_id: null, spiffe_domain: null },
-  { spiffe_id: "spiffe://t.example/a", spiffe_domain: "own" },
+type Came = Pick<Caller, "credential" | "fetcher_svids" | "spiffe_id" | "spiffe_domain">;
+const nobody = { spiffe_id: null, spiffe_domain: null };
+const identity = fastCheck.oneof(
+  fastCheck
+    .record({ registered: bool, everywhere: bool })
+    .map((fetcher_svids): Came => ({ credential: "key", fetcher_svids, ...nobody })),
+  fastCheck.constantFrom<Came>(
+    { credential: "token", fetcher_svids: null, ...nobody },
+    { credential: "svid", fetcher_svids: null, spiffe_id: "spiffe://t.example/a", spiffe_domain: "own" },
+  ),
 );
 const flags = fastCheck.record({ market_entitlements: bool, market_channels: bool });
 export const hour = (at: number): string => String(at).padStart(2, "0");
@@ -81,11 +88,7 @@ const asked = <A extends Action>(action: A, facts: fastCheck.Arbitrary<FactsOf<A
   fastCheck
     .tuple(role, kind, identity, facts)
     .map(([role, kind, identity, given]) =>
-      decisionInput<Action>(
-        action,
-        { tenant_id: "t", tenant: "t", principal_id: "p", kind, role, credential: "key", ...identity },
-        given,
-      ),
+      decisionInput<Action>(action, { tenant_id: "t", tenant: "t", principal_id: "p", kind, role, ...identity }, given),
     );
 /** Whole decisions, with their facts. */
 export const decisionInputs: fastCheck.Arbitrary<DecisionInput> = fastCheck.oneof(

@@ -17,6 +17,7 @@ const caller = (role: Caller["role"]): Caller => ({
   kind: "person",
   role,
   credential: "key",
+  fetcher_svids: { registered: false, everywhere: true },
   spiffe_id: null,
   spiffe_domain: null,
 });

@@ -14,6 +14,7 @@ const asked = (principal: string, tenant = "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001
     kind: "person",
     role: "auditor",
     credential: "key",
+    fetcher_svids: { registered: false, everywhere: true },
     spiffe_id: null,
     spiffe_domain: null,
   });

@@ -13,6 +13,7 @@ const known: Caller = {
   kind: "person",
   role: "auditor",
   credential: "key",
+  fetcher_svids: { registered: false, everywhere: true },
   spiffe_id: null,
   spiffe_domain: null,
 };

@@ -53,4 +53,4 @@ function settled<T>(outcome: PromiseSettledResult<T>): T {
 }
 
 const isSame = (left: Caller, right: Caller): boolean =>
-  (Object.keys(left) as (keyof Caller)[]).every((name) => left[name] === right[name]);
+  (Object.keys(left) as (keyof Caller)[]).every((name) => JSON.stringify(left[name]) === JSON.stringify(right[name]));

@@ -56,6 +56,7 @@ export async function decisionEvent(
  * has installed was denied by them, and mc_entitlement_denies_total does not count them.
  */
 const otherRules: ReadonlySet<Rule> = new Set([
+  "svid_needed",
   "role_too_low",
   "spiffe_id_of_another_tenant",
   "spiffe_id_of_another_role",
@@ -84,6 +85,7 @@ export async function denied(call: DeniedCall, decision: Decision, extra: DenyEx
 }
 
 const codes: Partial<Record<Decision["rule"], ProblemCode>> = {
+  svid_needed: "svid_needed",
   role_too_low: "role_too_low",
   privacy_budget_exceeded: "privacy_budget_exceeded",
 };

@@ -66,6 +66,7 @@ const rolesOf = (policy: Policy, action: Action): readonly string[] =>
       kind: "service",
       role: "admin",
       credential: "key",
+      fetcher_svids: { registered: false, everywhere: true },
       spiffe_id: null,
       spiffe_domain: null,
     }),
