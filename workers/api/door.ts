@@ -6,8 +6,14 @@ import type { RouteConfig, z } from "@hono/zod-openapi";
 import type { StatusCode } from "hono/utils/http-status";
 import type { ProblemCode } from "../../shared/contract/problems.ts";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
-import { decisionInput, type Action, type ActionFacts, type FactsOf } from "../../shared/policy/actions.ts";
-import { decide, type Decision } from "../../shared/policy/decide.ts";
+import {
+  decisionInput,
+  type Action,
+  type ActionFacts,
+  type DecisionInput,
+  type FactsOf,
+} from "../../shared/policy/actions.ts";
+import { decide, type Decision, type Policy } from "../../shared/policy/decide.ts";
 import { rememberedCaller } from "../../shared/tenancy/authenticate.ts";
 import type { Caller } from "../../shared/tenancy/caller.ts";
 import { outboxInsert } from "../../shared/outbox/outbox.ts";
@@ -201,51 +207,64 @@ async function answerDecided<R extends RouteConfig, A extends Action>(
     visit.tenant_id = caller.tenant_id;
     visit.principal_id = caller.principal_id;
   };
+  const decided = decidedOnce(parts.policy, spec.action);
   if (spec.credential === "checked_with_the_answer") {
     const remembered = await rememberedCaller({ callers, now }, authorization);
     // A deny is told to the log, so it is decided about a caller who is certain.
-    if (remembered !== null && decide(parts.policy, decisionInput(spec.action, remembered.caller)).allow) {
+    if (remembered !== null && decided(remembered.caller).decision.allow) {
       const attempt = (caller: Caller, check: CredentialCheck | null): Promise<Response> =>
-        answerTo(c, spec, caller, check);
+        answerTo(c, spec, caller, check, decided(caller).decision);
       const known = (caller: Caller): void => {
         certain(caller);
-        noteAllowed(c, spec, caller);
+        noteAllowed(c, spec, decided(caller));
       };
       return await answerProvisionally({ remembered, attempt, authenticate: lookUp, certain: known });
     }
   }
   const caller = await lookUp();
   certain(caller);
-  noteAllowed(c, spec, caller);
-  return await answerTo(c, spec, caller, null);
+  noteAllowed(c, spec, decided(caller));
+  return await answerTo(c, spec, caller, null, decided(caller).decision);
+}
+
+interface ByRole {
+  readonly input: DecisionInput;
+  readonly decision: Decision;
+}
+
+/** May this role do it: the policy is asked once for a caller. One who is looked up anew is another one than was remembered. */
+function decidedOnce(policy: Policy, action: Action): (caller: Caller) => ByRole {
+  let last: (ByRole & { readonly caller: Caller }) | null = null;
+  return (caller) => {
+    if (last?.caller === caller) return last;
+    const input = decisionInput(action, caller);
+    last = { caller, input, decision: decide(policy, input) };
+    return last;
+  };
 }
 
 /** An allow that is told in a batch. A deny is told by `answerTo`. */
 function noteAllowed(
   c: AppContext,
-  spec: Parameters<typeof decisionRule>[0] & { action: Action },
-  caller: Caller,
+  spec: Parameters<typeof decisionRule>[0],
+  { input, decision: { allow, rule } }: ByRole,
 ): void {
-  if (decisionRule(spec) !== "batched") return;
-  const { policy, decisionNotes } = c.env.parts;
-  const input = decisionInput(spec.action, caller);
-  const { allow, rule } = decide(policy, input);
-  if (allow) decisionNotes.note(input, rule, c.var.visit.now);
+  if (allow && decisionRule(spec) === "batched") c.env.parts.decisionNotes.note(input, rule, c.var.visit.now);
 }
 
-/** May this role do it → is the request well made → was it answered before → the handler. */
+/** It was decided by role → is the request well made → was it answered before → the handler. */
 async function answerTo<R extends RouteConfig, A extends Action>(
   c: AppContext,
   spec: RouteSpec<R, A>,
   caller: Caller,
   check: CredentialCheck | null,
+  decision: Decision,
 ): Promise<Response> {
   const { parts } = c.env;
   const { visit } = c.var;
   const request = c.req.raw;
   const { action } = spec;
   const base = { now: visit.now, request_id: visit.request_id, parts, caller, action, request };
-  const decision = decide(parts.policy, decisionInput(action, caller));
   if (!decision.allow) return denied(base, decision);
   const rule = decisionRule(spec);
   const decided: Decided = { event: rule === "batched" ? null : await decisionEvent(base, decision) };
