@@ -2,6 +2,7 @@
 
 import { sql } from "drizzle-orm";
 import { beforeAll, expect, test } from "vitest";
+import { maestro, testFolder, testHost } from "../../cli/testing/host.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import type { AuditEvent } from "../../shared/contract/events.ts";
 import { outboxInsert } from "../../shared/outbox/outbox.ts";
@@ -9,6 +10,7 @@ import { asTenant, inBatch, type Row } from "../../shared/tenancy/database.ts";
 import { DecisionNotes } from "../../workers/api/decision-notes.ts";
 import { databaseAs, localApi } from "../support/api.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
+import { loadCommittedPolicy } from "../support/policy.ts";
 import { freshKey, installPackage, jsonCall, must } from "../support/publisher.ts";
 import { finishedRun } from "../support/runs.ts";
 import { useStack } from "../support/stack.ts";
@@ -27,7 +29,7 @@ beforeAll(async () => {
 const events = async (condition = sql`true`): Promise<Row[]> =>
   (
     await inBatch(owner, [
-      sql`select seq::float8 as seq, type, source, occurred_at::text as at, principal, attrs::jsonb as attrs from audit_events
+      sql`select seq::float8 as seq, event_id, type, source, occurred_at::text as at, principal, attrs::jsonb as attrs from audit_events
           where tenant_id = ${tenant.tenant_id} and ${condition} order by seq`,
     ])
   )[0] ?? [];
@@ -103,14 +105,15 @@ test("one Idempotency-Key has one decision, and what changes nothing has none", 
   expect((await decisions("key.create")).length).toBe(before + 1);
 });
 
-test("allowed reads come as one event with their count, and can be replayed as any decision", async () => {
+test("allowed reads come as one event with their count, and can be replayed as any decision; the policy is asked once for each read", async () => {
+  const { sha256 } = await loadCommittedPolicy();
   const batch = Promise.withResolvers<void>();
   const running: Promise<void>[] = [];
   const local = await localApi(stack, {
     decisionNotes: new DecisionNotes({
       log: () => {},
       random: (byteCount) => crypto.getRandomValues(new Uint8Array(byteCount)),
-      policy_sha256: "a".repeat(64),
+      policy_sha256: sha256,
       later: (work) => void running.push(work()),
       pause: () => batch.promise,
       commit: async (tenantId: string, told: readonly AuditEvent[]) => {
@@ -136,4 +139,13 @@ test("allowed reads come as one event with their count, and can be replayed as a
       [tenant.principals.auditor, 1],
     ]),
   );
+  const env = { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: tenant.keys.auditor };
+  for (const { event_id: id, attrs } of await decisions("whoami.read")) {
+    const host = testHost({ home: testFolder(), env });
+    const { code, json, err } = await maestro(host, "policy", "replay", String(id), "--json");
+    expect([code, err]).toEqual([0, ""]);
+    expect(json()).toMatchObject({ id, agrees: true, logged: { attributes: attrs }, replayed: { allow: true } });
+  }
+  const asked = local.decided.filter((input) => (input as { action: string }).action === "whoami.read");
+  expect(asked).toHaveLength(3);
 });
