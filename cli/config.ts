@@ -8,6 +8,7 @@ import { errorCode, Failure } from "./failure.ts";
 import { folderOf, writePrivate } from "./folders.ts";
 import type { Host } from "./host.ts";
 import { isLoopback } from "./http.ts";
+import { jsonThatFits } from "./json-file.ts";
 
 const apiKeyPattern = /^mk_[a-z0-9]{32}$/;
 
@@ -85,16 +86,7 @@ export async function readConfig(host: Host): Promise<Config | null> {
     advice: "Remove it, then log in again.",
     command: "maestro logout && maestro login",
   });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) throw broken;
-    throw error;
-  }
-  const parsed = configShape.safeParse(value);
-  if (!parsed.success) throw broken;
-  return parsed.data;
+  return jsonThatFits(text, configShape, broken);
 }
 
 export const writeConfig = (host: Host, config: Config): Promise<void> =>

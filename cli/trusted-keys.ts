@@ -12,6 +12,7 @@ import { publishedKeys, type PublishedKey, type PublishedKeys } from "../shared/
 import { succession, type Succession } from "../shared/signing/succession.ts";
 import { errorCode, Failure } from "./failure.ts";
 import { folderOf, writePrivate } from "./folders.ts";
+import { jsonThatFits } from "./json-file.ts";
 import { printable } from "./output.ts";
 import type { Session } from "./session.ts";
 
@@ -61,11 +62,8 @@ async function readKeys(path: string): Promise<PublishedKeys | null> {
     if (errorCode(error) === "ENOENT") return null;
     throw new Failure("failure", `The keys in ${path} cannot be read (${errorCode(error) ?? "unknown"})`);
   }
-  try {
-    return publishedKeys.parse(JSON.parse(text));
-  } catch {
-    throw new Failure("failure", `${path} is not a key set as GET /api/audit/keys gives it`);
-  }
+  const broken = new Failure("failure", `${path} is not a key set as GET /api/audit/keys gives it`);
+  return jsonThatFits(text, publishedKeys, broken);
 }
 
 const writeKeys = (path: string, keys: PublishedKeys): Promise<void> =>

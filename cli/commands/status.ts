@@ -5,10 +5,10 @@ import type { PublishedKey } from "../../shared/contract/http-audit.ts";
 import type { Rotation } from "../../shared/contract/http-rotations.ts";
 import type { TrustDomainView } from "../../shared/contract/http-identity.ts";
 import type { Api } from "../api.ts";
+import { isNearItsEnd } from "../../shared/identity/near-its-end.ts";
 import { leaf, type Act } from "../command.ts";
 import { ApiProblem } from "../failure.ts";
 import type { Session } from "../session.ts";
-import { isNearItsEnd } from "../svid/svid-folder.ts";
 
 export function statusCommands(program: Command, act: Act): void {
   leaf(program, "status", {
@@ -97,7 +97,7 @@ async function ownSvid(session: Session): Promise<OwnSvid | null> {
     spiffe_id: svid.id.uri,
     last_rotated_at: new Date(svid.issuedAtMs).toISOString(),
     ends_at: new Date(svid.expiresAtMs).toISOString(),
-    alarm: isNearItsEnd(svid, session.host.now()),
+    alarm: isNearItsEnd(svid.issuedAtMs, svid.expiresAtMs, session.host.now()),
   };
 }
 

@@ -3,18 +3,14 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { base64Bytes, utf8Text } from "../../shared/contract/bytes.ts";
 import type { ReportedSvid } from "../../shared/contract/http-edge.ts";
-import { claimedIdOfToken } from "../../shared/identity/claimed-id.ts";
-import { membersOf } from "../../shared/identity/strict-json.ts";
+import { isNearItsEnd } from "../../shared/identity/near-its-end.ts";
 import { errorCode } from "../failure.ts";
+import { heldTokenOf, tokenBytesMax, tokenFile } from "../svid/svid-folder.ts";
 
 /** Audiences: of both providers' edges, and of the API, which reports go to. */
 const audiences = ["maestro-edge", "maestro-api"] as const;
 export type SvidAudience = (typeof audiences)[number];
-const tokenBytesMax = 16_384;
-/** A date's last millisecond. */
-const msMax = 8_640_000_000_000_000;
 
 interface HeldToken extends Omit<ReportedSvid, "issued_at" | "expires_at"> {
   readonly text: string;
@@ -68,7 +64,7 @@ export class FetcherSvid {
   }
 
   #look(audience: SvidAudience): void {
-    const path = join(this.#folder, `jwt-${audience}.txt`);
+    const path = join(this.#folder, tokenFile(audience));
     try {
       const { ino, mtimeMs, size } = statSync(path);
       const mark = `${ino} ${mtimeMs} ${size}`;
@@ -107,7 +103,7 @@ export const healthOfReported = (svid: ReportedSvid | null, now: number): SvidHe
 function healthOf(held: HeldToken | null, trouble: string | null, now: number): SvidHealth {
   if (held === null) return { state: "absent", svid: null, ends_in_ms: null, trouble };
   const leftMs = held.expiresAtMs - now;
-  const isLow = leftMs * 3 <= held.expiresAtMs - held.issuedAtMs;
+  const isLow = isNearItsEnd(held.issuedAtMs, held.expiresAtMs, now);
   return {
     state: leftMs <= 0 ? "expired" : isLow ? "alarm" : "good",
     svid: reportedOf(held),
@@ -116,25 +112,12 @@ function healthOf(held: HeldToken | null, trouble: string | null, now: number): 
   };
 }
 
-/** What a JWT-SVID says of itself; where it does not say when it was issued, its file does. Null: it is none. */
+/** Null: it is no JWT-SVID, or does not say by which authority. */
 function tokenIn(text: string, writtenMs: number): HeldToken | null {
-  const id = claimedIdOfToken(text);
-  const [head, claims] = text.split(".").map(partOf);
-  const { kid } = head ?? {};
-  const { iat, exp } = claims ?? {};
-  if (id === null || !id.ok || typeof kid !== "string" || kid === "" || kid.length > 256) return null;
-  if (typeof exp !== "number" || Math.abs(exp) * 1_000 > msMax) return null;
-  const issuedAtMs = typeof iat === "number" && Math.abs(iat) * 1_000 <= msMax ? iat * 1_000 : Math.floor(writtenMs);
-  return { spiffe_id: id.value.uri, authority: kid, text, issuedAtMs, expiresAtMs: exp * 1_000 };
-}
-
-function partOf(part: string): Readonly<Record<string, unknown>> | null {
-  try {
-    const padded = part.replaceAll("-", "+").replaceAll("_", "/") + "=".repeat((4 - (part.length % 4)) % 4);
-    return membersOf(JSON.parse(utf8Text(base64Bytes(padded))));
-  } catch {
-    return null;
-  }
+  const held = heldTokenOf(text, Math.floor(writtenMs));
+  if (held === null || held.kid === null || held.kid.length > 256) return null;
+  const { id, kid, issuedAtMs, expiresAtMs } = held;
+  return { spiffe_id: id.uri, authority: kid, text, issuedAtMs, expiresAtMs };
 }
 
 /** For a person: `good, rotated 2026-…, ends 2026-… (in 212 s)`. */

@@ -17,6 +17,7 @@ import { backdateMs, issueAuthority, keyIdentifier, type IssuingKey } from "../.
 import type { TrustDomain } from "../../shared/identity/spiffe-id.ts";
 import { errorCode, Failure } from "../failure.ts";
 import { writePrivate } from "../folders.ts";
+import { jsonThatFits } from "../json-file.ts";
 
 const stateBytesMax = 65_536;
 /** How long a key of the authority is good. */
@@ -107,22 +108,14 @@ async function readAuthorityOrNull(folder: string): Promise<AuthorityState | nul
     throw error;
   }
   const broken = new Failure("failure", `${path} is not what \`maestro svid authority init\` writes`);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) throw broken;
-    throw error;
-  }
-  const parsed = authorityStateShape.safeParse(value);
-  if (!parsed.success) throw broken;
+  const state = jsonThatFits(text, authorityStateShape, broken);
   // What the file says to be a pair is one: else all that it signs is refused elsewhere, and nobody sees why.
-  for (const { id, private_key, spki } of [...parsed.data.x509, ...parsed.data.jwt]) {
+  for (const { id, private_key, spki } of [...state.x509, ...state.jwt]) {
     const key = createPrivateKey({ key: Buffer.from(private_key, "base64"), format: "der", type: "pkcs8" });
     const own = createPublicKey(key).export({ type: "spki", format: "der" });
     if (own.toString("base64") !== spki || hex(await keyIdentifier(own)) !== id) throw broken;
   }
-  return parsed.data;
+  return state;
 }
 
 /** Throws Failure `not_found` where there is none. */

@@ -1,10 +1,11 @@
 // How a command presents the SVID of a folder: as client certificate where the API's address is https, else as bearer. It looks
 // at the folder at each request, so that a renewal counts from the next one on. Made by session.ts, called by http.ts.
 
+import { isNearItsEnd } from "../../shared/identity/near-its-end.ts";
 import { Failure } from "../failure.ts";
 import type { Host } from "../host.ts";
 import { fetchWithSvid, type ApiFetch } from "./svid-fetch.ts";
-import { isNearItsEnd, readCertificate, readToken, type HeldCertificate, type HeldSvid } from "./svid-folder.ts";
+import { readCertificate, readToken, type HeldCertificate, type HeldSvid } from "./svid-folder.ts";
 
 /** What the API is called in JWT-SVIDs. */
 const apiAudience = "maestro-api";
@@ -37,7 +38,7 @@ export function presenterOf(folder: string, host: Pick<Host, "now">, warn: (line
         facts: { spiffe_id: svid.id.uri, expires_at: ends },
       });
     }
-    if (warned || !isNearItsEnd(svid, now)) return;
+    if (warned || !isNearItsEnd(svid.issuedAtMs, svid.expiresAtMs, now)) return;
     warned = true;
     warn(`warning: the SVID ${svid.id.uri} ends at ${ends}, with less than a third of its life left; is it renewed?`);
   }
@@ -45,7 +46,7 @@ export function presenterOf(folder: string, host: Pick<Host, "now">, warn: (line
   return {
     async present(baseUrl) {
       if (!baseUrl.startsWith("https:")) {
-        const { token, ...svid } = await readToken(folder, apiAudience);
+        const { token, kid: _, ...svid } = await readToken(folder, apiAudience);
         checkTime(svid);
         return { svid, as: "token", secret: token, fetch: null };
       }

@@ -7,6 +7,7 @@ import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Bytes } from "../../shared/contract/bytes.ts";
+import { claimedIdOfToken, claimsOfToken } from "../../shared/identity/claimed-id.ts";
 import { certificatesInPem } from "../../shared/identity/pem.ts";
 import { parseSpiffeId, type SpiffeId } from "../../shared/identity/spiffe-id.ts";
 import { bundleBytesMax } from "../../shared/identity/trust-bundle.ts";
@@ -15,7 +16,8 @@ import { writePrivate } from "../folders.ts";
 
 const svidBytesMax = 262_144;
 const keyBytesMax = 16_384;
-const tokenBytesMax = 16_384;
+export const tokenBytesMax = 16_384;
+const secondsMax = 8_640_000_000_000;
 /** The certificate and its key are two files: a reader that finds one of each age, or half of one, looks again. */
 const readAttemptsMax = 20;
 const readAgainMs = 25;
@@ -24,7 +26,7 @@ const audiencePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 /** An audience is part of a file's name. */
 export const isFileAudience = (audience: string): boolean => audiencePattern.test(audience);
 
-const tokenFile = (audience: string): string => `jwt-${audience}.txt`;
+export const tokenFile = (audience: string): string => `jwt-${audience}.txt`;
 
 export interface SvidFiles {
   readonly chainPem: string;
@@ -62,6 +64,8 @@ export interface HeldCertificate extends HeldSvid {
 
 export interface HeldToken extends HeldSvid {
   readonly token: string;
+  /** The key that signed it, as it says; null where it does not. */
+  readonly kid: string | null;
 }
 
 async function textIn(path: string, bytesMax: number): Promise<string | null> {
@@ -127,20 +131,22 @@ export async function readToken(folder: string, audience: string): Promise<HeldT
   const name = tokenFile(audience);
   const token = (await textIn(join(folder, name), tokenBytesMax))?.trim();
   if (token === undefined) throw none(folder, name);
-  const broken = new Failure("denied", `${join(folder, name)} is no JWT-SVID`);
-  let claims: unknown;
-  try {
-    claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
-  } catch (error) {
-    if (error instanceof SyntaxError) throw broken;
-    throw error;
-  }
-  const { sub, iat, exp } = (claims ?? {}) as Readonly<Record<string, unknown>>;
-  const id = parseSpiffeId(typeof sub === "string" ? sub : "");
-  if (!id.ok || typeof exp !== "number" || (iat !== undefined && typeof iat !== "number")) throw broken;
-  return { id: id.value, issuedAtMs: (iat ?? exp) * 1_000, expiresAtMs: exp * 1_000, token };
+  const held = heldTokenOf(token, null);
+  if (held === null) throw new Failure("denied", `${join(folder, name)} is no JWT-SVID`);
+  return held;
 }
 
-/** A third of its life is left, or less: whoever renews it should have done so. */
-export const isNearItsEnd = ({ issuedAtMs, expiresAtMs }: HeldSvid, now: number): boolean =>
-  expiresAtMs - now <= (expiresAtMs - issuedAtMs) / 3;
+/** What a JWT-SVID says of itself; where it does not say when it was issued, `writtenMs` does, or its end. Null: it is none. */
+export function heldTokenOf(token: string, writtenMs: number | null): HeldToken | null {
+  const id = claimedIdOfToken(token);
+  const { header, claims } = claimsOfToken(token) ?? { header: null, claims: {} };
+  const { iat, exp } = claims;
+  const kid = header?.["kid"];
+  if (id === null || !id.ok || !isTime(exp) || (iat !== undefined && !isTime(iat))) return null;
+  const issuedAtMs = iat === undefined ? (writtenMs ?? exp * 1_000) : iat * 1_000;
+  const expiresAtMs = exp * 1_000;
+  return { id: id.value, issuedAtMs, expiresAtMs, token, kid: typeof kid === "string" && kid !== "" ? kid : null };
+}
+
+/** Seconds since 1970 that a date can have. */
+const isTime = (value: unknown): value is number => typeof value === "number" && Math.abs(value) <= secondsMax;

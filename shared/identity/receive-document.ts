@@ -66,7 +66,3 @@ export const factsOfBundle = async (bundle: TrustBundle): Promise<BundleTaken> =
   ),
   jwt_key_ids: [...bundle.jwtKeys.keys()],
 });
-
-/** Whether a third of an authority's life is left, or less. */
-export const nearsItsEnd = (fromMs: number, untilMs: number, now: number): boolean =>
-  untilMs - now <= (untilMs - fromMs) / 3;

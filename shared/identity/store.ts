@@ -6,8 +6,9 @@ import type { BundleEndpointStated, TrustDomainPut, TrustDomainView, Workload } 
 import type { Role } from "../contract/names.ts";
 import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy/idempotency.ts";
-import type { Holder, Outbox } from "../tenancy/store.ts";
-import { nearsItsEnd, type HeldBundle, type ReceivedBundle } from "./receive-document.ts";
+import { servicePrincipalInsert, type Holder, type Outbox } from "../tenancy/store.ts";
+import { isNearItsEnd } from "./near-its-end.ts";
+import type { HeldBundle, ReceivedBundle } from "./receive-document.ts";
 
 const iso = (time: number): string => new Date(time).toISOString();
 /** A timestamptz as the contract writes it: RFC 3339, UTC, milliseconds. */
@@ -115,7 +116,7 @@ function domainOf(row: Row, now: number): TrustDomainView {
             refresh_hint_seconds: numberOrNull(row["refresh_hint_s"]),
             changed_at: textOrNull(row["changed_at"]),
             first_authority_ends_at: until,
-            alarm: from !== null && until !== null && nearsItsEnd(Date.parse(from), Date.parse(until), now),
+            alarm: from !== null && until !== null && isNearItsEnd(Date.parse(from), Date.parse(until), now),
           },
     confirmed_at: textOrNull(row["confirmed_at"]),
     refused: reason === null || at === null ? null : { reason, at },
@@ -315,7 +316,7 @@ export async function sharedDomains(database: Database, now: number): Promise<Sh
       confirmed_at: textOrNull(row["confirmed_at"]),
       last_rotated_at: textOrNull(row["changed_at"]),
       first_authority_ends_at: until,
-      alarm: from !== null && until !== null && nearsItsEnd(Date.parse(from), Date.parse(until), now),
+      alarm: from !== null && until !== null && isNearItsEnd(Date.parse(from), Date.parse(until), now),
     };
   });
 }
@@ -384,9 +385,11 @@ export async function registerWorkload(
   const made = sql`from workloads where spiffe_id = ${spiffe_id} and principal_id = ${id}`;
   const results = await asTenant(database, tenantId, [
     ...forgetExpired(claim, now),
-    sql`insert into principals (id, tenant_id, kind, role, created_at, created_by, origin_id)
-        select ${id}, c.tenant_id, 'service', ${role}, ${created_at}::timestamptz, c.id, coalesce(c.origin_id, c.id)
-        from principals c where c.tenant_id = ${tenantId}::uuid and c.id = ${created_by} and exists (select from ${domain})`,
+    servicePrincipalInsert(
+      tenantId,
+      { principal_id: id, role, created_at, created_by },
+      sql`exists (select from ${domain})`,
+    ),
     sql`insert into workloads (spiffe_id, trust_domain, tenant_id, principal_id, created_at, created_by)
         select ${spiffe_id}, ${trust_domain}, p.tenant_id, p.id, ${created_at}::timestamptz, ${created_by}
         from principals p where p.tenant_id = ${tenantId}::uuid and p.id = ${id}`,

@@ -1,14 +1,13 @@
 // Where an isolate looks at SVIDs: what it remembers of them and of bundles, and how much work it does for strangers. Made once an
 // isolate by compose.ts; called by authenticate-svid.ts.
 
-import { base64Bytes, utf8Text } from "../contract/bytes.ts";
 import { Problem } from "../contract/problems.ts";
 import { BundleMemory } from "./bundle-memory.ts";
-import { certificateOf } from "./certificate.ts";
+import { claimedIdOfLeaf, claimedIdOfToken } from "./claimed-id.ts";
 import { JwtSvidCache } from "./jwt-svid-cache.ts";
-import { tokenCharactersMax, type verifyJwtSvid } from "./jwt-svid.ts";
-import { checkedNow, refuse, type Checked } from "./refusal.ts";
-import { spiffeIdOf, type SpiffeId } from "./spiffe-id.ts";
+import type { verifyJwtSvid } from "./jwt-svid.ts";
+import type { Checked } from "./refusal.ts";
+import type { SpiffeId } from "./spiffe-id.ts";
 import { SvidCache } from "./svid-cache.ts";
 import type { TrustBundle } from "./trust-bundle.ts";
 import { VerificationPace, type PaceBounds } from "./verification-pace.ts";
@@ -74,31 +73,12 @@ export class SvidDesk {
 }
 
 /** Whom an SVID says it is of; nothing of it is proven. */
-export const claimedId = (presented: PresentedSvid): Checked<SpiffeId> =>
-  checkedNow(() => {
-    if (presented.kind === "jwt") return spiffeIdOf(subjectOf(presented.token) ?? "");
-    const [leaf] = presented.chain;
-    if (leaf === undefined) refuse("X509-SVID 5.1", "there is no certificate");
-    const ids = certificateOf(leaf).extensions.alternativeNames?.ids ?? [];
-    const [id, second] = ids;
-    if (id === undefined) refuse("X509-SVID 2", "the leaf has no URI");
-    if (second !== undefined) refuse("X509-SVID 2", "the leaf has more than one URI");
-    return id;
-  });
-
-/** Whether a bearer's token is a JWT-SVID by what it says of itself: its `sub` begins with `spiffe://`. */
-export const claimsSpiffeId = (token: string): boolean => subjectOf(token)?.startsWith("spiffe://") ?? false;
-
-function subjectOf(token: string): string | null {
-  const [, claims, , fourth] = token.length > tokenCharactersMax ? [] : token.split(".", 4);
-  if (claims === undefined || fourth !== undefined) return null;
-  try {
-    const base64 = claims.replaceAll("-", "+").replaceAll("_", "/");
-    const value = JSON.parse(utf8Text(base64Bytes(base64 + "=".repeat((4 - (base64.length % 4)) % 4)))) as unknown;
-    const subject = typeof value === "object" && value !== null ? (value as { readonly sub?: unknown }).sub : null;
-    return typeof subject === "string" ? subject : null;
-  } catch {
-    // Not a JWT: it is for others to say so.
-    return null;
+export function claimedId(presented: PresentedSvid): Checked<SpiffeId> {
+  if (presented.kind === "jwt") {
+    return claimedIdOfToken(presented.token) ?? refused("JWT-SVID 3.1", "the token has no SPIFFE ID as its sub");
   }
+  const [leaf] = presented.chain;
+  return leaf === undefined ? refused("X509-SVID 5.1", "there is no certificate") : claimedIdOfLeaf(leaf);
 }
+
+const refused = (section: string, reason: string): Checked<never> => ({ ok: false, refusal: { section, reason } });

@@ -148,6 +148,22 @@ export async function listKeys(database: Database, tenantId: string): Promise<Ap
 /** A timestamptz as the contract writes it: RFC 3339, UTC, milliseconds. */
 const time = (column: SQL): SQL => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
+/** A service principal, of the same origin as its creator, where `where` holds. Nothing is inserted where there is no such creator. */
+export const servicePrincipalInsert = (
+  tenantId: string,
+  principal: {
+    readonly principal_id: string;
+    readonly role: string;
+    readonly created_at: string;
+    readonly created_by: string;
+  },
+  where: Condition,
+): SQL =>
+  sql`insert into principals (id, tenant_id, kind, role, created_at, created_by, origin_id)
+      select ${principal.principal_id}, c.tenant_id, 'service', ${principal.role}, ${principal.created_at}::timestamptz, c.id,
+        coalesce(c.origin_id, c.id)
+      from principals c where c.tenant_id = ${tenantId}::uuid and c.id = ${principal.created_by} and ${where}`;
+
 /** Principal (of the same origin as its creator), key, event and remembered answer, together or not at all. */
 export async function insertKey(
   database: Database,
@@ -159,10 +175,7 @@ export async function insertKey(
 ): Promise<void> {
   await asTenant(database, tenantId, [
     ...forgetExpired(remember?.claim ?? null, now),
-    sql`insert into principals (id, tenant_id, kind, role, created_at, created_by, origin_id)
-        select ${key.principal_id}, c.tenant_id, 'service', ${key.role}, ${key.created_at}::timestamptz, c.id,
-          coalesce(c.origin_id, c.id)
-        from principals c where c.tenant_id = ${tenantId} and c.id = ${key.created_by}`,
+    servicePrincipalInsert(tenantId, key, sql`true`),
     sql`insert into api_keys (id, tenant_id, principal_id, prefix, secret_sha256, created_at, expires_at)
         values (${key.id}, ${tenantId}, ${key.principal_id}, ${key.prefix}, ${key.secret_sha256}, ${key.created_at},
           ${key.expires_at})`,

@@ -3,8 +3,8 @@
 // one are not read. Through the edge's name there is no certificate, since its TLS ends there: the API by that name takes bearers alone.
 
 import { authenticateSvid, svidRefused } from "../../shared/identity/authenticate-svid.ts";
+import { claimedIdOfToken } from "../../shared/identity/claimed-id.ts";
 import { presentedChain } from "../../shared/identity/client-certificate.ts";
-import { claimsSpiffeId } from "../../shared/identity/svid-desk.ts";
 import { authenticate, credentialOf } from "../../shared/tenancy/authenticate.ts";
 import type { Caller } from "../../shared/tenancy/caller.ts";
 import type { Parts } from "./parts.ts";
@@ -21,7 +21,7 @@ export async function identify(parts: Parts, request: Request, now: number): Pro
     }
   } else {
     const token = credentialOf(authorization);
-    if (token !== null && !token.startsWith("mk_") && claimsSpiffeId(token)) {
+    if (token !== null && !token.startsWith("mk_") && claimedIdOfToken(token) !== null) {
       return authenticateSvid({ database, desk, now }, { kind: "jwt", token });
     }
   }
