@@ -5,11 +5,13 @@
 //                      found on the PATH; the tests get their paths as MAESTRO_TOOL_GO, …_OPA and so on
 //   MAESTRO_VECTORS    folder of vectors, default ../shared/vectors
 //   MAESTRO_DEEP=1     mutants of SVIDs at full count, which takes a quarter of an hour
+// `--mutants`: these mutants alone, which need Go alone; `npm run test:deep` runs that.
 
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
 import { endGroupsOnSignals, runGroup } from "./run/group.ts";
 import { countTests } from "./run/vitest-report.ts";
 import { projectFolder } from "./stack/workers.ts";
@@ -23,6 +25,7 @@ const modules = {
 } as const;
 const duckdbPackage = "duckdb-cli==1.5.6";
 const required = process.env["CI"] === "true";
+const mutantsTest = "test/interop/spiffe-fuzz.test.ts";
 const cacheFolder = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "maestro-interop");
 
 function find(name: string): string | null {
@@ -75,6 +78,18 @@ function installDuckdb(python: string): string | null {
 
 async function main(): Promise<number> {
   endGroupsOnSignals();
+  const { values } = parseArgs({ options: { mutants: { type: "boolean", default: false } } });
+  return values.mutants ? await runMutants() : await runAll();
+}
+
+async function runMutants(): Promise<number> {
+  const go = find("go");
+  if (go !== null) return await runTests(["--project", "interop", mutantsTest], { MAESTRO_TOOL_GO: go }, 0);
+  console.log(required ? "FAILED  go is not installed, and CI requires it" : "skipped go is not installed");
+  return required ? 1 : 0;
+}
+
+async function runAll(): Promise<number> {
   const tools = {
     go: find("go"),
     opa: find("opa"),
@@ -97,16 +112,31 @@ async function main(): Promise<number> {
   for (const what of absent)
     console.log(required ? `FAILED  ${what}, and CI requires it` : `skipped ${what}: so are the tests that need it`);
 
+  return await runTests(
+    ["--project", "interop", "--project", "e2e"],
+    {
+      MAESTRO_VECTORS: existsSync(vectors) ? vectors : "",
+      ...Object.fromEntries(
+        Object.entries(tools).map(([name, path]) => [`MAESTRO_TOOL_${name.toUpperCase()}`, path ?? ""]),
+      ),
+    },
+    absent.length,
+  );
+}
+
+/** `absent`: how much is not there that CI requires. Answers the exit code. */
+async function runTests(
+  chosen: readonly string[],
+  env: Readonly<Record<string, string>>,
+  absent: number,
+): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), "maestro-interop-"));
   const reportPath = join(folder, "report.json");
   const { status, timedOut, output } = await runGroup(
     [
       "vitest",
       "run",
-      "--project",
-      "interop",
-      "--project",
-      "e2e",
+      ...chosen,
       "--passWithNoTests",
       "--reporter=default",
       "--reporter=json",
@@ -118,10 +148,7 @@ async function main(): Promise<number> {
       env: {
         NO_COLOR: "1",
         MAESTRO_INTEROP: "1",
-        MAESTRO_VECTORS: existsSync(vectors) ? vectors : "",
-        ...Object.fromEntries(
-          Object.entries(tools).map(([name, path]) => [`MAESTRO_TOOL_${name.toUpperCase()}`, path ?? ""]),
-        ),
+        ...env,
       },
     },
   );
@@ -129,7 +156,7 @@ async function main(): Promise<number> {
   rmSync(folder, { recursive: true, force: true });
   console.log(output.trimEnd());
   for (const name of count.skipped) console.log(`skipped ${name}`);
-  const failed = count.failed + (required ? absent.length + count.skipped.length : 0);
+  const failed = count.failed + (required ? absent + count.skipped.length : 0);
   console.log(`\n${count.passed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
 }

@@ -109,6 +109,15 @@ async function main(): Promise<number> {
     await Promise.all([runSuite("contract"), work().then(() => runSuites(["unit", "simulation", "workerd", "start"]))]);
   }
 
+  if (values.deep) {
+    const outputPath = join(folder, "mutants.log");
+    const command = [node, "scripts/interop.ts", "--mutants"] as const;
+    const { status, ms, timedOut, output } = await runGroup(command, { outputPath, env, timeoutMs: suiteDeepMsMax });
+    const ok = status === 0 && !timedOut;
+    tell("mutants of SVIDs, by go-spiffe", { passed: ok ? 1 : 0, failed: ok ? 0 : 1 }, ms, output, outputPath);
+    for (const line of output.split("\n").filter((one) => one.startsWith("skipped"))) console.log(`        ${line}`);
+  }
+
   // A child that was just told to stop may need a moment.
   let leftovers = findLeftovers(mark);
   for (let waited = 0; leftovers.length > 0 && waited < 20; waited += 1) {
