@@ -12,6 +12,7 @@ import { tarOf } from "../../test/support/tar-bytes.ts";
 import { tarGzOf } from "../package/archive.ts";
 import { edgeTools } from "./node-parts.ts";
 import { makeDelta } from "./zstd-delta.ts";
+import { isDeep } from "../../test/support/sampled.ts";
 
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const wantedOf = (tar: Bytes) => ({ tar_sha256: sha256(tar), tar_length: tar.length });
@@ -31,7 +32,7 @@ test("a delta between any two tars makes the second of the first, and nothing of
       // Of another base it may make the same by chance, as one that uses none of it does; never anything else.
       expect(!elsewhere.ok || Buffer.from(elsewhere.tar).equals(to)).toBe(true);
     }),
-    { numRuns: 60 },
+    { numRuns: isDeep ? 60 : 20 },
   );
 });
 
@@ -53,7 +54,7 @@ test("bytes that are bent, cut or made up are refused or lead to the tar that wa
         }
       },
     ),
-    { numRuns: 60 },
+    { numRuns: isDeep ? 60 : 20 },
   );
 });
 

@@ -29,6 +29,7 @@ import {
   rootSigned,
 } from "./tuf.ts";
 import { countSignatures, tenantSigner, tufSecret } from "./tuf-keys.ts";
+import { isDeep } from "../../test/support/sampled.ts";
 
 const tenant = "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001";
 const path = "gateway/stable/bundle.tar.gz";
@@ -125,7 +126,7 @@ describe("a stock tuf-js", () => {
         );
         expect(["refused", "a".repeat(64)]).toContain(outcome);
       }),
-      { numRuns: 100 },
+      { numRuns: isDeep ? 100 : 30 },
     );
   });
 });

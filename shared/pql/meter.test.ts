@@ -11,6 +11,7 @@ import { parsePql } from "./parse.ts";
 import { planQuery } from "./plan.ts";
 import { outlineOf } from "./price.ts";
 import { dayMs, hourMs } from "./scan-parts.ts";
+import { isDeep } from "../../test/support/sampled.ts";
 
 const start = Date.UTC(2026, 3, 13);
 const type: EventType = "mc.policy.decision";
@@ -94,7 +95,7 @@ describe("reports", () => {
         for (const report of shuffled) anyhow.report(report, now);
         expect(all(anyhow, now)).toEqual(all(inOrder, now));
       }),
-      { numRuns: 100, seed: 1220 },
+      { numRuns: isDeep ? 100 : 30, seed: 1220 },
     );
   });
 
@@ -121,7 +122,7 @@ describe("reports", () => {
           inside.reduce((sum, { rows }) => sum + rows, 0),
         );
       }),
-      { numRuns: 300, seed: 1221 },
+      { numRuns: isDeep ? 300 : 80, seed: 1221 },
     );
   });
 
@@ -162,7 +163,7 @@ describe("reports", () => {
         }
         expect(all(asked, now)).toEqual(all(unasked, now));
       }),
-      { numRuns: 100, seed: 1223 },
+      { numRuns: isDeep ? 100 : 30, seed: 1223 },
     );
   });
 
@@ -264,7 +265,7 @@ describe("admission", () => {
           );
         },
       ),
-      { numRuns: 200, seed: 1222 },
+      { numRuns: isDeep ? 200 : 60, seed: 1222 },
     );
   });
 
