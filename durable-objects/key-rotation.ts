@@ -1,8 +1,8 @@
 // Rotations of one kind of keys: hands and alarm around shared/rotation/rotations.ts, which opens with the recovery table. Named by
-// the kind. Its alarm takes a running rotation on, and drains the outbox.
+// the kind; of a trust domain's authority by `fetcher:`, the tenant that states it, `:` and the domain. Its alarm takes a running rotation on, and drains the outbox.
 
 import { DurableObject } from "cloudflare:workers";
-import { rotationKind } from "../shared/contract/http-rotations.ts";
+import { rotationKind, type Rotated } from "../shared/contract/http-rotations.ts";
 import { drainAll, type DrainPort } from "../shared/outbox/drain.ts";
 import { objectOutbox, objectOutboxSchema, outboxWaits } from "../shared/outbox/object-outbox.ts";
 import type { RotationsPort } from "../shared/rotation/port.ts";
@@ -13,7 +13,6 @@ import {
   type RotationsParts,
 } from "../shared/rotation/rotations.ts";
 import type { RotationTarget } from "../shared/rotation/target.ts";
-import type { RotationKind } from "../shared/contract/http-rotations.ts";
 import { sqlOf } from "./sql.ts";
 
 const retryMs = 1_000;
@@ -23,24 +22,36 @@ const answerMs = 8_000;
 export interface KeyRotationParts extends Pick<RotationsParts, "clock" | "random" | "log"> {
   readonly pause: (ms: number) => Promise<void>;
   readonly send: DrainPort["send"];
-  readonly target: (kind: RotationKind, tenantId: string) => RotationTarget;
+  readonly target: (rotated: Rotated, tenantId: string) => RotationTarget;
+}
+
+/** What the object of a trust domain's authority is called. */
+export const authorityRotationName = (tenantId: string, trustDomain: string): string =>
+  `fetcher:${tenantId}:${trustDomain}`;
+
+function rotatedOf(name: string | undefined): Rotated {
+  const [, trustDomain] = /^fetcher:[0-9a-f-]{36}:(.+)$/.exec(name ?? "") ?? [];
+  return trustDomain === undefined
+    ? { kind: rotationKind.parse(name), trust_domain: null }
+    : { kind: "fetcher", trust_domain: trustDomain };
 }
 
 export function keyRotationObject<Env>(compose: (env: Env) => KeyRotationParts) {
   return class KeyRotation extends DurableObject<Env> implements RotationsPort {
     readonly #parts: KeyRotationParts;
     readonly #rotations: Rotations;
-    readonly #kind: RotationKind;
+    readonly #rotated: Rotated;
 
     constructor(state: DurableObjectState, env: Env) {
       super(state, env);
-      this.#kind = rotationKind.parse(state.id.name);
+      this.#rotated = rotatedOf(state.id.name);
       this.#parts = compose(env);
       const sql = sqlOf(state.storage);
       sql.exec(objectOutboxSchema);
       const { clock, random, log, target } = this.#parts;
-      const kind = this.#kind;
-      this.#rotations = new Rotations({ sql, clock, random, log, kind, target: (tenantId) => target(kind, tenantId) });
+      const rotated = this.#rotated;
+      const targetOf = (tenantId: string): RotationTarget => target(rotated, tenantId);
+      this.#rotations = new Rotations({ sql, clock, random, log, rotated, target: targetOf });
     }
 
     async list() {
@@ -92,7 +103,7 @@ export function keyRotationObject<Env>(compose: (env: Env) => KeyRotationParts) 
     override async alarm(): Promise<void> {
       await this.ctx.storage.setAlarm(this.#parts.clock() + retryMs);
       const { log, send } = this.#parts;
-      await drainAll(objectOutbox(sqlOf(this.ctx.storage), send), log, { kind: this.#kind });
+      await drainAll(objectOutbox(sqlOf(this.ctx.storage), send), log, { kind: this.#rotated.kind });
       await this.#awaited(this.#rotations.advance());
       await this.#schedule(retryMs);
     }

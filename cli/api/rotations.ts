@@ -8,6 +8,7 @@ import {
   rotationList,
   type EmergencyProposal,
   type NamedConsumer,
+  type Rotated,
   type Rotation,
   type RotationKind,
 } from "../../shared/contract/http-rotations.ts";
@@ -16,8 +17,8 @@ import { apiPath as path, type Client } from "./client.ts";
 export const rotationsApi = ({ json }: Client) => ({
   rotations: (): Promise<z.infer<typeof rotationList>> => json({ method: "GET", path: "/api/rotations" }, rotationList),
   rotation: (id: string): Promise<Rotation> => json({ method: "GET", path: path("rotations", id) }, rotation),
-  startRotation: (kind: RotationKind): Promise<Rotation> =>
-    json({ method: "POST", path: "/api/rotations", json: { kind }, idempotent: true }, rotation),
+  startRotation: (rotated: Rotated): Promise<Rotation> =>
+    json({ method: "POST", path: "/api/rotations", json: asked(rotated), idempotent: true }, rotation),
   acknowledgeRotation: (id: string, consumer: string, kids: readonly string[]): Promise<Rotation> =>
     json(
       { method: "POST", path: path("rotations", id, "acknowledgements"), json: { consumer, kids }, idempotent: true },
@@ -30,8 +31,13 @@ export const rotationsApi = ({ json }: Client) => ({
     ),
   stepRotation: (id: string, step: "approve" | "resume"): Promise<Rotation> =>
     json({ method: "POST", path: path("rotations", id, step), idempotent: true }, rotation),
-  addRotationConsumer: (kind: RotationKind, name: string): Promise<NamedConsumer> =>
-    json({ method: "PUT", path: path("rotations", "consumers", kind, name), idempotent: true }, namedConsumer),
-  removeRotationConsumer: (kind: RotationKind, name: string): Promise<NamedConsumer> =>
-    json({ method: "DELETE", path: path("rotations", "consumers", kind, name), idempotent: true }, namedConsumer),
+  addRotationConsumer: (rotated: Rotated, name: string): Promise<NamedConsumer> =>
+    json({ method: "PUT", path: consumer(rotated, name), idempotent: true }, namedConsumer),
+  removeRotationConsumer: (rotated: Rotated, name: string): Promise<NamedConsumer> =>
+    json({ method: "DELETE", path: consumer(rotated, name), idempotent: true }, namedConsumer),
 });
+
+const asked = (rotated: Rotated): object => (rotated.trust_domain === null ? { kind: rotated.kind } : rotated);
+
+const consumer = ({ kind, trust_domain: domain }: Rotated, name: string): string =>
+  `${path("rotations", "consumers", kind, name)}${domain === null ? "" : `?trust_domain=${encodeURIComponent(domain)}`}`;

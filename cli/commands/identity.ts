@@ -116,7 +116,7 @@ function workloadCommands(workload: Command, act: Act): void {
     .action(act(removeWorkload));
 }
 
-function domainArgument(text: string): string {
+export function domainArgument(text: string): string {
   if (!trustDomainName.safeParse(text).success)
     throw new InvalidArgumentError("A trust domain is 1 to 255 of a-z, 0-9, dots, hyphens and underscores.");
   return text;

@@ -1,21 +1,30 @@
-// `maestro rotation`: the platform's signing keys rotated while everything runs, for whom a rotation waits, and emergencies, which
-// take two persons.
+// `maestro rotation`: the platform's signing keys, and the authorities of the tenant's trust domains, rotated while everything runs; for whom
+// a rotation waits, and emergencies, which take two persons.
 
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
 import {
   consumerName,
+  rotatedKind,
   rotationKinds,
   type EmergencyProposal,
+  type Rotated,
+  type RotatedKind,
   type Rotation,
   type RotationKind,
 } from "../../shared/contract/http-rotations.ts";
+import { authoritiesOf } from "../../shared/identity/authorities.ts";
+import { parseTrustDomain } from "../../shared/identity/spiffe-id.ts";
+import { parseTrustBundle } from "../../shared/identity/trust-bundle.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
-import { Failure } from "../failure.ts";
+import { errorCode, Failure } from "../failure.ts";
 import { interruptedFailure } from "../http.ts";
 import { printable } from "../output.ts";
 import type { Session } from "../session.ts";
 import { trustedKeys } from "../trusted-keys.ts";
+import { domainArgument } from "./identity.ts";
 
 const exampleId = "rot_01k9x6f6c8a0b1c2d3e4f5g6h7";
 const exampleName = "plant-7-verifier";
@@ -23,16 +32,25 @@ const exampleName = "plant-7-verifier";
 const askEveryMs = 1_000;
 const waitSecondsMax = 3_600;
 
+const rotatedKinds = rotatedKind.options.join(", ");
+
 export function rotationCommands(program: Command, act: Act): void {
-  const rotation = group(program, "rotation", "rotate the platform's signing keys while everything runs");
+  const rotation = group(program, "rotation", "rotate signing keys and authorities while everything runs");
   leaf(rotation, "start", {
-    summary: "rotate the release keys, the audit log's keys, or the key of quick links",
+    summary: "rotate the release keys, the audit log's keys, the key of quick links, or a trust domain's authority",
     more:
       "New keys are made, published, and endorsed by the old ones. They sign once every consumer has them; the old ones end then,\n" +
-      "and what they signed stays valid. A consumer that does not acknowledge blocks the switch, and is named.",
-    examples: ["maestro rotation start release", "maestro rotation start audit --wait 60"],
+      "and what they signed stays valid. A consumer that does not acknowledge blocks the switch, and is named.\n\n" +
+      "The authority of a trust domain (fetcher) is the tenant's own: it makes the keys and switches, by SPIRE or `maestro svid authority`.\n" +
+      "The rotation says what is to be done next, and who still presents the old one. Start it before the new keys are in the bundle.",
+    examples: [
+      "maestro rotation start release",
+      "maestro rotation start audit --wait 60",
+      "maestro rotation start fetcher --domain acme.example",
+    ],
   })
-    .argument("<kind>", rotationKinds.join(", "), kindArgument)
+    .argument("<kind>", rotatedKinds, rotatedArgument)
+    .option("--domain <name>", "of the kind fetcher: the trust domain", domainArgument)
     .option("--wait <seconds>", `until it has ended, 1 to ${waitSecondsMax}`, integerFrom(1, waitSecondsMax))
     .action(act(start));
   leaf(rotation, "list", {
@@ -48,9 +66,14 @@ export function rotationCommands(program: Command, act: Act): void {
     summary: "say that a consumer has the new keys: those that this machine trusts",
     more:
       "The published keys are verified as ever (maestro audit keys --help), and the kids of the rotation's new ones are sent. Run it\n" +
-      "where the consumer takes its keys from, once it has them.",
-    examples: [`maestro rotation acknowledge ${exampleId} ${exampleName}`],
+      "where the consumer takes its keys from, once it has them. Of a trust domain's authority the keys are those of the bundle that the\n" +
+      "consumer verifies with: --bundle.",
+    examples: [
+      `maestro rotation acknowledge ${exampleId} ${exampleName}`,
+      `maestro rotation acknowledge ${exampleId} ${exampleName} --bundle bundle.json`,
+    ],
   })
+    .option("--bundle <file>", "of a trust domain's authority: the consumer's SPIFFE bundle document")
     .argument("<id>", "the rotation")
     .argument("<consumer>", "as it was named", nameArgument)
     .action(act(acknowledge));
@@ -80,8 +103,9 @@ export function rotationCommands(program: Command, act: Act): void {
     ["remove", "strike out a consumer that is gone; not while a rotation waits for it"],
   ] as const) {
     leaf(consumer, verb, { summary, examples: [`maestro rotation consumer ${verb} release ${exampleName}`] })
-      .argument("<kind>", rotationKinds.join(", "), kindArgument)
+      .argument("<kind>", rotatedKinds, rotatedArgument)
       .argument("<name>", "lower-case words, joined by - or .", nameArgument)
+      .option("--domain <name>", "of the kind fetcher: the trust domain", domainArgument)
       .action(act(change(verb)));
   }
 }
@@ -92,17 +116,41 @@ function kindArgument(text: string): RotationKind {
   return kind;
 }
 
+function rotatedArgument(text: string): RotatedKind {
+  const kind = rotatedKind.safeParse(text);
+  if (!kind.success) throw new InvalidArgumentError(`A kind is one of ${rotatedKinds}.`);
+  return kind.data;
+}
+
+interface OfDomain {
+  readonly domain?: string;
+}
+
+function rotatedOf(kind: RotatedKind, { domain }: OfDomain): Rotated {
+  if (kind === "fetcher" && domain !== undefined) return { kind, trust_domain: domain };
+  if (kind !== "fetcher" && domain === undefined) return { kind, trust_domain: null };
+  throw new Failure(
+    "usage",
+    kind === "fetcher" ? "--domain is missing: whose authority" : "--domain is for the kind fetcher alone",
+  );
+}
+
 function nameArgument(text: string): string {
   const parsed = consumerName.safeParse(text);
   if (!parsed.success) throw new InvalidArgumentError("A consumer's name is lower-case words, joined by - or .");
   return parsed.data;
 }
 
-async function start(session: Session, kind: RotationKind, options: { readonly wait?: number }): Promise<ExitName> {
+async function start(
+  session: Session,
+  kind: RotatedKind,
+  options: OfDomain & { readonly wait?: number },
+): Promise<ExitName> {
   const { host } = session;
+  const rotated = rotatedOf(kind, options);
   const api = await session.api();
   const until = host.now() + (options.wait ?? 0) * 1_000;
-  let rotation = await api.startRotation(kind);
+  let rotation = await api.startRotation(rotated);
   while (rotation.state !== "revoked" && host.now() < until) {
     try {
       await host.sleep(Math.min(askEveryMs, Math.max(1, until - host.now())), host.interrupted);
@@ -125,7 +173,7 @@ async function list(session: Session): Promise<void> {
         ["rotation", "kind", "state", "started", "waiting for", "obstacle"],
         found.rotations.map((one) => [
           one.id,
-          one.kind,
+          rotatedText(one),
           one.emergency === null ? one.state : `${one.state} (emergency)`,
           one.transitions[0]?.at,
           one.waiting_for.join(", "),
@@ -138,7 +186,7 @@ async function list(session: Session): Promise<void> {
             "",
             out.table(
               ["consumer", "of"],
-              found.consumers.map(({ name, kind }) => [name, kind]),
+              found.consumers.map((one) => [one.name, rotatedText(one)]),
             ),
           ]),
       ...found.proposals.flatMap((proposal) => ["", proposalText(proposal)]),
@@ -146,10 +194,15 @@ async function list(session: Session): Promise<void> {
   );
 }
 
-async function acknowledge(session: Session, id: string, consumer: string): Promise<void> {
+async function acknowledge(
+  session: Session,
+  id: string,
+  consumer: string,
+  options: { readonly bundle?: string },
+): Promise<void> {
   const api = await session.api();
-  const { new_keys: wanted } = await api.rotation(id);
-  const trusted = new Set((await trustedKeys(session)).keys.map(({ kid }) => kid));
+  const { new_keys: wanted, trust_domain: domain } = await api.rotation(id);
+  const trusted = new Set(await heldKids(session, domain, options.bundle));
   const held = wanted.map(({ kid }) => kid).filter((kid) => trusted.has(kid));
   if (held.length === 0)
     throw new Failure("failure", "The rotation's new keys are not among those that are trusted here", {
@@ -157,6 +210,24 @@ async function acknowledge(session: Session, id: string, consumer: string): Prom
       command: `maestro rotation show ${id}`,
     });
   tell(session, await api.acknowledgeRotation(id, consumer, held));
+}
+
+/** Of what the consumer verifies with: the bundle of a trust domain, or the published keys that are trusted here. */
+async function heldKids(session: Session, domain: string | null, file: string | undefined): Promise<string[]> {
+  if (domain === null && file === undefined) return (await trustedKeys(session)).keys.map(({ kid }) => kid);
+  if (domain === null) throw new Failure("usage", "--bundle is for the authority of a trust domain alone");
+  if (file === undefined)
+    throw new Failure("usage", `--bundle is missing: the bundle of ${domain} that the consumer has`);
+  let document: string;
+  try {
+    document = await readFile(resolve(session.host.cwd, file), "utf8");
+  } catch (error) {
+    throw new Failure("usage", `${file} cannot be read (${errorCode(error) ?? "unknown"})`);
+  }
+  const name = parseTrustDomain(domain);
+  const parsed = name.ok ? await parseTrustBundle(name.value, document) : name;
+  if (!parsed.ok) throw new Failure("usage", `${file} is no bundle of ${domain}: ${parsed.refusal.reason}`);
+  return (await authoritiesOf(parsed.value)).map(({ kid }) => kid);
 }
 
 async function emergency(session: Session, kind: RotationKind, { reason }: { readonly reason: string }): Promise<void> {
@@ -167,13 +238,20 @@ async function emergency(session: Session, kind: RotationKind, { reason }: { rea
 
 const change =
   (verb: "add" | "remove") =>
-  async (session: Session, kind: RotationKind, name: string): Promise<void> => {
+  async (session: Session, kind: RotatedKind, name: string, options: OfDomain): Promise<void> => {
+    const rotated = rotatedOf(kind, options);
     const api = await session.api();
     const consumer = await (verb === "add"
-      ? api.addRotationConsumer(kind, name)
-      : api.removeRotationConsumer(kind, name));
-    session.out.result(consumer, () => `${verb === "add" ? "added" : "removed"}\t${consumer.kind}\t${consumer.name}`);
+      ? api.addRotationConsumer(rotated, name)
+      : api.removeRotationConsumer(rotated, name));
+    session.out.result(
+      consumer,
+      () => `${verb === "add" ? "added" : "removed"}\t${rotatedText(consumer)}\t${consumer.name}`,
+    );
   };
+
+const rotatedText = ({ kind, trust_domain: domain }: Pick<Rotation, "kind" | "trust_domain">): string =>
+  domain === null ? kind : `${kind} ${domain}`;
 
 const proposalText = ({ id, kind, reason, proposed_by, proposed_at, breaks }: EmergencyProposal): string =>
   [
@@ -189,7 +267,7 @@ function tell(session: Session, rotation: Rotation): void {
     [
       out.record([
         ["rotation", rotation.id],
-        ["kind", rotation.kind],
+        ["kind", rotatedText(rotation)],
         ["state", rotation.state],
         ["waiting for", rotation.waiting_for.join(", ") || null],
         ["obstacle", rotation.obstacle],

@@ -459,18 +459,27 @@ test_nobody_reviews_their_own if {
 }
 
 approving(facts) := as_role("admin", "rotation.approve", object.union(
-	{"curates": true, "rotation_id": "rot_1", "own": false},
+	{"curates": true, "own_domain": false, "rotation_id": "rot_1", "own": false},
 	facts,
 ))
 
 test_keys_are_rotated_by_tenants_that_curate_alone if {
 	every action in {"rotation.read", "rotation.start", "rotation.acknowledge"} {
-		as_role("admin", action, {"curates": true}).allow
-		as_role("admin", action, {"curates": false}).rule == "tenant_not_curating"
-		not as_role("admin", action, {"curates": 1})
+		as_role("admin", action, {"curates": true, "own_domain": false}).allow
+		as_role("admin", action, {"curates": false, "own_domain": false}).rule == "tenant_not_curating"
+		not as_role("admin", action, {"curates": 1, "own_domain": false})
 	}
 	approving({}).allow
 	approving({"curates": false}).rule == "tenant_not_curating"
+}
+
+test_a_domains_authority_is_rotated_by_whoever_states_it if {
+	every action in {"rotation.read", "rotation.start", "rotation.acknowledge"} {
+		as_role("admin", action, {"curates": false, "own_domain": true}).allow
+		as_role("fetcher", action, {"curates": false, "own_domain": true}).rule == "role_too_low"
+		not as_role("admin", action, {"curates": false, "own_domain": 1})
+	}
+	approving({"curates": false, "own_domain": true}).allow
 }
 
 test_an_emergency_is_approved_by_someone_else if {

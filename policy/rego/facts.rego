@@ -104,14 +104,16 @@ fit if {
 
 fit if {
 	input.action in {"rotation.read", "rotation.start", "rotation.acknowledge"}
-	object.keys(input.facts) == {"curates"}
+	object.keys(input.facts) == {"curates", "own_domain"}
 	is_boolean(input.facts.curates)
+	is_boolean(input.facts.own_domain)
 }
 
 fit if {
 	input.action == "rotation.approve"
-	object.keys(input.facts) == {"curates", "rotation_id", "own"}
+	object.keys(input.facts) == {"curates", "own_domain", "rotation_id", "own"}
 	is_boolean(input.facts.curates)
+	is_boolean(input.facts.own_domain)
 	is_string(input.facts.rotation_id)
 	is_boolean(input.facts.own)
 }

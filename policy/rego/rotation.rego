@@ -1,4 +1,5 @@
-# Rotating the platform's keys: by tenants that curate the marketplace, and in an emergency by two persons.
+# Rotating keys: the platform's by tenants that curate the marketplace, the authority of a trust domain by the tenant that states it; in an
+# emergency by two persons.
 package mc.rotation
 
 import data.mc.facts
@@ -29,4 +30,5 @@ deny["tenant_not_curating"] := {
 	startswith(input.action, "rotation.")
 	facts.given
 	not input.facts.curates
+	not input.facts.own_domain
 }

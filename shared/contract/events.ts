@@ -6,7 +6,7 @@ import canonicalize from "canonicalize";
 import { z } from "@hono/zod-openapi";
 import { utf8Length } from "./bytes.ts";
 import { idPattern } from "./ids.ts";
-import { rotationKind, rotatedKeysMax, consumersMax, rotationStates } from "./http-rotations.ts";
+import { rotatedAuthoritiesMax, rotatedKind, rotatedKeysMax, consumersMax, rotationStates } from "./http-rotations.ts";
 import { policyNameInEvents, policyOutcomes } from "./http-policies.ts";
 import { trustDomainName } from "./http-identity.ts";
 import { channel, packageName, sha256Digest, tenantId, timestamp, version } from "./names.ts";
@@ -273,12 +273,17 @@ export const eventTypes = {
     urgent: true,
     attributes: z.strictObject({
       rotation_id: z.string().regex(idPattern("rotation")),
-      kind: rotationKind,
+      kind: rotatedKind,
+      trust_domain: trustDomainName.optional().describe("of the kind `fetcher`: whose authority"),
       outcome: z
         .enum([...rotationStates, "proposed", "approved"])
         .describe("the state that it is in now; `proposed` and `approved` are of an emergency"),
       old_kids: joined("[0-9a-f]{64}", rotatedKeysMax).describe("joined by commas; none until the new ones are made"),
       new_kids: joined("[0-9a-f]{64}", rotatedKeysMax),
+      old_authorities: joined("(?:x509|jwt):[0-9a-f]{64}", rotatedAuthoritiesMax)
+        .optional()
+        .describe("of the kind `fetcher`, instead of kids: those that are replaced, joined by commas"),
+      new_authorities: joined("(?:x509|jwt):[0-9a-f]{64}", rotatedAuthoritiesMax).optional(),
       consumers: joined("[a-z0-9.-]{1,64}", 2 * consumersMax).describe(
         "who has the new keys, joined by commas: machine words that operators gave",
       ),

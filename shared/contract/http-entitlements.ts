@@ -3,6 +3,7 @@
 import { z } from "@hono/zod-openapi";
 import semver from "semver";
 import { reason } from "./http-market.ts";
+import { trustDomainName } from "./http-identity.ts";
 import { rotationId } from "./http-rotations.ts";
 import { idPattern } from "./ids.ts";
 import { channel, packageName, role, roleNames, timestamp, version } from "./names.ts";
@@ -147,6 +148,7 @@ export const explainRequest = z
     cohort_percent: z.int().min(1).max(100).default(100).describe("for upgrade.start"),
     change_id: changeId.optional().describe("for entitlement.approve"),
     rotation_id: rotationId.optional().describe("for rotation.approve"),
+    trust_domain: trustDomainName.optional().describe("for rotation.start, of the kind `fetcher`"),
   })
   .openapi("ExplainRequest");
 

@@ -1,12 +1,23 @@
 // Wire shapes of key rotations: what is rotated, how far it is, for whom it waits. Routes of /api/rotations and `maestro rotation`.
 
 import { z } from "@hono/zod-openapi";
+import { trustDomainName } from "./http-identity.ts";
 import { idPattern } from "./ids.ts";
 import { sha256Digest, timestamp } from "./names.ts";
 
 export const rotationKinds = ["release", "audit", "link"] as const;
 export const rotationKind = z.enum(rotationKinds);
 export type RotationKind = (typeof rotationKinds)[number];
+
+/** The authority of a trust domain that a tenant states: its own, and no key of the platform's. */
+const authorityKind = "fetcher";
+const rotatedKinds = [...rotationKinds, authorityKind] as const;
+export const rotatedKind = z.enum(rotatedKinds);
+export type RotatedKind = (typeof rotatedKinds)[number];
+/** What one KeyRotation object rotates. */
+export type Rotated =
+  | { readonly kind: RotationKind; readonly trust_domain: null }
+  | { readonly kind: typeof authorityKind; readonly trust_domain: string };
 
 /** In their order: SPIRE's, with the verification in between. */
 export const rotationStates = [
@@ -34,8 +45,10 @@ const reason = z.string().trim().min(1).max(500);
 
 /** A kind has at most so many named consumers. */
 export const consumersMax = 64;
-/** A rotation replaces at most so many keys. */
+/** A rotation of the platform's keys replaces at most so many. */
 export const rotatedKeysMax = 4;
+/** One of a trust domain's authority at most so many: each of SPIRE's servers may have one of its own. */
+export const rotatedAuthoritiesMax = 32;
 /** The list has so many of each kind, the newest first. */
 export const rotationsListed = 50;
 
@@ -55,10 +68,15 @@ const emergency = z.strictObject({
   approved_at: timestamp.nullable(),
 });
 
+const rotatedOf = {
+  kind: rotatedKind,
+  trust_domain: trustDomainName.nullable().describe("of the kind `fetcher`: whose authority; null elsewhere"),
+};
+
 export const rotation = z
   .strictObject({
     id: rotationId,
-    kind: rotationKind,
+    ...rotatedOf,
     state: z.enum(rotationStates),
     started_by: principalId,
     old_keys: z.array(rotatedKey).describe("empty until the new ones are made"),
@@ -75,14 +93,14 @@ export const rotation = z
 export type Rotation = z.infer<typeof rotation>;
 
 export const namedConsumer = z
-  .strictObject({ kind: rotationKind, name: consumerName, added_by: principalId, added_at: timestamp })
+  .strictObject({ ...rotatedOf, name: consumerName, added_by: principalId, added_at: timestamp })
   .openapi("RotationConsumer");
 export type NamedConsumer = z.infer<typeof namedConsumer>;
 
 export const emergencyProposal = z
   .strictObject({
     id: rotationId.describe("of the rotation that it would hasten, or start"),
-    kind: rotationKind,
+    ...rotatedOf,
     reason: z.string(),
     proposed_by: principalId,
     proposed_at: timestamp,
@@ -99,11 +117,15 @@ export const rotationList = z
   })
   .openapi("RotationList");
 
-export const rotationStart = z.strictObject({ kind: rotationKind }).openapi("RotationStart");
-export const emergencyRequest = z.strictObject({ kind: rotationKind, reason }).openapi("EmergencyRequest");
+const platformKeys = { kind: rotationKind };
+const domainKeys = { kind: z.literal(authorityKind), trust_domain: trustDomainName };
+export const rotationStart = z
+  .union([z.strictObject(platformKeys), z.strictObject(domainKeys)])
+  .openapi("RotationStart");
+export const emergencyRequest = z.strictObject({ ...platformKeys, reason }).openapi("EmergencyRequest");
 export const acknowledgement = z
   .strictObject({
     consumer: consumerName,
-    kids: z.array(sha256Digest).min(1).max(rotatedKeysMax).describe("the new keys, as the consumer has them"),
+    kids: z.array(sha256Digest).min(1).max(rotatedAuthoritiesMax).describe("the new keys, as the consumer has them"),
   })
   .openapi("RotationAcknowledgement");

@@ -6,19 +6,22 @@ import { Problem } from "../contract/problems.ts";
 import type { Caller } from "../tenancy/caller.ts";
 import type { Database } from "../tenancy/database.ts";
 import type { Refusal } from "./refusal.ts";
+import type { SightingNotes } from "./sighting-notes.ts";
 import { svidHolder } from "./store.ts";
 import { claimedId, type PresentedSvid, type SvidDesk } from "./svid-desk.ts";
 
 export interface SvidAuthentication {
   readonly database: Database;
   readonly desk: SvidDesk;
+  /** Told by which authority the SVIDs of registered workloads were signed. */
+  readonly sightings: Pick<SightingNotes, "note">;
   /** When the request began: what was good then is good for all of it. */
   readonly now: number;
 }
 
 /** Throws a `Problem` (401, or 503 `identity_busy`); none of them tells a part of the SVID but the ID that it claims. */
 export async function authenticateSvid(parts: SvidAuthentication, presented: PresentedSvid): Promise<Caller> {
-  const { database, desk, now } = parts;
+  const { database, desk, sightings, now } = parts;
   const claimed = claimedId(presented);
   if (!claimed.ok) throw svidRefused(claimed.refusal);
   const id = claimed.value;
@@ -42,6 +45,8 @@ export async function authenticateSvid(parts: SvidAuthentication, presented: Pre
     throw new Problem("svid_not_registered", `The SVID is good, but no tenant has registered ${id.uri}.`);
   }
   if (holder.disabled) throw new Problem("principal_disabled", "This principal was disabled.");
+  const { authority } = verified.value;
+  sightings.note({ tenant_id: holder.tenant_id, spiffe_id: id.uri, ...authority }, found.watched_from_ms, now);
   return {
     tenant_id: holder.tenant_id,
     tenant: holder.tenant,

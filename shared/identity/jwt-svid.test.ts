@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { bundleDocument, jwtEntry, jwtOf, newKeys, type KeyPair } from "../../test/support/svid.ts";
+import { jwtAuthorityKid } from "./authorities.ts";
 import { skewSeconds, verifyJwtSvid } from "./jwt-svid.ts";
 import { parseTrustDomain } from "./spiffe-id.ts";
 import { parseTrustBundle, type TrustBundle } from "./trust-bundle.ts";
@@ -35,6 +36,7 @@ test("a good one holds, and says whose it is, for whom and until when", async ()
       id: { uri: "spiffe://td.example/api", trustDomain: "td.example", path: "/api" },
       audience: ["maestro", "other"],
       untilMs: (seconds + 300) * 1_000,
+      authority: await jwtAuthorityKid(bundle.jwtKeys.get(header.kid)!),
     },
   });
   expect(await outcomeOf(await jwtOf(large, { alg: "ES384", kid: "k2" }, { ...claims, aud: "maestro" }))).toBe("taken");

@@ -3,6 +3,7 @@
 
 import { errors, jwtVerify } from "jose";
 import { base64Bytes, utf8Text } from "../contract/bytes.ts";
+import { jwtAuthorityKid } from "./authorities.ts";
 import { checked, refuse, type Checked } from "./refusal.ts";
 import { spiffeIdOf, type SpiffeId } from "./spiffe-id.ts";
 import { membersOf, strictJson } from "./strict-json.ts";
@@ -13,6 +14,8 @@ export interface JwtSvid {
   readonly audience: readonly string[];
   /** Milliseconds since 1970 UTC, without the skew. */
   readonly untilMs: number;
+  /** The key that signed it: authorities.ts says what it is called. */
+  readonly authority: string;
 }
 
 export interface JwtExpectation {
@@ -67,7 +70,7 @@ export const verifyJwtSvid = (
     if (key === undefined) refuse("JWT-SVID 4", "the bundle has no key of the token's kid");
     if (algorithms[algorithm]?.(key) !== true) refuse("JWT-SVID 2.1", "the token's algorithm is not one of its key");
     await checkSignature(token, key, algorithm, expected);
-    return { id, audience, untilMs: exp * 1_000 };
+    return { id, audience, untilMs: exp * 1_000, authority: await jwtAuthorityKid(key) };
   });
 
 function jsonPart(part: string, what: string): { readonly value: Readonly<Record<string, unknown>> } {

@@ -21,6 +21,8 @@ export interface FoundSvid {
   readonly bundle_sha256: string | null;
   /** The document, unless it is the one whose digest was given. */
   readonly bundle: string | null;
+  /** SVIDs that were not noted since then are to be noted; null: the domain was never watched. Milliseconds since 1970 UTC. */
+  readonly watched_from_ms: number | null;
   /** Null, both: nobody who may use the domain has registered the ID. */
   readonly domain: "own" | "shared" | null;
   readonly holder: Holder | null;
@@ -36,6 +38,7 @@ export async function svidHolder(
   const [rows] = await inBatch(database, [
     sql`select d.bundle_sha256, case when d.bundle_sha256 is distinct from ${knownSha256} then d.bundle end as bundle,
           case when d.shared then 'shared' when d.tenant_id = w.tenant_id then 'own' end as domain,
+          (extract(epoch from d.watched_from) * 1000)::bigint as watched_from_ms,
           t.id as tenant_id, t.slug as tenant, p.id as principal_id, p.kind, p.role, p.disabled_at is not null as disabled
         from trust_domains d
         left join workloads w on w.spiffe_id = ${spiffeId} and w.trust_domain = d.name
@@ -50,6 +53,7 @@ export async function svidHolder(
   return {
     bundle_sha256: textOrNull(row["bundle_sha256"]),
     bundle: textOrNull(row["bundle"]),
+    watched_from_ms: numberOrNull(row["watched_from_ms"]),
     domain: isHeld ? domain : null,
     holder: isHeld
       ? {

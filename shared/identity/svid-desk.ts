@@ -2,6 +2,7 @@
 // isolate by compose.ts; called by authenticate-svid.ts.
 
 import { Problem } from "../contract/problems.ts";
+import type { AuthorityName } from "./authorities.ts";
 import { BundleMemory } from "./bundle-memory.ts";
 import { claimedIdOfLeaf, claimedIdOfToken } from "./claimed-id.ts";
 import { JwtSvidCache } from "./jwt-svid-cache.ts";
@@ -22,6 +23,12 @@ export type PresentedSvid =
  * 300 that starts at once, and comes again as `identity_busy` tells it to, is in within 8 s.
  */
 const pace: PaceBounds = { atOnceMax: 40, everyMs: 25, waitMsMax: 1_000 };
+/** Whose SVID it is, and by which authority of its trust domain. */
+export interface VerifiedSvid {
+  readonly id: SpiffeId;
+  readonly authority: AuthorityName;
+}
+
 const svidsMax = 10_000;
 const svidBytesMax = 8 * 1024 * 1024;
 
@@ -63,12 +70,14 @@ export class SvidDesk {
     if (waitMs > 0) await this.#pause(waitMs);
   }
 
-  async verify(presented: PresentedSvid, bundle: TrustBundle, now: number): Promise<Checked<SpiffeId>> {
+  async verify(presented: PresentedSvid, bundle: TrustBundle, now: number): Promise<Checked<VerifiedSvid>> {
     const verified =
       presented.kind === "x509"
         ? await this.#x509.verify(presented.chain, bundle, now)
         : await this.#jwt.verify(presented.token, bundle, now);
-    return verified.ok ? { ok: true, value: verified.value.id } : verified;
+    if (!verified.ok) return verified;
+    const { id, authority } = verified.value;
+    return { ok: true, value: { id, authority: { slot: presented.kind, kid: authority } } };
   }
 }
 

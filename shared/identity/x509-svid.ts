@@ -3,6 +3,7 @@
 // (test/interop/spiffe-fuzz.test.ts).
 
 import { bytesEqual } from "../contract/bytes.ts";
+import { x509AuthorityKid } from "./authorities.ts";
 import { certificateOf, type Certificate } from "./certificate.ts";
 import { isSignedBy, isUsableKey } from "./certificate-key.ts";
 import { checkConstrained } from "./name-constraints.ts";
@@ -19,6 +20,8 @@ export interface X509Svid {
   readonly leafUntilMs: number;
   /** SubjectPublicKeyInfo of the leaf, in DER. */
   readonly spki: Uint8Array;
+  /** The authority at the end of its path: authorities.ts says what it is called. */
+  readonly authority: string;
 }
 
 /** The leaf and what its holder sends with it. */
@@ -55,6 +58,7 @@ export const verifyX509Svid = (
       untilMs: Math.min(...path.map(({ notAfterMs }) => notAfterMs)),
       leafUntilMs: leaf.notAfterMs,
       spki: leaf.spki,
+      authority: await x509AuthorityKid(path.at(-1)!.spki),
     };
   });
 

@@ -110,6 +110,14 @@ interface MoveFacts {
   readonly frozen: boolean;
 }
 
+/** What rotations of keys are decided on. */
+interface RotationFacts {
+  /** The caller's tenant curates the marketplace, and with it runs the platform's keys. */
+  readonly curates: boolean;
+  /** The keys are the authority of a trust domain that the caller's tenant states. */
+  readonly own_domain: boolean;
+}
+
 /** What a room found out before it asks for the whole decision; null = there is none. */
 export interface ActionFacts {
   readonly "execution.start": {
@@ -163,12 +171,11 @@ export interface ActionFacts {
   readonly "bar.write": { readonly package: string; readonly version: string; readonly lifts: boolean };
   /** `own`: the caller uploaded it, themselves or by a key that comes from the same person. */
   readonly "release.review": { readonly package: string; readonly version: string; readonly own: boolean };
-  /** `curates`: the caller's tenant curates the marketplace, and with it runs the platform's keys. */
-  readonly "rotation.read": { readonly curates: boolean };
-  readonly "rotation.start": { readonly curates: boolean };
-  readonly "rotation.acknowledge": { readonly curates: boolean };
+  readonly "rotation.read": RotationFacts;
+  readonly "rotation.start": RotationFacts;
+  readonly "rotation.acknowledge": RotationFacts;
   /** `own`: the caller proposed the emergency, themselves or by a key that comes from the same person. */
-  readonly "rotation.approve": { readonly curates: boolean; readonly rotation_id: string; readonly own: boolean };
+  readonly "rotation.approve": RotationFacts & { readonly rotation_id: string; readonly own: boolean };
   /** `own`: the caller proposed it, themselves or by a key that comes from the same person. */
   readonly "entitlement.approve": { readonly change_id: string; readonly own: boolean };
 }

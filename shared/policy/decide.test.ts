@@ -397,15 +397,15 @@ describe("with facts", () => {
     ],
     [
       "an approval of one's own emergency",
-      ask("admin", "rotation.approve", { curates: true, rotation_id: "rot_1", own: true }),
+      ask("admin", "rotation.approve", { curates: true, own_domain: false, rotation_id: "rot_1", own: true }),
       "own_change",
     ],
     [
       "a rotation by a tenant that does not curate",
-      ask("admin", "rotation.start", { curates: false }),
+      ask("admin", "rotation.start", { curates: false, own_domain: false }),
       "tenant_not_curating",
     ],
-    ["a rotation by a tenant that curates", ask("admin", "rotation.start", { curates: true }), "ok"],
+    ["a rotation by a tenant that curates", ask("admin", "rotation.start", { curates: true, own_domain: false }), "ok"],
   ];
   test.each(cases)("%s is decided", (_, decision, rule) => {
     expect(decision.rule).toBe(rule);

@@ -1,12 +1,12 @@
 // mc_spiffe_rotations_total in Prometheus' text format: counted by the objects that rotate, in the transaction of what they count. Read
 // by GET /api/metrics.
 
-import type { RotationKind } from "../contract/http-rotations.ts";
+import type { RotatedKind } from "../contract/http-rotations.ts";
 
 const rotationOutcomes = ["started", "completed", "emergency"] as const;
 
 export interface RotationCounts {
-  readonly kind: RotationKind;
+  readonly kind: RotatedKind;
   readonly counts: Readonly<Record<(typeof rotationOutcomes)[number], number>>;
 }
 
@@ -15,7 +15,7 @@ const name = "mc_spiffe_rotations_total";
 /** Nothing but the heading of kinds that were never rotated. */
 export const rotationMetricsText = (kinds: readonly RotationCounts[]): string =>
   [
-    `# HELP ${name} Rotations of signing keys that this tenant started: and how many ended, as planned or as an emergency.\n`,
+    `# HELP ${name} Rotations of keys that this tenant started: and how many ended, as planned or as an emergency.\n`,
     `# TYPE ${name} counter\n`,
     ...kinds
       .filter(({ counts }) => counts.started > 0)

@@ -5,6 +5,7 @@
 // What stands where after a crash at each await; the alarm, or whoever asks next, goes on from there:
 //   start, propose, approve, acknowledge   one transaction each, with its event and its intent: all of it or none
 //   prepare: keys made                     in their ring, unpublished; made once a rotation, a retry finds the same ones
+//   prepare: keys found in part            what was found is kept, or not: then it is found anew, before any state was entered
 //   prepare: published                     published, and this object does not know it yet: published again, which changes nothing
 //   published: consumers looked at         nothing
 //   acknowledged: activated                the new keys sign; the state follows with the retry
@@ -21,7 +22,7 @@ import {
   type EmergencyProposal,
   type NamedConsumer,
   type Rotation,
-  type RotationKind,
+  type Rotated,
   type RotationState,
 } from "../contract/http-rotations.ts";
 import { newId } from "../contract/ids.ts";
@@ -44,7 +45,7 @@ export interface RotationsParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  readonly kind: RotationKind;
+  readonly rotated: Rotated;
   /** `tenantId`: who started the rotation, and in whose name the target works. */
   readonly target: (tenantId: string) => RotationTarget;
 }
@@ -315,16 +316,16 @@ export class Rotations {
 
   /** Whether it went on: false where its condition does not hold yet, or it failed. */
   async #step(row: RotationRow): Promise<boolean> {
-    const { clock, kind, log } = this.#parts;
+    const { clock, log } = this.#parts;
     try {
       const obstacle = await this.#effect(row);
       if (obstacle === null) return true;
-      this.#note(row.id, obstacle, 0, clock() + againMs);
+      this.#note(row.id, obstacle, 0, clock() + this.#lookAgainMs(row));
     } catch (error) {
       const failures = row.failures + 1;
       const waitMs = Math.min(againMaxMs, againMs * 2 ** Math.min(10, failures - 1));
       log("error", "a rotation of keys failed in a step, and will be tried again", {
-        kind,
+        ...this.#parts.rotated,
         rotation_id: row.id,
         state: row.state,
         error: errorName(error),
@@ -335,13 +336,23 @@ export class Rotations {
     return false;
   }
 
+  #lookAgainMs(row: RotationRow): number {
+    const since = this.#sql.exec<{ at: number }>("select max(at) as at from transitions where rotation = ?", row.id)[0]!
+      .at;
+    return this.#parts.target(row.tenant_id).lookAgainMs?.(this.#parts.clock() - since) ?? againMs;
+  }
+
   /** The state's work, and the next state; or why not yet. */
   async #effect(row: RotationRow): Promise<string | null> {
     const target = this.#parts.target(row.tenant_id);
     if (row.state === "prepare") {
-      const keys = await target.prepare(row.id);
-      await target.publish(row.id, keys);
-      return this.#goOn(row, { ...row, keys: JSON.stringify(keys) });
+      const keys = await target.prepare(row.id, keysOf(row));
+      if ("obstacle" in keys) {
+        if (keys.found !== null)
+          this.#sql.exec("update rotations set keys = ? where id = ?", JSON.stringify(keys.found), row.id);
+        return keys.obstacle;
+      }
+      return (await target.publish(row.id, keys)) ?? this.#goOn(row, { ...row, keys: JSON.stringify(keys) });
     }
     const keys = keysOf(row)!;
     switch (row.state) {
@@ -355,11 +366,9 @@ export class Rotations {
         return isBlocked ? `waiting for ${waiting.join(", ")}` : this.#goOn(row, now);
       }
       case "acknowledged":
-        await target.activate(row.id, keys);
-        return this.#goOn(row, row);
+        return (await target.activate(row.id, keys)) ?? this.#goOn(row, row);
       case "active":
-        await target.taint(row.id, keys);
-        return this.#goOn(row, row);
+        return (await target.taint(row.id, keys)) ?? this.#goOn(row, row);
       case "tainted": {
         const missing = await target.verify(row.id, keys, row.approved_by !== null);
         return missing ?? this.#goOn(row, row);
@@ -369,8 +378,7 @@ export class Rotations {
         // It may have become an emergency since it was verified: then there is more to sign.
         const missing = compromised ? await target.verify(row.id, keys, true) : null;
         if (missing !== null) return missing;
-        await target.revoke(row.id, keys, compromised);
-        return this.#goOn(row, row);
+        return (await target.revoke(row.id, keys, compromised)) ?? this.#goOn(row, row);
       }
       default:
         return null;
@@ -422,7 +430,7 @@ export class Rotations {
     now: number,
     consumers: string[],
   ): void {
-    const { random, kind } = this.#parts;
+    const { random, rotated } = this.#parts;
     const keys = keysOf(row);
     storeUncounted(
       this.#sql,
@@ -430,10 +438,9 @@ export class Rotations {
       "mc.key.rotation",
       {
         rotation_id: row.id,
-        kind,
+        kind: rotated.kind,
         outcome,
-        old_kids: (keys?.old ?? []).map(({ kid }) => kid).join(","),
-        new_kids: (keys?.new ?? []).map(({ kid }) => kid).join(","),
+        ...toldKeys(rotated, keys),
         consumers: consumers.join(","),
       },
     );
@@ -464,7 +471,7 @@ export class Rotations {
   #named(): NamedConsumer[] {
     return this.#sql
       .exec<{ name: string; added_by: string; added_at: number }>("select * from consumers order by name")
-      .map((row) => ({ ...row, kind: this.#parts.kind, added_at: iso(row.added_at) }));
+      .map((row) => ({ ...row, ...this.#parts.rotated, added_at: iso(row.added_at) }));
   }
 
   #consumers(row: RotationRow): Rotation["consumers"] {
@@ -503,7 +510,7 @@ export class Rotations {
     const keys = keysOf(row);
     return {
       id: row.id,
-      kind: this.#parts.kind,
+      ...this.#parts.rotated,
       state: row.state,
       started_by: row.started_by,
       old_keys: [...(keys?.old ?? [])],
@@ -533,7 +540,7 @@ export class Rotations {
   #shownProposal({ id, reason, proposed_by, proposed_at, breaks }: ProposalRow): EmergencyProposal {
     return {
       id,
-      kind: this.#parts.kind,
+      ...this.#parts.rotated,
       reason,
       proposed_by,
       proposed_at: iso(proposed_at),
@@ -551,6 +558,29 @@ export class Rotations {
 
 const keysOf = ({ keys }: { readonly keys: string | null }): RotatedKeys | null =>
   keys === null ? null : (JSON.parse(keys) as RotatedKeys);
+
+/** Of a trust domain the kids alone would not say which of its two kinds of authorities is meant. */
+function toldKeys(
+  { trust_domain }: Rotated,
+  keys: RotatedKeys | null,
+): Pick<
+  EventAttributes<"mc.key.rotation">,
+  "trust_domain" | "old_kids" | "new_kids" | "old_authorities" | "new_authorities"
+> {
+  const joined = (list: RotatedKeys["old"], word: (key: RotatedKeys["old"][number]) => string): string =>
+    list.map(word).join(",");
+  const [old, next] = [keys?.old ?? [], keys?.new ?? []];
+  if (trust_domain === null)
+    return { old_kids: joined(old, ({ kid }) => kid), new_kids: joined(next, ({ kid }) => kid) };
+  const named = ({ slot, kid }: RotatedKeys["old"][number]): string => `${slot}:${kid}`;
+  return {
+    trust_domain,
+    old_kids: "",
+    new_kids: "",
+    old_authorities: joined(old, named),
+    new_authorities: joined(next, named),
+  };
+}
 
 const isRunning = ({ id, state }: RotationRow): RotationRefused => ({
   ok: false,

@@ -9,21 +9,32 @@ export interface BuiltInConsumer {
   readonly holds: boolean;
 }
 
+/** Why a step that others have to take is not taken yet, as a sentence; null or nothing: it is. */
+export type Obstacle = string | null | void;
+
+/** The new keys are not there yet. `found`: which ones are the old; null: not even that is known. Kept, and told again at the next look. */
+export interface Unprepared {
+  readonly found: RotatedKeys | null;
+  readonly obstacle: string;
+}
+
 export interface RotationTarget {
-  /** Makes the new keys. The same rotation gets the same ones. */
-  prepare(rotation: string): Promise<RotatedKeys>;
+  /** Makes the new keys, or finds them. The same rotation gets the same ones. `found`: what was found when it was looked last. */
+  prepare(rotation: string, found: RotatedKeys | null): Promise<RotatedKeys | Unprepared>;
   /** Whoever asks for the keys gets the new ones too from now on. */
-  publish(rotation: string, keys: RotatedKeys): Promise<void>;
+  publish(rotation: string, keys: RotatedKeys): Promise<Obstacle>;
   /** Looks whether they hold the new keys. */
   consumers(keys: RotatedKeys): Promise<readonly BuiltInConsumer[]>;
   /** When it resolves, nothing is signed by the old keys any more. */
-  activate(rotation: string, keys: RotatedKeys): Promise<void>;
+  activate(rotation: string, keys: RotatedKeys): Promise<Obstacle>;
   /** What the old keys signed is to be signed by the new ones, where it must be. */
-  taint(rotation: string, keys: RotatedKeys): Promise<void>;
+  taint(rotation: string, keys: RotatedKeys): Promise<Obstacle>;
   /** Null: all that must be signed by the new keys is, and was verified. Else what is missing, as a sentence. */
   verify(rotation: string, keys: RotatedKeys, compromised: boolean): Promise<string | null>;
   /** Destroys the old keys; `compromised`: nobody who asks for the keys believes their signatures any more. */
-  revoke(rotation: string, keys: RotatedKeys, compromised: boolean): Promise<void>;
+  revoke(rotation: string, keys: RotatedKeys, compromised: boolean): Promise<Obstacle>;
   /** What an emergency would break, a sentence each. */
   breaks(): Promise<readonly string[]>;
+  /** In how many ms an obstacle is looked at again that has stood for `waitedMs`; without it, in 2 s each time. */
+  lookAgainMs?(waitedMs: number): number;
 }

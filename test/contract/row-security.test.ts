@@ -49,6 +49,7 @@ const tenantColumns: Readonly<Record<string, string>> = {
   policy_repositories: "tenant_id",
   decision_inputs: "tenant_id",
   trust_domains: "tenant_id",
+  workload_sightings: "tenant_id",
   workloads: "tenant_id",
 };
 /** The marketplace's own: every tenant reads them; the publishing tenant alone writes, release_keys those that curate. */
@@ -120,6 +121,7 @@ async function fill(tenantId: string, principal: string): Promise<void> {
     sql`insert into audit_sealed values (${tenantId}, 0, '2020-01-02Z', '2020-01-02Z') on conflict do nothing`,
     sql`insert into trust_domains (name, tenant_id, created_at, created_by) values (${tenantId}, ${tenantId}, now(), ${principal})`,
     sql`insert into workloads values (${`spiffe://${tenantId}/x`}, ${tenantId}, ${tenantId}, ${principal}, now(), ${principal})`,
+    sql`insert into workload_sightings values (${`spiffe://${tenantId}/x`}, ${tenantId}, 'jwt', ${digest}, now())`,
   ]);
 }
 

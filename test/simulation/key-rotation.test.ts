@@ -78,6 +78,7 @@ class RotationWorld {
   readonly keys = new Keys();
   readonly logged: string[] = [];
   death = new Death();
+  #watched: RotationTarget | null = null;
   rotations!: Rotations;
   #sql!: OpenSql;
   readonly #path: string;
@@ -105,9 +106,14 @@ class RotationWorld {
       clock: () => this.now,
       random: (byteCount) => randomBytes(this.#next, byteCount),
       log: (_, message) => void this.logged.push(message),
-      kind: "release",
-      target: () => this.keys.target(death),
+      rotated: { kind: "release", trust_domain: null },
+      target: () => this.#watched ?? this.keys.target(death),
     });
+  }
+
+  /** Another kind of keys than those of a ring. */
+  watch(target: RotationTarget): void {
+    this.#watched = target;
   }
 
   /** The alarm, as often as it comes. */
@@ -325,4 +331,78 @@ test("a step that fails is told, tried again ever more rarely, and at once when 
   expect(world.rotations.nextDue()).toBe(world.now);
   await world.settle();
   expect(world.shown(id).state).toBe("revoked");
+});
+
+/** An authority that others rotate: `seen` says how far they are, and every step goes on at most one state behind them. */
+function observed(world: RotationWorld, facts: { inForce: number[]; seen: string[] }): void {
+  const key = (n: number) => ({ slot: "x509", kid: kid(n) });
+  const unless = (fact: string) => (): Promise<string | null> =>
+    Promise.resolve(facts.seen.includes(fact) ? null : `not ${fact} yet`);
+  world.watch({
+    prepare: (_, found) => {
+      const old = found?.old ?? facts.inForce.map(key);
+      const next = facts.inForce.map(key).filter(({ kid: one }) => old.every(({ kid: other }) => other !== one));
+      return Promise.resolve(
+        next.length > 0 ? { old, new: next } : { found: { old, new: [] }, obstacle: "no new authority" },
+      );
+    },
+    publish: () => Promise.resolve(),
+    consumers: () => Promise.resolve([]),
+    activate: unless("activated"),
+    taint: unless("watched"),
+    verify: unless("renewed"),
+    revoke: unless("revoked"),
+    breaks: () => Promise.resolve([]),
+    lookAgainMs: (waitedMs) => 1_000 + waitedMs,
+  });
+}
+
+test("a rotation that only looks goes on as it sees, says what it waits for, and knows which keys were the old ones after a death at any state", async () => {
+  const world = new RotationWorld();
+  const facts = { inForce: [1, 2], seen: [] as string[] };
+  observed(world, facts);
+  const { id } = world.started();
+  const anew = async () => {
+    await world.settle(3);
+    world.reopen();
+    world.rotations.resume(id);
+    await world.settle(3);
+    return world.shown(id);
+  };
+  expect(await anew()).toMatchObject({ state: "prepare", obstacle: "no new authority", new_keys: [] });
+  expect(world.rotations.acknowledge(call(), id, "nobody", [kid(3)])).toMatchObject({ code: "not_found" });
+  facts.inForce = [1, 2, 3];
+  expect(await anew()).toMatchObject({
+    state: "acknowledged",
+    obstacle: "not activated yet",
+    old_keys: [{ kid: kid(1) }, { kid: kid(2) }],
+    new_keys: [{ kid: kid(3) }],
+  });
+  for (const [fact, state] of [
+    ["activated", "active"],
+    ["watched", "tainted"],
+    ["renewed", "verified"],
+  ] as const) {
+    facts.seen.push(fact);
+    expect(await anew()).toMatchObject({ state, obstacle: expect.stringMatching(/^not \w+ yet$/) as string });
+  }
+  facts.seen.push("revoked");
+  expect(await anew()).toMatchObject({ state: "revoked", obstacle: null });
+  expect(world.events().map(({ outcome }) => outcome)).toEqual(rotationStates);
+});
+
+test("what waits for people is looked at ever more rarely, and at once when someone asks", async () => {
+  const world = new RotationWorld();
+  observed(world, { inForce: [1], seen: [] });
+  const { id } = world.started();
+  const waits: number[] = [];
+  for (let looks = 0; looks < 4; looks += 1) {
+    await world.rotations.advance();
+    const due = world.rotations.nextDue()!;
+    waits.push(due - world.now);
+    world.now = due;
+  }
+  expect(waits).toEqual([1_000, 2_000, 4_000, 8_000]);
+  world.rotations.resume(id);
+  expect(world.rotations.nextDue()).toBe(world.now);
 });

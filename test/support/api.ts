@@ -76,6 +76,7 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
       audience: "maestro-api",
       pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     }),
+    sightings: { note: () => undefined },
     policy: {
       sha256: policy.sha256,
       evaluate(input: unknown) {

@@ -11,7 +11,7 @@ import policyModule from "../../policy/generated/authz.wasm";
 import type { EdgeHealthParts } from "../../durable-objects/edge-health.ts";
 import type { EntitlementsParts } from "../../durable-objects/entitlements.ts";
 import type { OutboxDrainParts } from "../../durable-objects/outbox-drain.ts";
-import type { KeyRotationParts } from "../../durable-objects/key-rotation.ts";
+import { authorityRotationName, type KeyRotationParts } from "../../durable-objects/key-rotation.ts";
 import type { PolicyPublisherParts } from "../../durable-objects/policy-publisher.ts";
 import type { PqlMeterParts } from "../../durable-objects/pql-meter.ts";
 import type { RolloutGatesParts } from "../../durable-objects/rollout-gates.ts";
@@ -23,6 +23,8 @@ import { fetchersOf, repositoriesToSweep, tenantsTrusting, trustDocumentOf } fro
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort } from "../../shared/edge/service.ts";
 import type { ProviderStore } from "../../shared/edge/stores.ts";
+import { keepSighting } from "../../shared/identity/authority-store.ts";
+import { SightingNotes } from "../../shared/identity/sighting-notes.ts";
 import { dueDomains } from "../../shared/identity/store.ts";
 import { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
@@ -56,6 +58,7 @@ import { errorFacts } from "./middleware/problem.ts";
 import type { Parts } from "./parts.ts";
 import { bunnyStore, r2Store, r2Vault } from "./policies/stores.ts";
 import { tufSignerInTime } from "./policies/tuf-signer.ts";
+import { fetcherTarget, type FetcherTargetParts } from "./rotations/fetcher-target.ts";
 import { rotationTarget } from "./rotations/targets.ts";
 import { QueryTimeNotes } from "./pql-times.ts";
 
@@ -132,6 +135,11 @@ function makeParts(env: Env): Parts {
       audience: env.SVID_AUDIENCE,
       pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     }),
+    sightings: new SightingNotes({
+      keep: (sighting, seenMs, floorMs) => keepSighting(database, sighting, seenMs, floorMs),
+      later: (work) => waitUntil(work()),
+      onLost: (error) => log("warn", "a workload's authority was not noted", errorFacts(error)),
+    }),
     policy,
     issuer: issuerOf(env),
     // The stubs have the methods of the objects' classes; RPC's own types do not carry unions of results over.
@@ -152,6 +160,8 @@ function makeParts(env: Env): Parts {
     fleet: (tenantId) => fleetAt(env, tenantId),
     releaseKeys: releaseKeysOf(env),
     rotations: (kind) => env.KEY_ROTATION.getByName(kind) as unknown as RotationsPort,
+    authorityRotations: (tenantId, trustDomain) =>
+      env.KEY_ROTATION.getByName(authorityRotationName(tenantId, trustDomain)) as unknown as RotationsPort,
     artifacts: env.ARTIFACTS,
     nudgeDrain,
     nudgeGate: (tenantId) => {
@@ -365,6 +375,15 @@ export const keyRotationParts = (env: Env): KeyRotationParts => {
   const parts = partsOf(env);
   const { database, audit, signer } = parts;
   const releaseKeys = (): ReturnType<Parts["releaseKeys"]> => parts.releaseKeys();
+  const fetcherParts: FetcherTargetParts = {
+    clock,
+    pause: (ms) => scheduler.wait(ms),
+    database,
+    authDatabase: parts.authDatabase,
+    providers: providersOf(env),
+    fleet: (tenantId) => parts.fleet(tenantId),
+    nudgeTrust: (trustDomain) => parts.nudgeTrust(trustDomain),
+  };
   return {
     clock,
     random,
@@ -372,7 +391,10 @@ export const keyRotationParts = (env: Env): KeyRotationParts => {
     pause: (ms) => scheduler.wait(ms),
     // Its events are of whichever tenant started a rotation: any queue takes them.
     send: sendTo(env, 0),
-    target: (kind, tenantId) => rotationTarget({ clock, database, audit, signer, releaseKeys }, kind, tenantId),
+    target: (rotated, tenantId) =>
+      rotated.trust_domain === null
+        ? rotationTarget({ clock, database, audit, signer, releaseKeys }, rotated.kind, tenantId)
+        : fetcherTarget(fetcherParts, rotated.trust_domain, tenantId),
   };
 };
 

@@ -11,18 +11,18 @@ import type { Parts } from "./parts.ts";
 
 /** Throws a `Problem` (401, 403 or 503); none of them tells a part of the credential. */
 export async function identify(parts: Parts, request: Request, now: number): Promise<Caller> {
-  const { authDatabase: database, issuer, callers, svidDesk: desk } = parts;
+  const { authDatabase: database, issuer, callers, svidDesk: desk, sightings } = parts;
   const authorization = request.headers.get("authorization");
   if (authorization === null) {
     const chain = presentedChain((request as { readonly cf?: { readonly tlsClientAuth?: unknown } }).cf?.tlsClientAuth);
     if (chain !== null) {
       if (!chain.ok) throw svidRefused(chain.refusal);
-      return authenticateSvid({ database, desk, now }, { kind: "x509", chain: chain.value });
+      return authenticateSvid({ database, desk, sightings, now }, { kind: "x509", chain: chain.value });
     }
   } else {
     const token = credentialOf(authorization);
     if (token !== null && !token.startsWith("mk_") && claimedIdOfToken(token) !== null) {
-      return authenticateSvid({ database, desk, now }, { kind: "jwt", token });
+      return authenticateSvid({ database, desk, sightings, now }, { kind: "jwt", token });
     }
   }
   return authenticate({ database, issuer, callers, now }, authorization);

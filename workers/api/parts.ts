@@ -6,6 +6,7 @@ import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort, TufSignerApi } from "../../shared/edge/service.ts";
+import type { SightingNotes } from "../../shared/identity/sighting-notes.ts";
 import type { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
@@ -39,6 +40,8 @@ export interface Parts {
   readonly callers: CallerMemory;
   /** Where SVIDs are looked at. */
   readonly svidDesk: SvidDesk;
+  /** By which authorities they were signed, noted behind the answers. */
+  readonly sightings: Pick<SightingNotes, "note">;
   readonly policy: Policy;
   /** The isolate's allows of requests that change nothing, on their way to the log. */
   readonly decisionNotes: Pick<DecisionNotes, "note">;
@@ -69,6 +72,8 @@ export interface Parts {
   nudgeTrust(trustDomain: string): Promise<void>;
   /** Rotations of a kind of keys. */
   rotations(kind: RotationKind): RotationsPort;
+  /** Rotations of the authority of a trust domain that this tenant states. */
+  authorityRotations(tenantId: string, trustDomain: string): RotationsPort;
   /** The board of the tenant's fetchers. Its calls throw Problem `edge_board_unavailable`. */
   fleet(tenantId: string): FleetPort;
   /**

@@ -17,7 +17,8 @@ import type { Parts } from "../parts.ts";
 import { changesNeeded, installingWays } from "./installing-ways.ts";
 import { isOwn } from "./own-work.ts";
 import { installFacts, moveFacts, upgradeFacts } from "./move-facts.ts";
-import { proposalOf, rotationFacts } from "../rotations/rotation-facts.ts";
+import { rotatedDomains } from "../../../shared/identity/authority-store.ts";
+import { ownRotation, proposalOf, rotationFacts, statesDomain } from "../rotations/rotation-facts.ts";
 import { noEntitlements, noRelease } from "./refusals.ts";
 import { rollbackFacts } from "./rollback-package.ts";
 import { rollbackReach } from "./rollback-reach.ts";
@@ -113,18 +114,37 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
       return { package: name, version, own: await isOwn({ parts, caller }, known.uploaded_by) };
     },
   },
-  "rotation.read": { reads: ["rotation.read"], facts: rotationFacts },
-  "rotation.start": { reads: ["rotation.read"], facts: rotationFacts },
-  "rotation.acknowledge": { reads: ["rotation.read"], facts: rotationFacts },
+  "rotation.read": {
+    reads: ["rotation.read"],
+    async facts({ parts, caller }) {
+      const { any } = await rotatedDomains(parts.database, caller.tenant_id);
+      return await rotationFacts({ parts, caller }, any);
+    },
+  },
+  "rotation.start": {
+    reads: ["rotation.read"],
+    async facts({ parts, caller }, { trust_domain: name }) {
+      if (name !== undefined && !(await statesDomain({ parts, caller }, name)))
+        throw new Problem("not_found", "The tenant states no such trust domain.");
+      return await rotationFacts({ parts, caller }, name !== undefined);
+    },
+  },
+  "rotation.acknowledge": {
+    reads: ["rotation.read"],
+    async facts({ parts, caller }, { rotation_id: id }) {
+      const own = id === undefined ? null : await ownRotation({ parts, caller }, id);
+      return await rotationFacts({ parts, caller }, own !== null);
+    },
+  },
   "rotation.approve": {
     reads: ["rotation.read"],
     async facts({ parts, caller }, asked) {
       const id = needed(asked.rotation_id, "rotation_id");
-      const { curates } = await rotationFacts({ parts, caller });
-      const proposal = curates ? await proposalOf(parts, id) : null;
-      if (curates && proposal === null) throw new Problem("not_found", "There is no such proposal.");
-      const own = proposal !== null && (await isOwn({ parts, caller }, proposal.proposed_by));
-      return { curates, rotation_id: id, own };
+      const { curates } = await rotationFacts({ parts, caller }, false);
+      const proposed = curates ? await proposalOf({ parts, caller }, id) : null;
+      if (curates && proposed === null) throw new Problem("not_found", "There is no such proposal.");
+      const own = proposed !== null && (await isOwn({ parts, caller }, proposed.proposal.proposed_by));
+      return { curates, own_domain: false, rotation_id: id, own };
     },
   },
   "entitlement.approve": {

@@ -29,7 +29,7 @@ export function register(door: Door): void {
       };
       const fleetText = async (): Promise<string> =>
         fleetMetricsText(await readFleet(parts, caller.tenant_id), parts.clock());
-      const rotations = async (): Promise<string> => rotationMetricsText(await rotationCounts(parts, caller.tenant_id));
+      const rotations = async (): Promise<string> => rotationMetricsText(await rotationCounts({ parts, caller }));
       const texts = [metricsText(parts.database, caller.tenant_id), timesText(), fleetText(), rotations()];
       return {
         status: 200,

@@ -1,5 +1,5 @@
-// /api/rotations: rotating the platform's signing keys while everything runs. app.ts registers them at the door; each kind's
-// KeyRotation object does it.
+// /api/rotations: rotating the platform's signing keys, and the authorities of trust domains, while everything runs. app.ts registers
+// them at the door; a KeyRotation object for each kind, and for each trust domain, does it.
 
 import { createRoute, z } from "@hono/zod-openapi";
 import {
@@ -10,28 +10,44 @@ import {
   namedConsumer,
   rotation,
   rotationId,
-  rotationKind,
+  rotatedKind,
   rotationKinds,
   rotationList,
   rotationsListed,
   rotationStart,
+  type RotatedKind,
   type Rotation,
+  type RotationKind,
 } from "../../../shared/contract/http-rotations.ts";
+import { trustDomainName } from "../../../shared/contract/http-identity.ts";
 import { hex } from "../../../shared/contract/bytes.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
+import { noteRotated, rotatedDomains } from "../../../shared/identity/authority-store.ts";
 import type { RotationsPort } from "../../../shared/rotation/port.ts";
 import type { RotationAnswer, RotationCall, RotationRefused } from "../../../shared/rotation/rotations.ts";
 import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
 import { isOwn } from "../market/own-work.ts";
 import { denied } from "../middleware/deny.ts";
-import { proposalOf, rotationFacts } from "../rotations/rotation-facts.ts";
+import {
+  ownRotation,
+  platformRotation,
+  proposalOf,
+  rotationFacts,
+  statesDomain,
+  type FoundRotation,
+} from "../rotations/rotation-facts.ts";
 
 const tags = ["rotations"];
 const json = <S extends z.ZodType>(schema: S) => ({ "application/json": { schema } });
 const byId = z.strictObject({ id: rotationId });
-const ofConsumer = z.strictObject({ kind: rotationKind, name: consumerName });
-const curators = "Tenants that curate the marketplace run the platform's keys.";
+const ofConsumer = z.strictObject({ kind: rotatedKind, name: consumerName });
+const ofDomain = z.object({
+  trust_domain: trustDomainName.optional().describe("of the kind `fetcher`: whose authority"),
+});
+const curators =
+  "Tenants that curate the marketplace run the platform's keys; the authority of a trust domain, the kind `fetcher`, is rotated by the " +
+  "tenant that states it.";
 
 export function register(door: Door): void {
   door.route({
@@ -39,16 +55,21 @@ export function register(door: Door): void {
       method: "get",
       path: "/api/rotations",
       tags,
-      summary: "Rotations of signing keys, their consumers, and emergencies that wait for approval",
-      description: `${curators} The newest ${rotationsListed} of each kind.`,
+      summary: "Rotations of keys, their consumers, and emergencies that wait for approval",
+      description: `${curators} The newest ${rotationsListed} of each kind, and of each trust domain.`,
       responses: { 200: { description: "The rotations", content: json(rotationList) } },
     }),
     action: "rotation.read",
     idempotency: "none",
     problems: ["denied"],
     handler: async (call) => {
-      await allowed(call);
-      const lists = await Promise.all(rotationKinds.map((kind) => call.parts.rotations(kind).list()));
+      const { any, rotated } = await rotatedDomains(call.parts.database, call.caller.tenant_id);
+      const { curates } = await allowed(call, any);
+      const ports = [
+        ...(curates ? rotationKinds.map((kind) => call.parts.rotations(kind)) : []),
+        ...rotated.map((name) => call.parts.authorityRotations(call.caller.tenant_id, name)),
+      ];
+      const lists = await Promise.all(ports.map((port) => port.list()));
       const newest = lists
         .flatMap(({ rotations }) => rotations)
         .toSorted((left, right) => (left.id < right.id ? 1 : -1));
@@ -66,21 +87,22 @@ export function register(door: Door): void {
       method: "post",
       path: "/api/rotations",
       tags,
-      summary: "Rotate the keys of a kind: release, audit, or link",
+      summary: "Rotate the keys of a kind: release, audit, link, or a trust domain's authority (fetcher)",
       description:
         `${curators} New keys are made, published and endorsed by the old ones; once every consumer has them they sign, and the ` +
-        "old ones end. What these signed until then stays valid. The answer tells how far it came within some seconds; it goes " +
-        "on by itself.",
+        "old ones end. What these signed until then stays valid. Of a trust domain the tenant's own authority makes the keys and " +
+        "switches: each state is entered once it was seen to be so, and `obstacle` says what is missing, and who still presents " +
+        "the old authority. The answer tells how far it came within some seconds; it goes on by itself.",
       request: { body: { required: true, content: json(rotationStart) } },
       responses: { 201: { description: "The rotation, as far as it is", content: json(rotation) } },
     }),
     action: "rotation.start",
     idempotency: "required",
     decision: "before_the_change",
-    problems: ["denied", "rotation_running"],
+    problems: ["denied", "rotation_running", "not_found"],
     handler: async (call) => {
-      await allowed(call);
-      const started = await call.parts.rotations(call.input.json.kind).start(await callOf(call));
+      const port = await allowedPort(call, call.input.json);
+      const started = await port.start(await callOf(call));
       return { status: 201, body: await remembered(call, 201, settled(started)) };
     },
   });
@@ -103,7 +125,7 @@ export function register(door: Door): void {
     decision: "before_the_change",
     problems: ["denied", "rotation_state"],
     handler: async (call) => {
-      await allowed(call);
+      await allowed(call, false);
       const { kind, reason } = call.input.json;
       const proposed = await call.parts.rotations(kind).propose(await callOf(call), reason);
       if (!proposed.ok) throw refusal(proposed);
@@ -124,8 +146,7 @@ export function register(door: Door): void {
     idempotency: "none",
     problems: ["denied", "not_found"],
     handler: async (call) => {
-      await allowed(call);
-      return { status: 200, body: (await rotationBy(call, call.input.params.id)).rotation };
+      return { status: 200, body: (await allowedRotation(call, call.input.params.id)).rotation };
     },
   });
 
@@ -143,8 +164,7 @@ export function register(door: Door): void {
     decision: "before_the_change",
     problems: ["denied", "not_found", "rotation_state"],
     handler: async (call) => {
-      await allowed(call);
-      const { port } = await rotationBy(call, call.input.params.id);
+      const { port } = await allowedRotation(call, call.input.params.id);
       const { consumer, kids } = call.input.json;
       const answer = await port.acknowledge(await callOf(call), call.input.params.id, consumer, kids);
       return { status: 200, body: await remembered(call, 200, settled(answer)) };
@@ -165,16 +185,15 @@ export function register(door: Door): void {
     decision: "before_the_change",
     problems: ["denied", "not_found", "rotation_state", "rotation_running"],
     handler: async (call) => {
-      const { parts } = call;
       const { id } = call.input.params;
-      const { curates } = await rotationFacts(call);
-      const proposal = curates ? await proposalOf(parts, id) : null;
-      const own = proposal !== null && (await isOwn(call, proposal.proposed_by));
-      const facts = { curates, rotation_id: id, own };
+      const { curates } = await rotationFacts(call, false);
+      const proposed = curates ? await proposalOf(call, id) : null;
+      const own = proposed !== null && (await isOwn(call, proposed.proposal.proposed_by));
+      const facts = { curates, own_domain: false, rotation_id: id, own };
       const decision = await call.decide(facts);
       if (!decision.allow) await denied(call, decision, { facts });
       // Without a proposal it is one that was approved before, or none at all.
-      const port = proposal === null ? (await rotationBy(call, id)).port : parts.rotations(proposal.kind);
+      const { port } = proposed ?? found(await platformRotation(call, id));
       const answer = await port.approve(await callOf(call), id);
       return { status: 200, body: await remembered(call, 200, settled(answer)) };
     },
@@ -195,8 +214,7 @@ export function register(door: Door): void {
     decision: "before_the_change",
     problems: ["denied", "not_found"],
     handler: async (call) => {
-      await allowed(call);
-      const { port } = await rotationBy(call, call.input.params.id);
+      const { port } = await allowedRotation(call, call.input.params.id);
       return { status: 200, body: await remembered(call, 200, settled(await port.resume(call.input.params.id))) };
     },
   });
@@ -207,17 +225,16 @@ export function register(door: Door): void {
       path: "/api/rotations/consumers/{kind}/{name}",
       tags,
       summary: "Name a consumer that rotations of these keys wait for",
-      request: { params: ofConsumer },
+      request: { params: ofConsumer, query: ofDomain },
       responses: { 200: { description: "The consumer", content: json(namedConsumer) } },
     }),
     action: "rotation.start",
     idempotency: "optional",
     decision: "before_the_change",
-    problems: ["denied", "rotation_consumers_max"],
+    problems: ["denied", "rotation_consumers_max", "not_found"],
     handler: async (call) => {
-      await allowed(call);
-      const { kind, name } = call.input.params;
-      const added = await call.parts.rotations(kind).addConsumer(await callOf(call), name);
+      const port = await allowedPort(call, consumerOf(call));
+      const added = await port.addConsumer(await callOf(call), call.input.params.name);
       if (!added.ok) throw refusal(added);
       return { status: 200, body: await remembered(call, 200, added.consumer) };
     },
@@ -230,7 +247,7 @@ export function register(door: Door): void {
       tags,
       summary: "Strike out a consumer that is gone",
       description: "Not while a rotation waits for it: to go on without it takes an emergency, and two persons.",
-      request: { params: ofConsumer },
+      request: { params: ofConsumer, query: ofDomain },
       responses: { 200: { description: "The consumer, as it was", content: json(namedConsumer) } },
     }),
     action: "rotation.start",
@@ -238,9 +255,8 @@ export function register(door: Door): void {
     decision: "before_the_change",
     problems: ["denied", "not_found", "rotation_running"],
     handler: async (call) => {
-      await allowed(call);
-      const { kind, name } = call.input.params;
-      const removed = await call.parts.rotations(kind).removeConsumer(name);
+      const port = await allowedPort(call, consumerOf(call));
+      const removed = await port.removeConsumer(call.input.params.name);
       if (!removed.ok) throw refusal(removed);
       return { status: 200, body: await remembered(call, 200, removed.consumer) };
     },
@@ -251,10 +267,57 @@ type RotationAction = "rotation.read" | "rotation.start" | "rotation.acknowledge
 /** As far as these routes look at a call, whichever of the actions it is. */
 type AnyCall = Pick<Call, "parts" | "caller" | "claim" | "now">;
 
-async function allowed<R, A extends RotationAction>(call: Call<R, A>): Promise<void> {
-  const facts = await rotationFacts(call);
+async function allowed<R, A extends RotationAction>(
+  call: Call<R, A>,
+  ownDomain: boolean,
+): Promise<{ readonly curates: boolean }> {
+  const facts = await rotationFacts(call, ownDomain);
   const decision = await (call as Call<R, RotationAction>).decide(facts);
   if (!decision.allow) await denied(call, decision, { facts });
+  return facts;
+}
+
+/** Whose keys a call is about. The trust domain of another tenant is none. */
+type Asked = { readonly kind: RotationKind } | { readonly kind: "fetcher"; readonly trust_domain: string };
+
+async function allowedPort<R, A extends RotationAction>(call: Call<R, A>, asked: Asked): Promise<RotationsPort> {
+  if (asked.kind !== "fetcher") {
+    await allowed(call, false);
+    return call.parts.rotations(asked.kind);
+  }
+  const noDomain = new Problem("not_found", "The tenant states no such trust domain.");
+  if (!(await statesDomain(call, asked.trust_domain))) throw noDomain;
+  await allowed(call, true);
+  const { parts, caller, now } = call;
+  // Whoever lists rotations looks for them there from now on.
+  if (!(await noteRotated(parts.database, caller.tenant_id, asked.trust_domain, now))) throw noDomain;
+  return parts.authorityRotations(caller.tenant_id, asked.trust_domain);
+}
+
+async function allowedRotation<R, A extends RotationAction>(call: Call<R, A>, id: string): Promise<FoundRotation> {
+  const own = await ownRotation(call, id);
+  await allowed(call, own !== null);
+  return found(own ?? (await platformRotation(call, id)));
+}
+
+function found(rotation: FoundRotation | null): FoundRotation {
+  if (rotation === null) throw new Problem("not_found", "There is no such rotation.");
+  return rotation;
+}
+
+function consumerOf({
+  input,
+}: {
+  readonly input: {
+    readonly params: { readonly kind: RotatedKind };
+    readonly query: { readonly trust_domain?: string | undefined };
+  };
+}): Asked {
+  const { kind } = input.params;
+  const { trust_domain } = input.query;
+  if (kind !== "fetcher" && trust_domain === undefined) return { kind };
+  if (kind === "fetcher" && trust_domain !== undefined) return { kind, trust_domain };
+  throw new Problem("invalid_request", "The kind `fetcher`, and no other, is asked for with ?trust_domain=.");
 }
 
 const callOf = async ({ caller, claim }: AnyCall): Promise<RotationCall> => ({
@@ -262,21 +325,6 @@ const callOf = async ({ caller, claim }: AnyCall): Promise<RotationCall> => ({
   principal: caller.principal_id,
   intent: claim === null ? null : hex(await claimDigest(claim)),
 });
-
-/** Of whichever kind it is. */
-async function rotationBy(
-  { parts }: AnyCall,
-  id: string,
-): Promise<{ readonly port: RotationsPort; readonly rotation: Rotation }> {
-  const found = await Promise.all(
-    rotationKinds.map(async (kind) => {
-      const port = parts.rotations(kind);
-      return { port, answer: await port.show(id) };
-    }),
-  );
-  for (const { port, answer } of found) if (answer.ok) return { port, rotation: answer.rotation };
-  throw new Problem("not_found", "There is no such rotation.");
-}
 
 const refusal = ({ code, detail }: RotationRefused): Problem => new Problem(code, detail);
 
