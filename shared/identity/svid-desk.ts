@@ -23,14 +23,14 @@ export type PresentedSvid =
  * 300 that starts at once, and comes again as `identity_busy` tells it to, is in within 8 s.
  */
 const pace: PaceBounds = { atOnceMax: 40, everyMs: 25, waitMsMax: 1_000 };
+const svidsMax = 10_000;
+const svidBytesMax = 8 * 1024 * 1024;
+
 /** Whose SVID it is, and by which authority of its trust domain. */
 export interface VerifiedSvid {
   readonly id: SpiffeId;
   readonly authority: AuthorityName;
 }
-
-const svidsMax = 10_000;
-const svidBytesMax = 8 * 1024 * 1024;
 
 export interface DeskParts {
   /** This service, as a JWT-SVID's `aud` names it. */
