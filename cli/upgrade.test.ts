@@ -98,6 +98,18 @@ describe("market install", () => {
     expect(sent.headers["idempotency-key"]).toMatch(/^[0-9a-f-]{36}$/);
   });
 
+  test("refuses a pointer that says a time after the end of its key, and takes one that does not", async () => {
+    const { server, host } = await installing();
+    const { keys } = server.keys as { keys: object[] };
+    const ending = (not_after: string) => ({ ...(server.keys as object), keys: [{ ...keys[0]!, not_after }] });
+    server.keys = ending(at);
+    expect((await install(host)).code).toBe(0);
+    server.keys = ending("2026-04-13T15:59:59.999Z");
+    const other = hostOf(server);
+    const { code, err } = await install(other);
+    expect([code, err]).toEqual([7, expect.stringContaining("its key ended at 2026-04-13T15:59:59.999Z")]);
+  });
+
   test("says where the channel points elsewhere, which a cohort explains", async () => {
     const { server, host } = await installing();
     server.pointer = await signedPointer(server.marketplace, {

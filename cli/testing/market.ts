@@ -95,11 +95,11 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
       predicate: { manifest: signed, artifact_bytes: artifact.length },
     }),
   );
+  const at = "2026-04-13T16:00:00.000Z";
   const checked = await checkPublisherBundle(publisherBundle, base64(publisher.spki));
   if (!checked.ok) throw new Error(checked.reason);
-  const countersigned = await countersignature(publisherBundle, checked.release);
+  const countersigned = await countersignature(publisherBundle, checked.release, at);
   const server = await testServer();
-  const at = "2026-04-13T16:00:00.000Z";
   const made: Market = {
     ...server,
     finishes: [],

@@ -9,6 +9,8 @@ import { asTenant, inBatch, type Database } from "../tenancy/database.ts";
 export interface ReleaseKeyRow {
   readonly kid: string;
   readonly spki: string;
+  /** RFC 3339; null: it signs still. */
+  readonly not_after: string | null;
   readonly revoked: boolean;
 }
 
@@ -16,10 +18,14 @@ const iso = (time: number): string => new Date(time).toISOString();
 
 /** Every key that was not pinned, and pinned ones of which more is known. At most one a rotation, so they are few. */
 export async function readReleaseKeys(database: Database): Promise<ReleaseKeyRow[]> {
-  const [rows] = await inBatch(database, [sql`select kid, spki, revoked_at is not null as revoked from release_keys`]);
+  const [rows] = await inBatch(database, [
+    sql`select kid, spki, to_char(not_after at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as not_after,
+          revoked_at is not null as revoked from release_keys`,
+  ]);
   return (rows ?? []).map((row) => ({
     kid: String(row["kid"]),
     spki: String(row["spki"]),
+    not_after: row["not_after"] as string | null,
     revoked: row["revoked"] === true,
   }));
 }

@@ -5,6 +5,7 @@ import { z } from "@hono/zod-openapi";
 import { base64Bytes, type Bytes } from "../contract/bytes.ts";
 import { publishedKey, type PublishedKey, type PublishedKeys } from "../contract/http-audit.ts";
 import { importVerifyKey, kidOf } from "./keys.ts";
+import type { ReleaseKeys } from "./release.ts";
 
 /** For `verifyBundle`: the P-256 key of that kid and use, or null. A key whose kid is not its digest is no key. */
 export function keyFor(keys: PublishedKeys, use: PublishedKey["use"]): (kid: string) => Promise<CryptoKey | null> {
@@ -33,12 +34,12 @@ export async function readRetiredKeys(text: string): Promise<PublishedKey[]> {
 export const isInForce = ({ not_before, not_after }: PublishedKey, time: string): boolean =>
   time >= not_before && (not_after === undefined || time <= not_after);
 
-/** kid → SPKI of the keys whose signatures of releases and channel pointers are believed: retired ones too, but no revoked one. */
-export const believedReleaseKeys = (keys: readonly PublishedKey[]): ReadonlyMap<string, string> =>
+/** The keys whose signatures of releases and channel pointers are believed: retired ones too, until their end, but no revoked one. */
+export const believedReleaseKeys = (keys: readonly PublishedKey[]): ReleaseKeys =>
   new Map(
     keys
       .filter(({ use, revoked_at }) => use === "release" && revoked_at === undefined)
-      .map(({ kid, spki }) => [kid, spki]),
+      .map(({ kid, spki, not_after }) => [kid, { spki, not_after: not_after ?? null }]),
   );
 
 /** The Ed25519 keys (SPKI DER) that may sign checkpoints. */

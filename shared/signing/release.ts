@@ -10,7 +10,7 @@ import {
   releasePredicateType,
   type PackageManifest,
 } from "../contract/http-market.ts";
-import type { Channel } from "../contract/names.ts";
+import { timestamp, type Channel } from "../contract/names.ts";
 import { verifyBundle } from "./bundle.ts";
 import { importVerifyKey } from "./keys.ts";
 import type { Statement } from "./statement.ts";
@@ -61,16 +61,29 @@ export async function checkPublisherBundle(bundle: SignedBundle, publisherSpki: 
   };
 }
 
+/** A key that signatures of the marketplace are believed by. */
+export interface ReleaseKey {
+  /** DER in base64. */
+  readonly spki: string;
+  /** RFC 3339: what says that it was signed later is not believed. Null: the key signs still. */
+  readonly not_after: string | null;
+}
+/** By kid. */
+export type ReleaseKeys = ReadonlyMap<string, ReleaseKey>;
+
 export type Countersigned = {
   readonly publisher_kid: string;
   readonly publisher_statement_sha256: string;
+  /** RFC 3339. Countersignatures of before it was said have none. */
+  readonly signed_at?: string;
 };
 
-/** The statement that the marketplace signs over a release that it has checked. */
-export async function countersignature(bundle: SignedBundle, release: SignedRelease) {
+/** The statement that the marketplace signs over a release that it has checked, at `signedAt` (RFC 3339). */
+export async function countersignature(bundle: SignedBundle, release: SignedRelease, signedAt: string) {
   const predicate: Countersigned = {
     publisher_kid: release.publisher_kid,
     publisher_statement_sha256: hex(await sha256(base64Bytes(bundle.dsseEnvelope.payload))),
+    signed_at: signedAt,
   };
   return {
     subject: [
@@ -81,16 +94,28 @@ export async function countersignature(bundle: SignedBundle, release: SignedRele
   };
 }
 
-/** Both signatures over one release, and that they speak of the same artifact. `marketplaceKeys`: kid → SPKI in base64. */
+export type CheckedCountersigned =
+  | {
+      readonly ok: true;
+      readonly release: SignedRelease;
+      /** RFC 3339; null: it does not say. */
+      readonly countersigned_at: string | null;
+    }
+  | { readonly ok: false; readonly reason: string };
+
+/** Both signatures over one release, and that they speak of the same artifact. */
 export async function checkRelease(
   bundles: { readonly publisher: SignedBundle; readonly marketplace: SignedBundle; readonly publisherSpki: string },
-  marketplaceKeys: ReadonlyMap<string, string>,
-): Promise<CheckedRelease> {
+  marketplaceKeys: ReleaseKeys,
+): Promise<CheckedCountersigned> {
   const checked = await checkPublisherBundle(bundles.publisher, bundles.publisherSpki);
   if (!checked.ok) return checked;
   const verified = await verifyBundle(bundles.marketplace, (kid) => keyOf(marketplaceKeys, kid));
   if (!verified.ok) return { ok: false, reason: `the marketplace's countersignature: ${verified.reason}` };
-  const expected = await countersignature(bundles.publisher, checked.release);
+  const signedAt = signedAtOf(verified.statement.predicate);
+  if (signedAt === undefined)
+    return { ok: false, reason: "the marketplace's countersignature says no time as its own" };
+  const expected = await countersignature(bundles.publisher, checked.release, signedAt ?? "");
   const subject = onlySubject(verified.statement);
   const predicate = verified.statement.predicate as Partial<Countersigned> | null;
   if (
@@ -102,7 +127,21 @@ export async function checkRelease(
   ) {
     return { ok: false, reason: "the marketplace's countersignature is over another release" };
   }
-  return checked;
+  const late = signedAt === null ? null : whyLate(marketplaceKeys, verified.kid, signedAt);
+  if (late !== null) return { ok: false, reason: `the marketplace's countersignature: ${late}` };
+  return { ok: true, release: checked.release, countersigned_at: signedAt };
+}
+
+/** Null: it has none. Undefined: what it has is no time. */
+function signedAtOf(predicate: unknown): string | null | undefined {
+  const said = (predicate as Partial<Countersigned> | null)?.signed_at;
+  return said === undefined ? null : timestamp.safeParse(said).data;
+}
+
+/** Why a key cannot have signed at `time`, or null. */
+function whyLate(keys: ReleaseKeys, kid: string, time: string): string | null {
+  const end = keys.get(kid)?.not_after ?? null;
+  return end !== null && Date.parse(time) > Date.parse(end) ? `it says ${time}, and its key ended at ${end}` : null;
 }
 
 /** Where a channel of a package points, as the marketplace signed it. */
@@ -127,10 +166,7 @@ export type CheckedPointer =
   | { readonly ok: false; readonly reason: string };
 
 /** A channel's pointer, verified. That it is the newest one is not in it: `sequence` tells which of two is newer. */
-export async function checkChannelPointer(
-  bundle: SignedBundle,
-  marketplaceKeys: ReadonlyMap<string, string>,
-): Promise<CheckedPointer> {
+export async function checkChannelPointer(bundle: SignedBundle, marketplaceKeys: ReleaseKeys): Promise<CheckedPointer> {
   const verified = await verifyBundle(bundle, (kid) => keyOf(marketplaceKeys, kid));
   if (!verified.ok) return { ok: false, reason: `the channel pointer's signature: ${verified.reason}` };
   const { statement } = verified;
@@ -143,12 +179,14 @@ export async function checkChannelPointer(
   if (subject.name !== `${name}@${version}`) {
     return { ok: false, reason: "the channel pointer names another release than its subject" };
   }
+  const late = whyLate(marketplaceKeys, verified.kid, predicate.data.moved_at);
+  if (late !== null) return { ok: false, reason: `the channel pointer's signature: ${late}` };
   return { ok: true, pointer: { ...predicate.data, artifact_sha256: subject.digest.sha256 } };
 }
 
-async function keyOf(keys: ReadonlyMap<string, string>, kid: string): Promise<CryptoKey | null> {
-  const spki = keys.get(kid);
-  return spki === undefined ? null : await importVerifyKey(toBytes(base64Bytes(spki)), "P-256");
+async function keyOf(keys: ReleaseKeys, kid: string): Promise<CryptoKey | null> {
+  const key = keys.get(kid);
+  return key === undefined ? null : await importVerifyKey(toBytes(base64Bytes(key.spki)), "P-256");
 }
 
 function onlySubject(statement: Statement): Statement["subject"][number] | null {

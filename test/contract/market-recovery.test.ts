@@ -9,7 +9,12 @@ import { entitlementStore } from "../../shared/market/entitlement-store.ts";
 import { EntitlementQueue } from "../../shared/market/entitlements.ts";
 import { signStatement } from "../../shared/signing/bundle.ts";
 import type { Signer } from "../../shared/signing/keys.ts";
-import { checkPublisherBundle, countersignature, pointerStatement } from "../../shared/signing/release.ts";
+import {
+  checkPublisherBundle,
+  countersignature,
+  pointerStatement,
+  type ReleaseKey,
+} from "../../shared/signing/release.ts";
 import type { PointerRequest } from "../../shared/signing/service.ts";
 import { statement } from "../../shared/signing/statement.ts";
 import type { SignedBundle } from "../../shared/contract/events.ts";
@@ -35,7 +40,7 @@ const stack = useStack();
 let market: Market;
 /** Signs in this process, so that its calls can be cut off too. */
 let marketplace: Signer;
-let trusted: Map<string, string>;
+let trusted: Map<string, ReleaseKey>;
 let count = 0;
 const newName = (): string => `recovery/package-${(count += 1)}`;
 const random = (bytes: number) => crypto.getRandomValues(new Uint8Array(bytes));
@@ -52,15 +57,19 @@ beforeAll(async () => {
   marketplace = await newSigner();
   const { json } = await api.fetch("/api/audit/keys");
   const keys = json.keys as { use: string; kid: string; spki: string }[];
-  trusted = new Map(keys.filter(({ use }) => use === "release").map(({ kid, spki }) => [kid, spki]));
-  trusted.set(marketplace.kid, base64(marketplace.spki));
+  const believed = (spki: string): ReleaseKey => ({ spki, not_after: null });
+  trusted = new Map(keys.filter(({ use }) => use === "release").map(({ kid, spki }) => [kid, believed(spki)]));
+  trusted.set(marketplace.kid, believed(base64(marketplace.spki)));
 });
 
 const signerOf = (signer: Signer) => ({
   async countersign(bundle: SignedBundle, spki: string) {
     const checked = await checkPublisherBundle(bundle, spki);
     if (!checked.ok) return checked;
-    const signed = await signStatement(signer, statement(await countersignature(bundle, checked.release)));
+    const signed = await signStatement(
+      signer,
+      statement(await countersignature(bundle, checked.release, new Date().toISOString())),
+    );
     return { ok: true, bundle: signed };
   },
   async pointer(request: PointerRequest) {

@@ -1,11 +1,22 @@
 // The marketplace over HTTP: what may be published, entitled, installed and fetched, and by whom.
 
 import { gzipSync } from "node:zlib";
+import { sql, type SQL } from "drizzle-orm";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import { base64, sha256Hex } from "../../shared/contract/bytes.ts";
-import { checkRelease } from "../../shared/signing/release.ts";
+import { signStatement } from "../../shared/signing/bundle.ts";
+import { believedReleaseKeys } from "../../shared/signing/published.ts";
+import {
+  checkPublisherBundle,
+  checkRelease,
+  countersignature,
+  pointerStatement,
+} from "../../shared/signing/release.ts";
+import { statement, type StatementParts } from "../../shared/signing/statement.ts";
 import type { Signer } from "../../shared/signing/keys.ts";
+import { inBatch } from "../../shared/tenancy/database.ts";
+import { databaseAs } from "../support/api.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
 import {
   freshKey,
@@ -51,6 +62,62 @@ async function publish(name: string, given: Parameters<typeof manifestOf>[1] = {
 const entitle = (who: SeededTenant, rows: unknown[], headers: Record<string, string> = {}) =>
   api.fetch("/api/market/entitlements", jsonCall(who.keys.admin, "PUT", { entitlements: rows }, headers));
 
+const owner = (statements: readonly SQL[]) => inBatch(databaseAs(stack, "owner"), [...statements]);
+
+test("a countersignature or a pointer that says a time after its key's end lets nothing be installed or upgraded", async () => {
+  const name = "market/late";
+  const installer = await stack.seedTenant("market-late");
+  const { published } = await publish(name);
+  must(200, await entitle(installer, [{ package: name, channel: "stable", allowed: true }]));
+  const ended = await newSigner();
+  const end = "2026-06-01T00:00:00.000Z";
+  await owner([
+    sql`insert into release_keys (kid, spki, not_before, not_after, rotation_id, changed_at)
+        values (${ended.kid}, ${base64(ended.spki)}, '2026-01-01T00:00:00Z', ${end}, 'rot_late', now())`,
+  ]);
+  const [rows] = await owner([sql`select sequence from channel_pointers where package = ${name}`]);
+  const { publisher_bundle: bundle, publisher_key: spki, version, channel, artifact_sha256 } = published;
+  const checked = await checkPublisherBundle(bundle, spki);
+  if (!checked.ok) throw new Error(checked.reason);
+  const { release } = checked;
+  const signed = async (parts: StatementParts): Promise<string> =>
+    JSON.stringify(await signStatement(ended, statement(parts)));
+  const sign = async (signedAt: string, moved_at: string): Promise<void> => {
+    const move = {
+      package: name,
+      channel,
+      version,
+      sequence: Number(rows![0]!["sequence"]),
+      moved_at,
+      artifact_sha256,
+    };
+    const counter = await signed(await countersignature(bundle, release, signedAt));
+    await owner([
+      sql`update releases set marketplace_bundle = ${counter}::jsonb where id = ${published.id}`,
+      sql`update channel_pointers set bundle = ${await signed(pointerStatement(move))}::jsonb where package = ${name}`,
+    ]);
+  };
+  const late = "2026-06-01T00:00:00.001Z";
+  const move = (path: string) =>
+    api.fetch(path, jsonCall(installer.keys.operator, "POST", { package: name, channel: "stable" }));
+  const refused = (answer: { status: number; json: { code: string; detail: string } }): unknown => [
+    answer.status,
+    answer.json.code,
+    answer.json.detail.includes(`says ${late}, and its key ended at ${end}`),
+  ];
+  for (const [signedAt, movedAt] of [
+    [late, end],
+    [end, late],
+  ] as const) {
+    await sign(signedAt, movedAt);
+    expect(refused(await move("/api/market/installs"))).toEqual([422, "release_invalid", true]);
+  }
+  await sign(end, end);
+  must(201, await move("/api/market/installs"));
+  await sign(late, end);
+  expect(refused(await move("/api/market/upgrades"))).toEqual([422, "release_invalid", true]);
+});
+
 describe("publishing", () => {
   test("a release is kept under its digest, countersigned, and its channel points to it", async () => {
     const { artifact, answer, published } = await publish("market/good", { version: "1.2.0" });
@@ -59,11 +126,7 @@ describe("publishing", () => {
     const digest = await sha256Hex(artifact);
     expect(await stack.readObject("artifacts", `artifact/${digest}.tar.gz`)).toEqual(artifact);
     const { json: keys } = await api.fetch("/api/audit/keys");
-    const marketplace = new Map<string, string>(
-      keys.keys
-        .filter((key: { use: string }) => key.use === "release")
-        .map((key: { kid: string; spki: string }) => [key.kid, key.spki]),
-    );
+    const marketplace = believedReleaseKeys(keys.keys);
     const { publisher_bundle, marketplace_bundle, publisher_key } = published;
     const both = { publisher: publisher_bundle, marketplace: marketplace_bundle, publisherSpki: publisher_key };
     expect(await checkRelease(both, marketplace)).toMatchObject({ ok: true, release: { artifact_sha256: digest } });

@@ -40,8 +40,9 @@ async function bundles(): Promise<(readonly [what: string, bundle: SignedBundle,
   const checked = await checkPublisherBundle(published, base64(publisher.spki));
   if (!checked.ok) throw new Error(checked.reason);
   const { artifact_sha256 } = checked.release;
-  const countersigned = await signStatement(marketplace, statement(await countersignature(published, checked.release)));
   const moved_at = "2026-01-01T00:00:00.000Z";
+  const counter = await countersignature(published, checked.release, moved_at);
+  const countersigned = await signStatement(marketplace, statement(counter));
   const move = { package: manifest.name, channel: manifest.channel, version: manifest.version, sequence: 1, moved_at };
   const pointer = await signStatement(marketplace, statement(pointerStatement({ ...move, artifact_sha256 })));
   return [

@@ -42,6 +42,7 @@ import { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import type { RotationsPort } from "../../shared/rotation/port.ts";
 import { kidOf } from "../../shared/signing/keys.ts";
+import type { ReleaseKey } from "../../shared/signing/release.ts";
 import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import { asTenant, type Database } from "../../shared/tenancy/database.ts";
 import { forgetOldInputs } from "../../shared/policy/decision-store.ts";
@@ -361,11 +362,14 @@ function releaseKeysOf(env: Env): Parts["releaseKeys"] {
   const database = databaseAt(env, env.DATABASE_URL_APP);
   const pinned = once(async () => {
     const list = z.array(z.base64()).parse(JSON.parse(env.RELEASE_KEYS));
-    return await Promise.all(list.map(async (spki) => [await kidOf(base64Bytes(spki)), spki] as const));
+    return await Promise.all(
+      list.map(async (spki) => [await kidOf(base64Bytes(spki)), { spki, not_after: null }] as const),
+    );
   });
   return async () => {
     const [first, rows] = await Promise.all([pinned(), readReleaseKeys(database)]);
-    const all = new Map([...first, ...rows.map(({ kid, spki }) => [kid, spki] as const)]);
+    const known = rows.map(({ kid, spki, not_after }) => [kid, { spki, not_after }] as const);
+    const all = new Map<string, ReleaseKey>([...first, ...known]);
     for (const { kid, revoked } of rows) if (revoked) all.delete(kid);
     return all;
   };

@@ -21,6 +21,7 @@ import type { TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { RotationKind } from "../../shared/contract/http-rotations.ts";
 import type { RotationsPort } from "../../shared/rotation/port.ts";
 import type { RotatingKeysApi } from "../../shared/rotation/service.ts";
+import type { ReleaseKeys } from "../../shared/signing/release.ts";
 import type { SignerServiceApi } from "../../shared/signing/service.ts";
 import type { DecisionNotes } from "./decision-notes.ts";
 import type { FlagMemory } from "./flag-memory.ts";
@@ -81,7 +82,7 @@ export interface Parts {
    * configuration, and those that one of them endorsed since (shared/market/release-key-store.ts). So verifying needs no signer, a
    * signer that was replaced is not believed, and no revocation is overlooked: they are read each time.
    */
-  releaseKeys(): Promise<ReadonlyMap<string, string>>;
+  releaseKeys(): Promise<ReleaseKeys>;
   readonly artifacts: R2Bucket;
   /** Wakes the tenant's drain after a commit, without waiting for it; a lost nudge costs a second. */
   nudgeDrain(tenantId: string): void;

@@ -65,7 +65,12 @@ export class SignerService extends WorkerEntrypoint<Env> implements SignerServic
   async countersign(publisherBundle: SignedBundle, publisherSpki: string): Promise<Countersignature> {
     const checked = await checkPublisherBundle(publisherBundle, publisherSpki);
     if (!checked.ok) return checked;
-    return { ok: true, bundle: await this.#sign(await countersignature(publisherBundle, checked.release)) };
+    const now = Date.now();
+    const signedAt = new Date(now).toISOString();
+    return {
+      ok: true,
+      bundle: await this.#sign(await countersignature(publisherBundle, checked.release, signedAt), now),
+    };
   }
 
   async pointer(request: PointerRequest): Promise<Countersignature> {
@@ -81,7 +86,9 @@ export class SignerService extends WorkerEntrypoint<Env> implements SignerServic
     const { manifest, artifact_sha256 } = checked.release;
     const { channel, sequence, moved_at } = request;
     const pointer = { package: manifest.name, channel, version: manifest.version, sequence, moved_at, artifact_sha256 };
-    return { ok: true, bundle: await this.#sign(pointerStatement(pointer)) };
+    // The key does not end before the time that it signs, though the caller's clock be ahead.
+    const at = Math.max(Date.now(), Date.parse(moved_at));
+    return { ok: true, bundle: await this.#sign(pointerStatement(pointer), at) };
   }
 
   prepareKeys(rotation: string, slots: readonly string[]): Promise<RotatedKeys> {
@@ -130,11 +137,11 @@ export class SignerService extends WorkerEntrypoint<Env> implements SignerServic
     return await tenantSigner(tufSecret(this.env[tufKeyNames[role]]), role, tenantIdShape.parse(tenantId));
   }
 
-  /** By the key that signs now. */
-  #sign(parts: StatementParts): Promise<SignedBundle> {
+  /** By the key that signs now; `at`: ms since 1970, of what is signed. */
+  #sign(parts: StatementParts, at: number): Promise<SignedBundle> {
     const signers = perIsolate.get(this.env) ?? new RingSigners(() => this.#ring);
     perIsolate.set(this.env, signers);
-    return signers.sign(Date.now(), (signerOf) => signStatement(signerOf(slot), statement(parts)));
+    return signers.sign(at, (signerOf) => signStatement(signerOf(slot), statement(parts)));
   }
 
   get #ring(): RingSignerApi & RotatingKeysApi {

@@ -88,6 +88,8 @@ async function countersigned(call: ReviewCall, { release }: KnownRelease, reason
   // The signer has a key that nobody would believe: neither pinned in RELEASE_KEYS, nor endorsed by one that was.
   if (!checked.ok)
     throw new Error(`the countersignature does not verify with the keys that are believed: ${checked.reason}`);
+  if (checked.countersigned_at === null)
+    throw new Error("the countersignature does not say when it was made: the signer is of an earlier version");
   if (
     checked.release.artifact_sha256 !== release.artifact_sha256 ||
     (await parts.artifacts.head(artifactKey(release.artifact_sha256))) === null

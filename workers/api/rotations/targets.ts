@@ -10,7 +10,7 @@ import * as store from "../../../shared/market/release-key-store.ts";
 import type { RotatedKeys, RotatingKeysApi } from "../../../shared/rotation/service.ts";
 import type { RotationTarget } from "../../../shared/rotation/target.ts";
 import { readEndorsement } from "../../../shared/signing/endorsement.ts";
-import { checkChannelPointer } from "../../../shared/signing/release.ts";
+import { checkChannelPointer, type ReleaseKeys } from "../../../shared/signing/release.ts";
 import type { SignerServiceApi } from "../../../shared/signing/service.ts";
 import type { Database } from "../../../shared/tenancy/database.ts";
 
@@ -22,8 +22,8 @@ export interface TargetParts {
   readonly database: Database;
   readonly audit: Pick<AuditServiceApi, "checkpoint"> & RotatingKeysApi;
   readonly signer: Pick<SignerServiceApi, "countersign" | "pointer"> & RotatingKeysApi;
-  /** Those that signatures are believed by now, kid → SPKI in base64. */
-  readonly releaseKeys: () => Promise<ReadonlyMap<string, string>>;
+  /** Those that signatures are believed by now. */
+  readonly releaseKeys: () => Promise<ReleaseKeys>;
 }
 
 export const rotationTarget = (parts: TargetParts, kind: RotationKind, tenantId: string): RotationTarget =>
@@ -87,8 +87,8 @@ async function believeNew(parts: TargetParts, tenantId: string, rotation: string
   const { clock, database, signer } = parts;
   const [believed, published] = await Promise.all([parts.releaseKeys(), signer.publishedKeys()]);
   const wordOf = (kid: string) => {
-    const spki = believed.get(kid);
-    return spki === undefined ? null : ({ spki, algorithm: "ECDSA-P256-SHA256" } as const);
+    const key = believed.get(kid);
+    return key === undefined ? null : ({ spki: key.spki, algorithm: "ECDSA-P256-SHA256" } as const);
   };
   for (const old of published.keys.filter(({ kid }) => kids(keys.old).includes(kid)))
     await store.insertReleaseKey(database, tenantId, rotation, { ...old, endorsement: null }, clock());
