@@ -2,7 +2,8 @@
 //   unit        beside their sources, on Node
 //   simulation  test/simulation, on Node: seeded, node:sqlite, injected faults
 //   workerd     test/workerd, inside workerd
-//   contract    test/contract, on Node, against one real stack that globalSetup brings up once
+//   contract    test/contract, on Node, several files at once against one real stack that globalSetup brings up
+//   contract-alone  those files of test/contract that no other one may run beside, on a stack of their own
 //   start       test/start, on Node: `npm start` itself, on state folders of its own
 //   interop     test/interop, on Node, with foreign programs: `npm run test:interop` only
 //   e2e         test/e2e, on Node, as a reader of README does it, on a stack of its own: `npm run test:interop` only
@@ -32,6 +33,27 @@ function signingKey(kind: "P-256" | "Ed25519"): string {
 }
 
 const secretKey = (): string => JSON.stringify({ kty: "oct", k: randomBytes(32).toString("base64url") });
+
+/** Contract tests that no other file may run beside: they stop a part of the stack, or count what all of it did. */
+const alone = [
+  "cdn-swap", // counts what is late
+  "door", // stops PostgreSQL
+  "edge-serving", // stops provider B's store, counts the edges' reads
+  "identity-at-edges", // verifies at the edges, where edge-identity counts
+  "market-recovery", // waits until the outbox is empty
+  "mutual-tls", // replaces the local authority
+  "outage", // stops PostgreSQL
+  "policies", // stops provider B's store
+  "stack", // stops PostgreSQL, rotates the issuer's key
+  "tenancy", // rotates the issuer's key
+].map((name) => `test/contract/${name}.test.ts`);
+const contract = {
+  environment: "node" as const,
+  isolate: false,
+  globalSetup: ["./test/support/global-setup.ts"],
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+};
 
 const interop = {
   test: {
@@ -128,16 +150,23 @@ export default defineConfig({
       },
       {
         test: {
+          ...contract,
           name: "contract",
-          environment: "node",
           include: ["test/contract/**/*.test.ts"],
-          isolate: false,
+          exclude: [...outside, ...alone],
+          // A good part of their time they wait: for leases, alarms, crons.
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...contract,
+          name: "contract-alone",
+          include: alone,
           exclude: outside,
-          globalSetup: ["./test/support/global-setup.ts"],
-          // One stack for all: a file that stops PostgreSQL must not meet another.
-          fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
         },
       },
       {

@@ -32,7 +32,7 @@ export interface EdgeStoreHandle {
 }
 
 export interface StackHandle extends Omit<StackFacts, "controlUrl" | "bunnyStorage"> {
-  /** The stack is shared by all files, which run one after the other: start what you stop, in a `finally`. */
+  /** The stack is shared by all files: who stops it is in `alone` of vitest.config.ts, and starts it in a `finally`. */
   readonly postgres: { stop(): Promise<void>; start(): Promise<void> };
   /** Seeds a tenant, or answers the same one again. Give each test file slugs of its own. */
   seedTenant(slug: string, options?: SeedOptions): Promise<SeededTenant>;
@@ -42,7 +42,7 @@ export interface StackHandle extends Omit<StackFacts, "controlUrl" | "bunnyStora
   /** The tenant's PqlMeter object. */
   meter(tenantId: string): MeterPort & { report(report: CountReport): Promise<void> };
   readonly edgeStores: Readonly<Record<"a" | "b", EdgeStoreHandle>>;
-  /** Provider B's store as a whole: start what you stop, in a `finally`. */
+  /** Provider B's store as a whole: as `postgres`. */
   readonly bunnyStorage: StackFacts["bunnyStorage"] & { stop(): Promise<void>; start(): Promise<void> };
   /** A request to provider A's edge with what the platform would tell of its client certificate. */
   fetchEdgeA(
