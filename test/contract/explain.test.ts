@@ -21,6 +21,7 @@ import { inBatch } from "../../shared/tenancy/database.ts";
 import { databaseAs } from "../support/api.ts";
 import { callsAs, TestDomain } from "../support/identities.ts";
 import { anotherPerson } from "../support/people.ts";
+import { sampled } from "../support/sampled.ts";
 import { useStack } from "../support/stack.ts";
 
 const stack = useStack();
@@ -422,19 +423,22 @@ test("svid_needed: the refusal of a fetcher's key says what helps, an admin does
 });
 
 describe("every rule", () => {
-  test.each(Object.keys(cases))("%s: what the explanation names, applied as it is, allows it", async (rule) => {
-    const one = await cases[rule]!();
-    const denied = await one.attempt(one.key);
-    expect([denied.status, denied.json.rule ?? denied.json.code]).toEqual([one.refusal ?? 403, rule]);
-    const before = await explained(one);
-    expect(before).toMatchObject({ allow: false, rule, complete: true });
-    expect(before.fixes.length).toBeGreaterThan(0);
-    expect(before.fixes[0]).toMatchObject({ rule, words: expect.stringMatching(/\S/) });
+  test.each(sampled(Object.keys(cases), 3))(
+    "%s: what the explanation names, applied as it is, allows it",
+    async (rule) => {
+      const one = await cases[rule]!();
+      const denied = await one.attempt(one.key);
+      expect([denied.status, denied.json.rule ?? denied.json.code]).toEqual([one.refusal ?? 403, rule]);
+      const before = await explained(one);
+      expect(before).toMatchObject({ allow: false, rule, complete: true });
+      expect(before.fixes.length).toBeGreaterThan(0);
+      expect(before.fixes[0]).toMatchObject({ rule, words: expect.stringMatching(/\S/) });
 
-    const key = await applyAll(one, before.fixes);
-    expect(await explained(one, key)).toMatchObject({ allow: true, fixes: [] });
-    expect((await one.attempt(key)).status).toBeOneOf([200, 201]);
-  });
+      const key = await applyAll(one, before.fixes);
+      expect(await explained(one, key)).toMatchObject({ allow: true, fixes: [] });
+      expect((await one.attempt(key)).status).toBeOneOf([200, 201]);
+    },
+  );
 
   test("has a case above", () => {
     const denying = rules.filter((rule) => rule !== "ok" && rule !== "policy_error");

@@ -46,6 +46,7 @@ function countedOf(answered: PqlAnswer): Counted {
 const sealing = rowsOf(growing, 3, 1_400, spreadTimes);
 const timeOf = (at: number): number => (at < sealing.length ? Date.parse(sealing[at]!.logged_at) : Infinity);
 const hourOf = (ms: number): number => ms - (ms % hourMs);
+const runs = deep ? 20_000 : 240;
 const usedTemplates = new Map<string, number>();
 
 test(
@@ -56,7 +57,6 @@ test(
     let written = 0;
     let sealedTo: number | null = null;
     let asked = 0;
-    const runs = deep ? 20_000 : 400;
     const steps = fc.record({
       ask: fc.oneof({ weight: 4, arbitrary: keptAsks }, { weight: 1, arbitrary: asks }),
       /** Of the time that the rows reach by then: sometimes earlier, sometimes later. */
@@ -106,7 +106,7 @@ test(
 
 test("the questions above were answered from rows of counts, mostly", () => {
   for (const template of ["buckets", "top", "top_buckets"]) {
-    expect([template, (usedTemplates.get(template) ?? 0) > 20]).toEqual([template, true]);
+    expect([template, (usedTemplates.get(template) ?? 0) > Math.min(20, runs / 20)]).toEqual([template, true]);
   }
 });
 

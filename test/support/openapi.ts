@@ -37,9 +37,17 @@ export interface Contract {
   check(method: string, path: string, status: number, headers: Headers, bytes: Uint8Array<ArrayBuffer>): CheckedAnswer;
 }
 
-export async function contractOf(apiUrl: string): Promise<Contract> {
-  const response = await fetch(`${apiUrl}/openapi.json`);
-  return contractFrom((await response.json()) as OpenApi, apiUrl);
+/** Of each stack once in a process: its schemas are compiled as they are met, which takes a while. */
+const contracts = new Map<string, Promise<Contract>>();
+
+export function contractOf(apiUrl: string): Promise<Contract> {
+  const known = contracts.get(apiUrl);
+  if (known !== undefined) return known;
+  const made = fetch(`${apiUrl}/openapi.json`).then(async (response) =>
+    contractFrom((await response.json()) as OpenApi, apiUrl),
+  );
+  contracts.set(apiUrl, made);
+  return made;
 }
 
 export function contractFrom(document: OpenApi, apiUrl: string): Contract {
