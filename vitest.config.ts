@@ -10,8 +10,9 @@
 // Files of one kind share a process (`isolate: false`: a fifth of the time is imports otherwise), so no test may leave a
 // spy, a timer or a changed environment behind; the workerd files have a runtime each.
 
-import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { createPublicKey, generateKeyPairSync, randomBytes } from "node:crypto";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { kCurrentWorker } from "miniflare";
 import { defineConfig } from "vitest/config";
 import { unstable_getMiniflareWorkerOptions } from "wrangler";
 
@@ -30,6 +31,22 @@ function signingKey(kind: "P-256" | "Ed25519"): string {
   const { privateKey } =
     kind === "P-256" ? generateKeyPairSync("ec", { namedCurve: kind }) : generateKeyPairSync("ed25519");
   return JSON.stringify({ ...privateKey.export({ format: "jwk" }), not_before: "2026-01-01T00:00:00.000Z" });
+}
+
+function workerKeys() {
+  const keys = { api: signingKey("P-256"), audit: signingKey("P-256") };
+  const publicHalf = (jwk: string): string =>
+    createPublicKey({ key: JSON.parse(jwk) as { kty: string }, format: "jwk" })
+      .export({ type: "spki", format: "der" })
+      .toString("base64");
+  return {
+    SVID_KEY: signingKey("P-256"),
+    // The scripts are one here, and the callers' keys so too: it is the API's, and the audit worker's under its own name.
+    WORKER_KEY: keys.api,
+    AUDIT_WORKER_KEY: keys.audit,
+    WORKER_KEYS: JSON.stringify({ api: [publicHalf(keys.api)], audit: [publicHalf(keys.audit)] }),
+    PLATFORM_TRUST_DOMAIN: "platform.mc.test",
+  };
 }
 
 const secretKey = (): string => JSON.stringify({ kty: "oct", k: randomBytes(32).toString("base64url") });
@@ -119,9 +136,19 @@ export default defineConfig({
               r2Buckets: { ...api.r2Buckets, ...audit.r2Buckets },
               queueProducers: { ...api.queueProducers, ...audit.queueProducers },
               // No PostgreSQL here: what needs one is tested in test/contract, and these tests see an outage.
+              serviceBindings: Object.fromEntries(
+                [
+                  ["SIGNER", "SignerService"],
+                  ["AUDIT", "AuditService"],
+                  ["AUTHORITY", "AuthorityService"],
+                  ["METER", "MeterService"],
+                ].map(([name, entrypoint]) => [name, { name: kCurrentWorker, entrypoint }]),
+              ),
               bindings: {
                 ...api.bindings,
                 ...audit.bindings,
+                ...signer.bindings,
+                ...workerKeys(),
                 DATABASE_URL_APP: "postgresql://maestro_app:none@127.0.0.1:9/none",
                 DATABASE_URL_AUTH: "postgresql://maestro_auth:none@127.0.0.1:9/none",
                 DATABASE_URL_DRAIN: "postgresql://maestro_drain:none@127.0.0.1:9/none",

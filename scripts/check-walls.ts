@@ -31,8 +31,8 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   "durable-objects": [...ground, ...capabilities, ...joints],
   // A worker is deployed alone: it imports no other worker's files, and speaks to it by its type in shared/.
   "workers/api": [...ground, ...capabilities, ...joints, "durable-objects", "policy"],
-  "workers/audit": [...ground, ...capabilities, ...joints, "durable-objects"],
-  "workers/signer": [...ground, ...capabilities, ...joints, "durable-objects"],
+  "workers/audit": [...ground, ...capabilities, ...joints, "durable-objects", "policy"],
+  "workers/signer": [...ground, ...capabilities, ...joints, "durable-objects", "policy"],
   // It has no database and no objects: what it serves stands in a provider's store.
   "workers/edge": ["shared/contract", "shared/tenancy", "shared/edge", "shared/identity"],
   // Pure parts alone: the catalogue that PQL is completed from and the writers of its answers, the log's verifier, the policy that

@@ -4,6 +4,7 @@ package mc.authz
 
 import data.mc.facts
 import data.mc.roles
+import data.mc.workers
 
 is_workload if input.caller.spiffe_id != null
 
@@ -78,4 +79,28 @@ by_a_person := {
 known_roles contains role if {
 	some allowed in roles.by_action
 	some role in allowed
+}
+
+# Between the platform's own workers: the SVID was verified against the platform's authority before this is asked. An ID is the
+# worker of its one spelling in the platform's own trust domain, and of no other.
+worker_call := {"allow": true, "reasons": []} if {
+	worker_call_fits
+	is_called_by_its_caller
+}
+
+worker_call := {"allow": false, "reasons": [reason]} if {
+	worker_call_fits
+	not is_called_by_its_caller
+	reason := sprintf("%s may not call %s of %s", [input.spiffe_id, input.method, input.callee])
+}
+
+worker_call_fits if {
+	object.keys(input) == {"callee", "method", "spiffe_id", "trust_domain"}
+	every name in ["callee", "method", "spiffe_id", "trust_domain"] { is_string(input[name]) }
+}
+
+is_called_by_its_caller if {
+	some caller, allowed in workers.methods[input.callee]
+	input.spiffe_id == sprintf("spiffe://%s/platform/%s", [input.trust_domain, caller])
+	input.method in allowed
 }

@@ -11,7 +11,7 @@ import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { unpackTar } from "modern-tar";
-import { policyEntrypoint } from "../../shared/policy/compiled.ts";
+import { policyEntrypoint, workerCallEntrypoint } from "../../shared/policy/compiled.ts";
 
 const run = promisify(execFile);
 const project = new URL("../../", import.meta.url);
@@ -68,9 +68,8 @@ export async function buildPolicy(opa: string): Promise<PolicyBuild & { readonly
     const bundle = join(folder, "bundle.tar.gz");
     const files = await policyFiles();
     // Relative names: the bundle holds the names it was given, and the project may lie anywhere.
-    await run(opa, ["build", "--target", "wasm", "--entrypoint", policyEntrypoint, "--output", bundle, ...files], {
-      cwd: sources,
-    });
+    const entrypoints = [policyEntrypoint, workerCallEntrypoint].flatMap((name) => ["--entrypoint", name]);
+    await run(opa, ["build", "--target", "wasm", ...entrypoints, "--output", bundle, ...files], { cwd: sources });
     const { stdout } = await run(opa, ["version"]);
     const entries = await unpackTar(gunzipSync(await readFile(bundle)));
     const wasm = entries.find((entry) => entry.header.name.replace(/^\//, "") === "policy.wasm")?.data;

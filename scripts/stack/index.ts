@@ -35,6 +35,8 @@ import { startTlsFront, type TlsFront } from "./tls-front.ts";
 import { projectFolder, startWorkers, workerConfigs } from "./workers.ts";
 
 const database = "maestro";
+/** Of the platform's own workers, apart from that of workloads: another authority issues there. */
+export const platformTrustDomain = `platform.${localTrustDomain}`;
 
 export interface StackPorts {
   readonly api?: number;
@@ -314,6 +316,8 @@ async function workerVariables(
   bunnyStorage: BunnyStorage,
 ): Promise<Record<string, Record<string, string>>> {
   const { CHECKPOINT_KEY, STATEMENT_KEY, LINK_KEY, RELEASE_KEY } = secrets.worker_keys;
+  const { authority, api, audit } = secrets.identity_keys;
+  const publicHalf = async (key: string): Promise<string> => base64((await importSigner(key, "P-256")).spki);
   return {
     "maestro-api": {
       ...Object.fromEntries(
@@ -327,10 +331,12 @@ async function workerVariables(
       OIDC_JWKS_URL: `${issuerUrl}/jwks.json`,
       PUBLIC_URL: apiUrl,
       EDGE_LINK_KEY: secrets.edge_keys.link,
-      RELEASE_KEYS: JSON.stringify([base64((await importSigner(RELEASE_KEY, "P-256")).spki)]),
+      RELEASE_KEYS: JSON.stringify([await publicHalf(RELEASE_KEY)]),
       BUNNY_STORAGE_URL: bunnyStorage.url,
       BUNNY_STORAGE_ZONE: bunnyStorage.zone,
       BUNNY_STORAGE_KEY: secrets.bunny_keys.access_key,
+      PLATFORM_TRUST_DOMAIN: platformTrustDomain,
+      WORKER_KEY: api,
     },
     "maestro-audit": {
       DATABASE_URL_AUDIT: databaseUrls.audit,
@@ -343,8 +349,17 @@ async function workerVariables(
       LINK_KEY,
       KEY_RING_SECRET: secrets.ring_secrets.audit,
       RETIRED_KEYS: JSON.stringify(secrets.retired_keys ?? []),
+      PLATFORM_TRUST_DOMAIN: platformTrustDomain,
+      WORKER_KEY: audit,
     },
-    "maestro-signer": { RELEASE_KEY, KEY_RING_SECRET: secrets.ring_secrets.signer, ...secrets.tuf_keys },
+    "maestro-signer": {
+      RELEASE_KEY,
+      SVID_KEY: authority,
+      KEY_RING_SECRET: secrets.ring_secrets.signer,
+      ...secrets.tuf_keys,
+      PLATFORM_TRUST_DOMAIN: platformTrustDomain,
+      WORKER_KEYS: JSON.stringify({ api: [await publicHalf(api)], audit: [await publicHalf(audit)] }),
+    },
     "maestro-edge": { EDGE_LINK_KEY: secrets.edge_keys.link, EDGE_METRICS_KEY: secrets.edge_keys.metrics },
   };
 }

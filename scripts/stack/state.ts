@@ -25,6 +25,8 @@ export interface Secrets {
   readonly edge_keys: Readonly<Record<"link" | "metrics", string>>;
   /** What the signer's and the audit worker's rings keep their private halves under. */
   readonly ring_secrets: Readonly<Record<"signer" | "audit", string>>;
+  /** The authority of the platform's workers (first key), and what each worker proves itself to it with. As `worker_keys`. */
+  readonly identity_keys: Readonly<Record<"authority" | "api" | "audit", string>>;
   /** The audit keys before these, as they are published; absent where there were none. */
   readonly retired_keys?: readonly PublishedKey[];
 }
@@ -89,6 +91,11 @@ export async function loadSecrets(folder: string): Promise<Secrets> {
     bunny_keys: { access_key: password(), read_only_key: password() },
     ring_secrets: { signer: password(), audit: password() },
     edge_keys: { link: password(), metrics: password() },
+    identity_keys: {
+      authority: await privateKey("ES256"),
+      api: await privateKey("ES256"),
+      audit: await privateKey("ES256"),
+    },
   };
   const all = { ...made, ...kept };
   if (kept === null || Object.keys(all).length > Object.keys(kept).length) writePrivateJson(path, all);

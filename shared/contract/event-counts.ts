@@ -1,5 +1,5 @@
 // How many of a tenant's events stand in Postgres, by hour and type, and how many rows of counts they have there: what the
-// tenant's log tells the tenant's meter, each through a binding of its own. Times are milliseconds since 1970, hours and days UTC.
+// tenant's log tells the tenant's meter, over the API's MeterService. Times are milliseconds since 1970, hours and days UTC.
 
 import type { EventType } from "./events.ts";
 
@@ -30,4 +30,9 @@ export interface CountReport {
   readonly sealed_to: number | null;
   readonly hours: readonly HourCount[];
   readonly days: readonly DayCount[];
+}
+
+/** What the API worker offers the audit worker: the tenant's PqlMeter is told. */
+export interface MeterReports {
+  report(tenantId: string, report: CountReport): Promise<void>;
 }

@@ -274,6 +274,11 @@ export const problems = {
     "The token issuer cannot be reached",
     "Try again after `Retry-After` seconds, or use an API key.",
   ],
+  worker_unavailable: [
+    503,
+    "A worker of the platform cannot be reached",
+    "Try again after `Retry-After` seconds; nothing was done by the worker, or your Idempotency-Key tells.",
+  ],
   meter_unavailable: [
     503,
     "What the question costs cannot be known now",

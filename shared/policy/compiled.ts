@@ -5,6 +5,8 @@ import type { Policy } from "./decide.ts";
 
 /** The rule that scripts/generate/policy.ts compiles: package mc.authz, rule `decision`. */
 export const policyEntrypoint = "mc/authz/decision";
+/** Rule `worker_call` of the same package: calls between the platform's own workers (worker-calls.ts). */
+export const workerCallEntrypoint = "mc/authz/worker_call";
 
 /** opa-wasm's LoadedPolicy. */
 export interface LoadedPolicy {

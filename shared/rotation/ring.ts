@@ -30,6 +30,8 @@ import {
   type RingSignerApi,
   type RotatedKeys,
   type RotatingKeysApi,
+  type SlotKey,
+  type SlotKeysApi,
 } from "./service.ts";
 
 /**
@@ -96,7 +98,7 @@ const schema = `
 
 const iso = (time: number): string => new Date(time).toISOString();
 
-export class KeyRing implements RingSignerApi, RotatingKeysApi {
+export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
   readonly #parts: RingParts;
   readonly #sql: Sql;
   readonly #signers = new Map<string, Promise<Signer>>();
@@ -231,6 +233,20 @@ export class KeyRing implements RingSignerApi, RotatingKeysApi {
         .flatMap(({ endorsement }) => (endorsement === null ? [] : [signedBundle.parse(JSON.parse(endorsement))]))
         .slice(-endorsementsMax),
     };
+  }
+
+  async slotKeys(slotName: string): Promise<SlotKey[]> {
+    const slot = this.#slot(slotName);
+    if (this.#active(slot) === null) await this.#signer(slot, null);
+    const rows = this.#rows("where slot = ? and state <> 'prepared' order by n", slot.name);
+    const all = this.#active(slot) === null ? [this.#firstRow(slot)] : rows;
+    return all.map(({ kid, spki, state, replaces, not_before, revoked_at }) => ({
+      kid,
+      spki,
+      active: state === "active",
+      since: state === "published" ? null : (all.find((before) => before.kid === replaces)?.not_after ?? not_before),
+      revoked: revoked_at !== null,
+    }));
   }
 
   #slot(name: string): RingSlot {

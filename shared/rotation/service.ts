@@ -43,6 +43,22 @@ export interface RingSignerApi {
   sign(slot: string, kid: string, at: number, messages: readonly Uint8Array<ArrayBuffer>[]): Promise<RingSignatures>;
 }
 
+/** A key of a slot that was published, for whoever writes its own set of them. */
+export interface SlotKey {
+  readonly kid: string;
+  /** SPKI DER in base64. */
+  readonly spki: string;
+  readonly active: boolean;
+  /** Since when it signs, RFC 3339; null: not yet. */
+  readonly since: string | null;
+  readonly revoked: boolean;
+}
+
+export interface SlotKeysApi {
+  /** In the order in which they were made. */
+  slotKeys(slot: string): Promise<SlotKey[]>;
+}
+
 /** The steps of a rotation, each idempotent: `rotation` is its id. Durable when they resolve. */
 export interface RotatingKeysApi {
   /** Makes a key for each slot, endorsed by the one that signs there. */

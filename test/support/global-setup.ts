@@ -22,8 +22,7 @@ const controls = {
   rotateIssuerKey: (stack: Stack) => stack.rotateIssuerKey(),
   runScheduled: (stack: Stack) => stack.runScheduled(),
   async callMeter(stack: Stack, tenantId: unknown, method: unknown, argument: unknown) {
-    // Through the audit worker's binding, as the logs reach it: it is the API's object all the same.
-    const namespace = await stack.miniflare.getDurableObjectNamespace("PQL_METER", "maestro-audit");
+    const namespace = await stack.miniflare.getDurableObjectNamespace("PQL_METER", "maestro-api");
     const meter = namespace.get(namespace.idFromName(String(tenantId))) as unknown as Record<string, MeterMethod>;
     return await meter[String(method)]!(argument);
   },

@@ -3,24 +3,27 @@
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
+import { ringAt, type RingApi } from "../../durable-objects/key-ring.ts";
 import { sqlOf } from "../../durable-objects/sql.ts";
 import { base64Bytes, utf8 } from "../../shared/contract/bytes.ts";
 import { KeyRing } from "../../shared/rotation/ring.ts";
-import type { RingSignerApi, RotatingKeysApi } from "../../shared/rotation/service.ts";
 import { importVerifyKey, verifySignature } from "../../shared/signing/keys.ts";
+import { auditRingParts } from "../../workers/audit/compose.ts";
+import { releaseRingParts } from "../../workers/signer/compose.ts";
 
-type Ring = DurableObjectStub & RingSignerApi & RotatingKeysApi;
-const bound = env as unknown as {
-  RELEASE_RING: DurableObjectNamespace;
-  AUDIT_RING: DurableObjectNamespace;
-  RELEASE_KEY: string;
-};
+type Env = Parameters<typeof auditRingParts>[0] & Parameters<typeof releaseRingParts>[0];
+const bound = env as unknown as Env;
 let count = 0;
-const open = (namespace: DurableObjectNamespace): Ring =>
-  namespace.getByName(`ring ${(count += 1)}`) as unknown as Ring;
+const release = { namespace: bound.RELEASE_RING, parts: releaseRingParts(bound), slots: ["release"] };
+const audit = { namespace: bound.AUDIT_RING, parts: auditRingParts(bound), slots: ["checkpoint", "statement"] };
+
+function open({ namespace, parts }: Pick<typeof release, "namespace" | "parts">) {
+  const name = `ring ${(count += 1)}`;
+  return { ring: ringAt(namespace, parts, name), stub: namespace.getByName(name) };
+}
 const rotation = `rot_${"1".repeat(26)}`;
 
-async function rotated(ring: Ring, slots: string[]) {
+async function rotated(ring: RingApi, slots: string[]) {
   const keys = await ring.prepareKeys(rotation, slots);
   await ring.publishKeys(rotation);
   await ring.activateKeys(rotation);
@@ -28,14 +31,11 @@ async function rotated(ring: Ring, slots: string[]) {
 }
 
 test("a ring that was evicted has the same keys, and signs with them", async () => {
-  for (const [namespace, slots] of [
-    [bound.RELEASE_RING, ["release"]],
-    [bound.AUDIT_RING, ["checkpoint", "statement"]],
-  ] as const) {
-    const ring = open(namespace);
-    const keys = await rotated(ring, [...slots]);
+  for (const of of [release, audit]) {
+    const { ring, stub } = open(of);
+    const keys = await rotated(ring, of.slots);
     const published = await ring.publishedKeys();
-    await evictDurableObject(ring);
+    await evictDurableObject(stub);
     expect(await ring.publishedKeys()).toEqual(published);
     for (const { slot, kid } of keys.new) {
       const signed = await ring.sign(slot, kid, Date.now(), [utf8("a"), utf8("b")]);
@@ -50,9 +50,9 @@ test("a ring that was evicted has the same keys, and signs with them", async () 
 });
 
 test("what a ring keeps tells no private half, and opens under no other secret", async () => {
-  const ring = open(bound.RELEASE_RING);
+  const { ring, stub } = open(release);
   await rotated(ring, ["release"]);
-  await runInDurableObject(ring, async (_, state) => {
+  await runInDurableObject(stub, async (_, state) => {
     const rows = state.storage.sql.exec("select * from keys").toArray();
     expect(rows).toHaveLength(2);
     expect(JSON.stringify(rows)).not.toMatch(/"d\\?":/);
@@ -68,8 +68,33 @@ test("what a ring keeps tells no private half, and opens under no other secret",
   });
 });
 
+test("whoever binds a ring without its script's secrets gets nothing from it: no key, no signature, no step of a rotation", async () => {
+  const { ring, stub } = open(release);
+  const { kid } = (await ring.current())[0]!;
+  const rogue = ringAt(
+    // A namespace of its own, for a pass that is not remembered.
+    { getByName: () => stub } as unknown as DurableObjectNamespace,
+    { ...release.parts, slots: [{ ...release.parts.slots[0]!, firstKey: "{}" }] },
+  );
+  const message = utf8("a release");
+  const tried: (() => Promise<unknown>)[] = [
+    () => rogue.current(),
+    () => rogue.sign("release", kid, Date.now(), [message]),
+    () => rogue.prepareKeys(rotation, ["release"]),
+    () => rogue.publishKeys(rotation),
+    () => rogue.activateKeys(rotation),
+    () => rogue.taintKeys(rotation),
+    () => rogue.revokeKeys(rotation, true),
+    () => rogue.publishedKeys(),
+    () => rogue.slotKeys("release"),
+  ];
+  expect(tried).toHaveLength(Object.keys(rogue).length);
+  for (const attempt of tried) await expect(attempt()).rejects.toThrow("is called by its own script alone");
+  expect(await ring.sign("release", kid, Date.now(), [message])).toMatchObject({ state: "signed" });
+});
+
 test("under concurrent calls no signature of the old key comes after its successor was activated", async () => {
-  const ring = open(bound.RELEASE_RING);
+  const { ring } = open(release);
   const keys = await ring.prepareKeys(rotation, ["release"]);
   await ring.publishKeys(rotation);
   const old = keys.old[0]!.kid;

@@ -1,6 +1,5 @@
 // The signer worker inside workerd.
 
-import { createExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import {
@@ -13,11 +12,11 @@ import {
   type OnlineSigned,
 } from "../../shared/edge/tuf.ts";
 import { countSignatures } from "../../shared/edge/tuf-keys.ts";
-import { SignerService } from "../../workers/signer/index.ts";
+import { partsOf } from "../../workers/signer/compose.ts";
 
-type Env = ConstructorParameters<typeof SignerService>[1];
+type Env = Parameters<typeof partsOf>[0];
 const bound = env as unknown as Env;
-const signerWith = (given: Partial<Env> = {}) => new SignerService(createExecutionContext(), { ...bound, ...given });
+const signerWith = (given: Partial<Env> = {}) => partsOf({ ...bound, ...given }).signer;
 const [acme, other] = ["7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0001", "7f0c2d9e-5a53-4d2f-9a0b-2f6a1c9f0002"] as const;
 
 test("a document of an online role is signed with the tenant's key of that role, and with no other's", async () => {

@@ -5,13 +5,14 @@ export {
   EdgeHealth,
   Entitlements,
   KeyRotation,
+  MeterService,
   OutboxDrain,
   PolicyPublisher,
   PqlMeter,
   PrivacyLedger,
 } from "../../workers/api/index.ts";
 export { AuditLog, AuditRing, AuditService, DisclosureGrants, LogAnchor } from "../../workers/audit/index.ts";
-export { ReleaseRing, SignerService } from "../../workers/signer/index.ts";
+export { AuthorityService, ReleaseRing, SignerService, WorkerAuthority } from "../../workers/signer/index.ts";
 export { DrainProbe } from "./drain-probe.ts";
 
 export default {

@@ -17,6 +17,7 @@ import type { PqlMeterParts } from "../../durable-objects/pql-meter.ts";
 import type { RolloutGatesParts } from "../../durable-objects/rollout-gates.ts";
 import type { PrivacyLedgerParts } from "../../durable-objects/privacy-ledger.ts";
 import { base64Bytes } from "../../shared/contract/bytes.ts";
+import type { CountReport, MeterReports } from "../../shared/contract/event-counts.ts";
 import type { Log, Random } from "../../shared/contract/ports.ts";
 import { Problem } from "../../shared/contract/problems.ts";
 import { fetchersOf, repositoriesToSweep, tenantsTrusting, trustDocumentOf } from "../../shared/edge/store.ts";
@@ -26,6 +27,11 @@ import type { ProviderStore } from "../../shared/edge/stores.ts";
 import { keepSighting } from "../../shared/identity/authority-store.ts";
 import { SightingNotes } from "../../shared/identity/sighting-notes.ts";
 import { dueDomains } from "../../shared/identity/store.ts";
+import { HeldBundle } from "../../shared/identity/platform/held-bundle.ts";
+import type { PlatformWorker } from "../../shared/identity/platform/names.ts";
+import type { AuthorityServiceApi, GuardedService } from "../../shared/identity/platform/service.ts";
+import { askAuthority, WorkerCaller, type WorkerCallRefused } from "../../shared/identity/platform/worker-caller.ts";
+import { WorkerDoor } from "../../shared/identity/platform/worker-door.ts";
 import { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
 import { readReleaseKeys } from "../../shared/market/release-key-store.ts";
@@ -35,13 +41,14 @@ import type { DrainPort } from "../../shared/outbox/drain.ts";
 import { outboxInsert, shardOf } from "../../shared/outbox/outbox.ts";
 import { postgresOutbox } from "../../shared/outbox/store.ts";
 import { compiledPolicy } from "../../shared/policy/compiled.ts";
+import { workerCalls } from "../../shared/policy/worker-calls.ts";
 import { rememberedByRole } from "../../shared/policy/remembered.ts";
 import { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import { meterLimits, type MeterPort } from "../../shared/pql/meter.ts";
 import { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import type { RotationsPort } from "../../shared/rotation/port.ts";
-import { kidOf } from "../../shared/signing/keys.ts";
+import { importSigner, kidOf, type Signer } from "../../shared/signing/keys.ts";
 import type { ReleaseKey } from "../../shared/signing/release.ts";
 import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import { asTenant, type Database } from "../../shared/tenancy/database.ts";
@@ -89,7 +96,9 @@ const log: Log = (level, message, fields = {}) => {
   console[level](JSON.stringify({ level, message, time: new Date(clock()).toISOString(), ...fields }));
 };
 
-const policy = rememberedByRole(compiledPolicy(await loadPolicy(policyModule), policyBuild.source_sha256));
+const loadedPolicy = await loadPolicy(policyModule);
+const policy = rememberedByRole(compiledPolicy(loadedPolicy, policyBuild.source_sha256));
+const decideWorkerCall = workerCalls(loadedPolicy);
 
 const perIsolate = new WeakMap<object, Parts>();
 
@@ -123,6 +132,8 @@ function makeParts(env: Env): Parts {
       nudgeDrain(tenantId);
     },
   });
+  const identity = identityOf(env);
+  const workers = servicesOf(env, identity.caller);
   return {
     clock,
     random,
@@ -153,9 +164,10 @@ function makeParts(env: Env): Parts {
     tellQueryTimes: (tenantId) => times.tell(tenantId),
     pqlGrammar: new FlagMemory(),
     edgeFlag: new FlagMemory(),
-    audit: env.AUDIT as unknown as Parts["audit"],
-    signer: env.SIGNER as unknown as Parts["signer"],
-    tufSigner: tufSignerInTime(env.SIGNER as unknown as Parts["tufSigner"]),
+    audit: workers.audit,
+    signer: workers.signer,
+    tufSigner: tufSignerInTime(workers.signer),
+    workerDoor: identity.door,
     publisher: (tenantId) => publisherAt(env, tenantId),
     nudgeTrust: (trustDomain) => nudgeTrust(env, trustDomain),
     fleet: (tenantId) => fleetAt(env, tenantId),
@@ -401,6 +413,60 @@ export const keyRotationParts = (env: Env): KeyRotationParts => {
         : fetcherTarget(fetcherParts, rotated.trust_domain, tenantId),
   };
 };
+
+/** Who this worker is among the platform's own, and whom it believes. */
+function identityOf(env: Env): { readonly door: WorkerDoor; readonly caller: WorkerCaller } {
+  const authority = env.AUTHORITY as unknown as AuthorityServiceApi;
+  const shared = { self: "api", trustDomain: env.PLATFORM_TRUST_DOMAIN, clock } as const;
+  const held = new HeldBundle({ ...shared, ask: () => authority.bundle(), later: waitUntil });
+  const askForSvid = askAuthority(shared, workerSignerOf(env), authority);
+  const caller = new WorkerCaller({ ...shared, held, askForSvid, later: waitUntil });
+  const door = new WorkerDoor({
+    ...shared,
+    held,
+    decide: decideWorkerCall,
+    ownSvid: (audience) => caller.svid(audience),
+  });
+  return { door, caller };
+}
+
+/** Read once; what could not be read is not remembered. */
+function workerSignerOf(env: Env): () => Promise<Signer> {
+  let known: Signer | null = null;
+  return async () => (known ??= await importSigner(env.WORKER_KEY, "P-256"));
+}
+
+/** The other workers, each call with an SVID of this one. */
+function servicesOf(env: Env, caller: WorkerCaller) {
+  const to = (callee: PlatformWorker, binding: Fetcher): object =>
+    caller.service(callee, binding as unknown as GuardedService, callRefused);
+  return {
+    audit: to("audit", env.AUDIT) as Parts["audit"],
+    signer: to("signer", env.SIGNER) as Parts["signer"] & Parts["tufSigner"],
+  };
+}
+
+/** Nothing was done: whoever asked may ask again. What exactly was refused is for the log. */
+function callRefused(error: WorkerCallRefused): Problem {
+  log("error", "a call between workers was refused", { reason: error.message, code: error.code });
+  return new Problem("worker_unavailable", "A worker of the platform cannot prove to another one who it is.");
+}
+
+/** For the audit worker, behind the door: what a tenant's log tells the tenant's meter. */
+class MeterCalls implements MeterReports {
+  readonly #env: Env;
+
+  constructor(env: Env) {
+    this.#env = env;
+  }
+
+  async report(tenantId: string, report: CountReport): Promise<void> {
+    const meter = this.#env.PQL_METER.getByName(tenantId) as unknown as { report(report: CountReport): Promise<void> };
+    await meter.report(report);
+  }
+}
+
+export const meterCalls = (env: Env): MeterReports => new MeterCalls(env);
 
 const shardsOf = (env: Env): number => {
   const shards = Number(env.AUDIT_SHARDS);

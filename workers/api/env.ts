@@ -39,8 +39,14 @@ export interface Env {
   readonly POLICY_PUBLISHER: DurableObjectNamespace;
   readonly EDGE_HEALTH: DurableObjectNamespace;
   readonly KEY_ROTATION: DurableObjectNamespace;
+  /** The trust domain of the platform's own workers. */
+  readonly PLATFORM_TRUST_DOMAIN: string;
+  /** The private key that this worker proves itself with to the authority: a P-256 JWK as JSON text. A secret. */
+  readonly WORKER_KEY: string;
   readonly AUDIT: Fetcher;
   readonly SIGNER: Fetcher;
+  /** The signer's AuthorityService. */
+  readonly AUTHORITY: Fetcher;
   readonly ARTIFACTS: R2Bucket;
   /** Provider A's store. */
   readonly EDGE_A: R2Bucket;

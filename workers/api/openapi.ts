@@ -80,6 +80,7 @@ export const credentialProblems: readonly ProblemCode[] = [
   "issuer_unavailable",
   "identity_busy",
   "database_unavailable",
+  "worker_unavailable",
 ];
 
 /** Every problem that a route may answer with: those of its kind, and those that it declares. */

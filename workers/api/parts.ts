@@ -6,6 +6,7 @@ import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort, TufSignerApi } from "../../shared/edge/service.ts";
+import type { WorkerDoor } from "../../shared/identity/platform/worker-door.ts";
 import type { SightingNotes } from "../../shared/identity/sighting-notes.ts";
 import type { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
@@ -67,6 +68,8 @@ export interface Parts {
   readonly signer: SignerServiceApi & RotatingKeysApi;
   /** Rejects where it does not answer in time. */
   readonly tufSigner: TufSignerApi;
+  /** Where other workers' calls of this one come first. */
+  readonly workerDoor: WorkerDoor;
   /** The tenant's publisher of edge policies. */
   publisher(tenantId: string): PublisherPort;
   /** The bundle of a trust domain has changed: has all publishers that mirror it do so soon. A lost call costs a minute. */

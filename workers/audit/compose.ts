@@ -1,25 +1,34 @@
 // Makes the audit worker's parts out of what the platform binds: the only reader of Env. The keys that sign checkpoints,
 // manifests, receipts, packs and links are in the ring, which signs.
 
+import { waitUntil } from "cloudflare:workers";
 import { neon, neonConfig } from "@neondatabase/serverless";
+import { loadPolicy } from "@open-policy-agent/opa-wasm";
 import { drizzle } from "drizzle-orm/neon-http";
+import policyModule from "../../policy/generated/authz.wasm";
 import type { AuditLogParts } from "../../durable-objects/audit-log.ts";
 import type { DisclosureGrantsParts } from "../../durable-objects/disclosure-grants.ts";
-import { ringName, type KeyRingParts } from "../../durable-objects/key-ring.ts";
+import { ringAt, type KeyRingParts, type RingApi } from "../../durable-objects/key-ring.ts";
 import { anchorName, type LogAnchorParts } from "../../durable-objects/log-anchor.ts";
 import { anchorTenantId } from "../../shared/audit/anchor-event.ts";
 import { manifestKey } from "../../shared/audit/layout.ts";
 import type { AuditLogApi, LogAnchorApi } from "../../shared/audit/service.ts";
 import { utf8 } from "../../shared/contract/bytes.ts";
-import type { CountReport } from "../../shared/contract/event-counts.ts";
+import type { MeterReports } from "../../shared/contract/event-counts.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { GrantsPort } from "../../shared/disclosure/grants.ts";
+import { HeldBundle } from "../../shared/identity/platform/held-bundle.ts";
+import type { AuthorityServiceApi, GuardedService } from "../../shared/identity/platform/service.ts";
+import { askAuthority, WorkerCaller } from "../../shared/identity/platform/worker-caller.ts";
+import { WorkerDoor } from "../../shared/identity/platform/worker-door.ts";
+import { workerCalls } from "../../shared/policy/worker-calls.ts";
 import { sealHours } from "../../shared/pql/hours-store.ts";
 import { rowsOfExecution, writeEventRows } from "../../shared/pql/store.ts";
 import { RingSigners } from "../../shared/rotation/ring-signers.ts";
-import type { RingSignerApi, RotatingKeysApi } from "../../shared/rotation/service.ts";
+import type { RotatingKeysApi } from "../../shared/rotation/service.ts";
+import { importSigner, type Signer } from "../../shared/signing/keys.ts";
 import { signStatement } from "../../shared/signing/bundle.ts";
 import { readRetiredKeys } from "../../shared/signing/published.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
@@ -29,10 +38,13 @@ import type { ConsumerParts } from "./consumer.ts";
 import { packStore, zipArchive, type DisclosureParts } from "./disclosure.ts";
 import type { Env } from "./env.ts";
 import { gzip, sha256 } from "./hashing.ts";
+import { AuditCalls } from "./service.ts";
 import { askWitness, readWitnesses } from "./witnesses.ts";
 
 /** A query that takes longer has failed; the log's rows are written again later. */
 const databaseTimeoutMs = 20_000;
+
+const decide = workerCalls(await loadPolicy(policyModule));
 
 const clock: Clock = () => Date.now();
 const random: Random = (byteCount) => crypto.getRandomValues(new Uint8Array(byteCount));
@@ -53,6 +65,11 @@ export interface Parts {
   /** Rotation's steps. */
   readonly ring: () => RotatingKeysApi;
   readonly disclosure: () => Promise<DisclosureParts>;
+  /** What comes over the service binding comes here first. */
+  readonly door: WorkerDoor;
+  readonly service: AuditCalls;
+  /** This worker as it calls others. */
+  readonly caller: WorkerCaller;
 }
 
 interface Made {
@@ -89,10 +106,11 @@ export const disclosureGrantsParts = (env: Env): DisclosureGrantsParts => ({
 function make(env: Env): Made {
   const database = databaseAt(env);
   const bucket = r2Bucket(env.AUDIT_BUCKET);
-  const signers = new RingSigners(() => ringAt(env));
+  const ring: RingApi = ringAt(env.AUDIT_RING, auditRingParts(env));
+  const signers = new RingSigners(() => ring);
   const retired = once(() => readRetiredKeys(env.RETIRED_KEYS));
   const keys = async (): Promise<PublishedKeys> => {
-    const [own, before] = await Promise.all([ringAt(env).publishedKeys(), retired()]);
+    const [own, before] = await Promise.all([ring.publishedKeys(), retired()]);
     return {
       origin_prefix: env.LOG_ORIGIN,
       keys: [...own.keys, ...before],
@@ -127,18 +145,21 @@ function make(env: Env): Made {
       sha256: digest,
     });
   };
+  const parts = {
+    log,
+    bucket,
+    activity,
+    auditLog,
+    anchor: () => anchorAt(env),
+    keys,
+    ring: (): RotatingKeysApi => ring,
+    disclosure,
+    consumer: { auditLog, activity, keepAside, log },
+  };
+  const { door, caller } = identityOf(env);
+  const meter = caller.service("api", env.METER as unknown as GuardedService, (error) => error) as MeterReports;
   return {
-    parts: {
-      log,
-      bucket,
-      activity,
-      auditLog,
-      anchor: () => anchorAt(env),
-      keys,
-      ring: () => ringAt(env),
-      disclosure,
-      consumer: { auditLog, activity, keepAside, log },
-    },
+    parts: { ...parts, door, caller, service: new AuditCalls(parts) },
     auditLogParts: {
       clock,
       random,
@@ -162,7 +183,7 @@ function make(env: Env): Made {
       },
       meter: {
         async report(tenantId, report) {
-          if (tenantId !== anchorTenantId) await meterAt(env, tenantId).report(report);
+          if (tenantId !== anchorTenantId) await meter.report(tenantId, report);
         },
       },
     },
@@ -189,16 +210,9 @@ export function logAnchorParts(env: Env): LogAnchorParts {
 
 const anchorAt = (env: Env): LogAnchorApi => env.LOG_ANCHOR.getByName(anchorName) as unknown as LogAnchorApi;
 
-/** The API's object: it prices the tenant's questions by what it is told. */
-const meterAt = (env: Env, tenantId: string): { report(report: CountReport): Promise<void> } =>
-  env.PQL_METER.getByName(tenantId) as unknown as { report(report: CountReport): Promise<void> };
-
 // The stub has the methods of the object's class; RPC's own types do not carry unions of results over.
 const auditLogAt = (env: Env, tenantId: string): AuditLogApi =>
   env.AUDIT_LOG.getByName(tenantId) as unknown as AuditLogApi;
-
-const ringAt = (env: Env): RingSignerApi & RotatingKeysApi =>
-  env.AUDIT_RING.getByName(ringName) as unknown as RingSignerApi & RotatingKeysApi;
 
 export const auditRingParts = (env: Env): KeyRingParts => ({
   clock,
@@ -211,6 +225,23 @@ export const auditRingParts = (env: Env): KeyRingParts => ({
     { name: "link", algorithm: "P-256", uses: ["link"], firstKey: env.LINK_KEY },
   ],
 });
+
+/** Who this worker is, and whom it believes. */
+function identityOf(env: Env): { readonly door: WorkerDoor; readonly caller: WorkerCaller } {
+  const authority = env.AUTHORITY as unknown as AuthorityServiceApi;
+  const shared = { self: "audit", trustDomain: env.PLATFORM_TRUST_DOMAIN, clock } as const;
+  const held = new HeldBundle({ ...shared, ask: () => authority.bundle(), later: waitUntil });
+  const askForSvid = askAuthority(shared, workerSignerOf(env), authority);
+  const caller = new WorkerCaller({ ...shared, held, askForSvid, later: waitUntil });
+  const door = new WorkerDoor({ ...shared, held, decide, ownSvid: (audience) => caller.svid(audience) });
+  return { door, caller };
+}
+
+/** Read once; what could not be read is not remembered. */
+function workerSignerOf(env: Env): () => Promise<Signer> {
+  let known: Signer | null = null;
+  return async () => (known ??= await importSigner(env.WORKER_KEY, "P-256"));
+}
 
 function databaseAt(env: Env): Database {
   if (env.NEON_FETCH_ENDPOINT !== "") neonConfig.fetchEndpoint = env.NEON_FETCH_ENDPOINT;

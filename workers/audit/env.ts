@@ -24,7 +24,13 @@ export interface Env {
   readonly DISCLOSURE_GRANTS: DurableObjectNamespace;
   readonly LOG_ANCHOR: DurableObjectNamespace;
   readonly AUDIT_RING: DurableObjectNamespace;
-  /** The API's objects, by the tenant's id: what stands in Postgres is told to them, shared/contract/event-counts.ts. */
-  readonly PQL_METER: DurableObjectNamespace;
+  /** The trust domain of the platform's own workers. */
+  readonly PLATFORM_TRUST_DOMAIN: string;
+  /** The private key that this worker proves itself with to the authority: a P-256 JWK as JSON text. A secret. */
+  readonly WORKER_KEY: string;
+  /** The signer's AuthorityService. */
+  readonly AUTHORITY: Fetcher;
+  /** The API's MeterService: what stands in Postgres is told to it, shared/contract/event-counts.ts. */
+  readonly METER: Fetcher;
   readonly AUDIT_BUCKET: R2Bucket;
 }

@@ -1,7 +1,6 @@
-// The audit worker's RPC for the API worker, over a service binding: reading a tenant's log, and disclosure. Who may ask
-// is decided by the API before it calls.
+// What the audit worker does for the API worker: reading a tenant's log, and disclosure. Called through the door of AuditService
+// (index.ts), which asks for an SVID; which person may ask is decided by the API before it calls.
 
-import { WorkerEntrypoint } from "cloudflare:workers";
 import { manifestKey, parseRange, segmentKey, tileKey } from "../../shared/audit/layout.ts";
 import type { AuditServiceApi, InclusionProof, LeafRow, LogObjectKind } from "../../shared/audit/service.ts";
 import { parseTilePath, tileWidth } from "../../shared/audit/tiles.ts";
@@ -16,14 +15,18 @@ import type {
   LinkWish,
 } from "../../shared/disclosure/service.ts";
 import type { RingKeys, RotatedKeys, RotatingKeysApi } from "../../shared/rotation/service.ts";
-import { partsOf, type Parts } from "./compose.ts";
+import type { Parts } from "./compose.ts";
 import { disclosureDownload, disclosureLink } from "./disclosure.ts";
-import type { Env } from "./env.ts";
 
-export class AuditService
-  extends WorkerEntrypoint<Env>
-  implements AuditServiceApi, DisclosureServiceApi, RotatingKeysApi
-{
+export type LogParts = Omit<Parts, "door" | "service" | "caller">;
+
+export class AuditCalls implements AuditServiceApi, DisclosureServiceApi, RotatingKeysApi {
+  readonly #parts: LogParts;
+
+  constructor(parts: LogParts) {
+    this.#parts = parts;
+  }
+
   checkpoint(tenantId: string): Promise<string | null> {
     return this.#parts.auditLog(tenantId).checkpoint();
   }
@@ -110,9 +113,5 @@ export class AuditService
 
   publishedKeys(): Promise<RingKeys> {
     return this.#parts.ring().publishedKeys();
-  }
-
-  get #parts(): Parts {
-    return partsOf(this.env);
   }
 }

@@ -1,7 +1,7 @@
 // Issues what a small authority gives out: its own certificates, X.509-SVIDs, JWT-SVIDs and bundle documents, all on P-256. For
 // development and drills: called by cli/svid. In production SPIRE issues.
 
-import { base64, concat, sha256, utf8, type Bytes } from "../../contract/bytes.ts";
+import { base64, concat, sha256, type Bytes } from "../../contract/bytes.ts";
 import { derFromP1363 } from "../../signing/ecdsa-der.ts";
 import {
   alternativeNames,
@@ -18,6 +18,7 @@ import {
   type CertificateSigner,
 } from "./certificate-writer.ts";
 import { oid, sequence } from "./der-writer.ts";
+import { base64Url, compactJws } from "./jws.ts";
 
 /** What is written into each certificate, so that whoever sees one knows what issued it. */
 export const authorityName = "Maestro development authority";
@@ -113,21 +114,22 @@ export async function issueX509Svid(authority: IssuingKey, subject: Subject, tim
 /** RFC 5280 4.1.2.2: never zero. */
 const positive = (serial: Uint8Array): Bytes => concat(new Uint8Array([1]), serial);
 
-const base64Url = (bytes: Uint8Array): string =>
-  base64(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-
 /** JWT-SVID 2 and 3: for one audience. Times in whole seconds, as milliseconds are given. */
-export async function issueJwtSvid(
+export const issueJwtSvid = (
   key: IssuingKey & { readonly kid: string },
   svid: { readonly spiffeId: string; readonly audience: string },
+  times: Pick<Times, "fromMs" | "untilMs">,
+): Promise<string> =>
+  compactJws(
+    key.kid,
+    svidClaims(svid, times),
+    async (bytes) => new Uint8Array(await crypto.subtle.sign(ecdsa, key.privateKey, bytes)),
+  );
+
+export const svidClaims = (
+  { spiffeId, audience }: { readonly spiffeId: string; readonly audience: string },
   { fromMs, untilMs }: Pick<Times, "fromMs" | "untilMs">,
-): Promise<string> {
-  const part = (value: object): string => base64Url(utf8(JSON.stringify(value)));
-  const [iat, exp] = [Math.floor(fromMs / 1_000), Math.floor(untilMs / 1_000)];
-  const signed = `${part({ alg: "ES256", kid: key.kid, typ: "JWT" })}.${part({ sub: svid.spiffeId, aud: [svid.audience], iat, exp })}`;
-  const signature = await crypto.subtle.sign(ecdsa, key.privateKey, utf8(signed));
-  return `${signed}.${base64Url(new Uint8Array(signature))}`;
-}
+): object => ({ sub: spiffeId, aud: [audience], iat: Math.floor(fromMs / 1_000), exp: Math.floor(untilMs / 1_000) });
 
 interface PublicKey {
   /** SubjectPublicKeyInfo of a P-256 key in DER. */

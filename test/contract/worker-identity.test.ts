@@ -1,0 +1,186 @@
+// The platform's own workers between each other, on a stack of this file's own with one worker more: a rogue in the same account,
+// which has bound all that they have bound.
+
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { platformTrustDomain, startStack, type Stack } from "../../scripts/stack/index.ts";
+import type { SeededTenant } from "../../scripts/stack/seed.ts";
+import { projectFolder, workerConfigs } from "../../scripts/stack/workers.ts";
+import { writeAttestation, rawSignature } from "../../shared/identity/platform/attestation.ts";
+import { svidClaims } from "../../shared/identity/issue/issue-svid.ts";
+import { compactJws } from "../../shared/identity/issue/jws.ts";
+import type { Issued, WorkerAnswer } from "../../shared/identity/platform/service.ts";
+import { importSigner, type Signer } from "../../shared/signing/keys.ts";
+import { contractOf, type Contract } from "../support/openapi.ts";
+import { manifestOf, publishRelease, registeredSigner } from "../support/publisher.ts";
+
+type Answered = { readonly answer?: unknown; readonly threw?: string };
+
+let folder: string;
+let stack: Stack;
+let tenant: SeededTenant;
+let api: Contract;
+/** The keys of the stack's secrets. */
+let keys: Record<"authority" | "api" | "audit", Signer>;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "maestro-workers-"));
+  const rogue = join(projectFolder, "test/workerd/rogue-worker/wrangler.toml");
+  stack = await startStack({
+    folder,
+    workerConfigs: [...workerConfigs.map((path) => join(projectFolder, path)), rogue],
+  });
+  tenant = await stack.seedTenant("workers");
+  api = await contractOf(stack.apiUrl);
+  const secrets = JSON.parse(readFileSync(join(folder, "secrets.json"), "utf8")) as {
+    identity_keys: Record<keyof typeof keys, string>;
+  };
+  const signers = Object.entries(secrets.identity_keys).map(
+    async ([name, key]) => [name, await importSigner(key, "P-256")] as const,
+  );
+  keys = Object.fromEntries(await Promise.all(signers)) as typeof keys;
+}, 120_000);
+afterAll(async () => {
+  await stack.stop();
+  rmSync(folder, { recursive: true, force: true });
+}, 60_000);
+
+async function rogue(binding: string, method: string, given: readonly unknown[], object?: string): Promise<Answered> {
+  const worker = await stack.miniflare.getWorker("rogue");
+  const body = JSON.stringify({ binding, method, given, object });
+  return (await (await worker.fetch("https://rogue.test/", { method: "POST", body })).json()) as Answered;
+}
+
+const idOf = (worker: string, domain = platformTrustDomain): string => `spiffe://${domain}/platform/${worker}`;
+
+function minted(
+  by: Signer,
+  from: string,
+  to: string,
+  untilMs = Date.now() + 300_000,
+  domain?: string,
+): Promise<string> {
+  const claims = svidClaims(
+    { spiffeId: idOf(from, domain), audience: idOf(to) },
+    { fromMs: untilMs - 300_000, untilMs },
+  );
+  return compactJws(by.kid, claims, async (bytes) => rawSignature(await by.sign(bytes)));
+}
+
+const services = [
+  { binding: "SIGNER", callee: "signer", caller: "api" },
+  { binding: "AUTHORITY", callee: "authority", caller: "api" },
+  { binding: "AUDIT", callee: "audit", caller: "api" },
+  { binding: "METER", callee: "api", caller: "audit" },
+] as const;
+/** Of the Rego's table, as it stands in its source: each callee's methods. */
+const methodsOf = (callee: string): string[] => {
+  const text = readFileSync(join(projectFolder, "policy/rego/workers.rego"), "utf8");
+  const block = new RegExp(`"${callee}": \\{"[a-z]+": \\{([^}]*)\\}\\}`).exec(text)?.[1] ?? "";
+  return [...block.matchAll(/"([A-Za-z]+)"/g)].map(([, name]) => name!);
+};
+
+describe("a rogue worker that binds all that the platform's workers have bound", () => {
+  test.each(services)(
+    "calls no method of $callee: without an SVID, with a forged, foreign or expired one, of another audience, domain or ID",
+    async ({ binding, callee, caller }) => {
+      const stranger = await importSigner(await strangersKey(), "P-256");
+      const svids: [string, unknown, string][] = [
+        ["none", undefined, "svid_refused"],
+        ["foreign", await minted(stranger, caller, callee), "svid_refused"],
+        ["of the caller's own key", await minted(keys.api, caller, callee), "svid_refused"],
+        ["expired", await minted(keys.authority, caller, callee, Date.now() - 61_000), "svid_refused"],
+        ["of another audience", await minted(keys.authority, caller, "edge"), "svid_refused"],
+        ["of another domain", await minted(keys.authority, caller, callee, undefined, "mc.local"), "svid_refused"],
+        ["of an ID that may not", await minted(keys.authority, "edge", callee), "denied"],
+        ["of the callee itself", await minted(keys.authority, callee, callee), "denied"],
+      ];
+      const methods = methodsOf(callee);
+      expect(methods.length).toBeGreaterThan(1);
+      for (const method of methods) {
+        for (const [what, svid, code] of svids) {
+          const { answer } = await rogue(binding, "call", [svid, method, []]);
+          expect([method, what, answer]).toMatchObject([method, what, { ok: false, refusal: { code } }]);
+        }
+      }
+    },
+  );
+
+  test.each(services)(
+    "finds nothing at $callee past its door: each method by its own name is no method of the entrypoint",
+    async ({ binding, callee }) => {
+      for (const method of [...methodsOf(callee), "env", "ctx", "constructor"])
+        expect(await rogue(binding, method, [])).toMatchObject({ threw: expect.any(String) as string });
+    },
+  );
+
+  test("gets no SVID: with no key, a foreign one, or an attestation that is stale", async () => {
+    const stranger = await importSigner(await strangersKey(), "P-256");
+    const ask = { self: "api", audience: "signer" } as const;
+    const given = [
+      undefined,
+      "api",
+      await writeAttestation(stranger, platformTrustDomain, ask, Date.now()),
+      await writeAttestation(keys.audit, platformTrustDomain, ask, Date.now()),
+      await writeAttestation(keys.api, platformTrustDomain, ask, Date.now() - 200_000),
+    ];
+    const reasons: unknown[] = [];
+    for (const attestation of given) {
+      const { answer } = await rogue("AUTHORITY", "issue", [attestation]);
+      expect(answer).toMatchObject({ ok: false });
+      reasons.push((answer as Extract<Issued, { ok: false }>).reason);
+    }
+    expect(reasons).toEqual([
+      "the attestation is no short text",
+      expect.stringContaining("does not hold") as string,
+      "no worker is known by the attestation's key",
+      "the attestation's key is another worker's than its sub",
+      "the attestation is stale",
+    ]);
+  });
+
+  test("signs nothing with the rings, which it can bind as objects", async () => {
+    for (const binding of ["RELEASE_RING", "WORKER_AUTHORITY", "AUDIT_RING"]) {
+      for (const method of ["current", "sign", "publishedKeys", "slotKeys", "revokeKeys"]) {
+        for (const pass of [undefined, "", "0".repeat(64)])
+          expect((await rogue(binding, method, [pass, "release", "0", 0, []], "ring")).threw).toContain(
+            "is called by its own script alone",
+          );
+      }
+    }
+  });
+
+  test("with a worker's key would be that worker, and no other: the policy holds it to that worker's calls", async () => {
+    const attestation = await writeAttestation(
+      keys.audit,
+      platformTrustDomain,
+      { self: "audit", audience: "signer" },
+      Date.now(),
+    );
+    const { answer } = await rogue("AUTHORITY", "issue", [attestation]);
+    const { svid } = answer as Extract<Issued, { ok: true }>;
+    expect((await rogue("SIGNER", "call", [svid, "publishedKeys", []])).answer).toMatchObject({
+      ok: false,
+      refusal: { code: "denied", reason: `${idOf("audit")} may not call publishedKeys of signer` },
+    });
+  });
+});
+
+test("the platform's own calls go through: a release is countersigned, its events are in the log, and the meter was told", async () => {
+  const signer = await registeredSigner(api, tenant);
+  await publishRelease(api, tenant, signer, manifestOf("workers/probe"));
+  const svid = await minted(keys.authority, "audit", "api");
+  const report = { indexed_seq: 0, indexed_to: 0, sealed_to: null, hours: [], days: [] };
+  const told = (await rogue("METER", "call", [svid, "report", [tenant.tenant_id, report]])).answer as WorkerAnswer;
+  expect(told).toEqual({ ok: true });
+  const log = readFileSync(stack.logPaths.workers, "utf8");
+  expect(log).not.toContain("a call between workers was refused");
+  expect(log).not.toContain("the meter was not told");
+});
+
+async function strangersKey(): Promise<string> {
+  const pair = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
+  return JSON.stringify(await crypto.subtle.exportKey("jwk", pair.privateKey));
+}
