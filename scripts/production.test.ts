@@ -45,3 +45,19 @@ test.each([undefined, "production"])(
 test("production has the plan's 24 shards", () => {
   expect(read("wrangler.toml", "production").vars["AUDIT_SHARDS"]).toBe("24");
 });
+
+test("the workers call each other over doors that ask for an SVID: each knows the trust domain, and binds no other one's objects", () => {
+  const configs = ["wrangler.toml", "workers/audit/wrangler.toml", "workers/signer/wrangler.toml"].map((path) =>
+    read(path),
+  );
+  for (const { vars, durable_objects } of configs) {
+    expect(Object.keys(vars)).toContain("PLATFORM_TRUST_DOMAIN");
+    expect(durable_objects.bindings.filter(({ script_name: script }) => script !== undefined)).toEqual([]);
+  }
+  const bound = configs.map(({ services }) => (services ?? []).map(({ entrypoint }) => entrypoint).toSorted());
+  expect(bound).toEqual([
+    ["AuditService", "AuthorityService", "SignerService"],
+    ["AuthorityService", "MeterService"],
+    [],
+  ]);
+});

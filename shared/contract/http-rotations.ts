@@ -5,7 +5,7 @@ import { trustDomainName } from "./http-identity.ts";
 import { idPattern } from "./ids.ts";
 import { sha256Digest, timestamp } from "./names.ts";
 
-export const rotationKinds = ["release", "audit", "link"] as const;
+export const rotationKinds = ["release", "audit", "link", "worker"] as const;
 export const rotationKind = z.enum(rotationKinds);
 export type RotationKind = (typeof rotationKinds)[number];
 

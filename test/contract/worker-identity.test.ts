@@ -11,10 +11,11 @@ import { projectFolder, workerConfigs } from "../../scripts/stack/workers.ts";
 import { writeAttestation, rawSignature } from "../../shared/identity/platform/attestation.ts";
 import { svidClaims } from "../../shared/identity/issue/issue-svid.ts";
 import { compactJws } from "../../shared/identity/issue/jws.ts";
+import type { Rotation } from "../../shared/contract/http-rotations.ts";
 import type { Issued, WorkerAnswer } from "../../shared/identity/platform/service.ts";
 import { importSigner, type Signer } from "../../shared/signing/keys.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
-import { manifestOf, publishRelease, registeredSigner } from "../support/publisher.ts";
+import { jsonCall, manifestOf, must, publishRelease, registeredSigner } from "../support/publisher.ts";
 
 type Answered = { readonly answer?: unknown; readonly threw?: string };
 
@@ -179,6 +180,65 @@ test("the platform's own calls go through: a release is countersigned, its event
   expect(log).not.toContain("a call between workers was refused");
   expect(log).not.toContain("the meter was not told");
 });
+
+test("the platform's own bundle is served to anyone, and its trust domain is nobody's to state", async () => {
+  const path = `/.well-known/spiffe/${platformTrustDomain}/bundle.json`;
+  const served = await api.fetch(path);
+  expect(served.status).toBe(200);
+  expect(JSON.stringify(served.json)).toContain(keys.authority.kid);
+  const stated = await api.fetch(`/api/identity/trust-domains/${platformTrustDomain}`, {
+    ...jsonCall(tenant.keys.admin, "PUT", { shared: false, endpoint: null }),
+  });
+  expect([stated.status, stated.json.code]).toEqual([409, "trust_domain_taken"]);
+});
+
+test("MC-ZTE-1942: the workers' authority rotates under traffic: nothing fails, every worker presents an SVID of the new key, and nothing of the old one is accepted after that", async () => {
+  const signer = await registeredSigner(api, tenant);
+  const olds = await minted(keys.authority, "api", "signer");
+  const call = async (svid: string) =>
+    (await rogue("SIGNER", "call", [svid, "publishedKeys", []])).answer as WorkerAnswer;
+  expect(await call(olds)).toMatchObject({ ok: true });
+  const running = { isOn: true, done: 0, failed: [] as string[] };
+  const traffic = [
+    async (at: number) => void (await publishRelease(api, tenant, signer, manifestOf(`workers/traffic-${at}`))),
+    async () => {
+      const { status } = await api.fetch("/api/audit/keys");
+      if (status !== 200) throw new Error(`the keys answered ${status}`);
+    },
+  ].map(async (work) => {
+    for (let at = 0; running.isOn; at += 1) {
+      try {
+        await work(at);
+        running.done += 1;
+      } catch (error) {
+        running.failed.push(String(error));
+      }
+    }
+  });
+  const { id } = must(201, await api.fetch("/api/rotations", jsonCall(tenant.keys.admin, "POST", { kind: "worker" })))
+    .json as Rotation;
+  const shown = async () =>
+    must(200, await api.fetch(`/api/rotations/${id}`, jsonCall(tenant.keys.admin, "GET"))).json as Rotation;
+  const facts = async () => {
+    const { state, obstacle } = await shown();
+    return { state, obstacle };
+  };
+  await expect.poll(facts, { timeout: 60_000, interval: 500 }).toEqual({ state: "revoked", obstacle: null });
+  // It was signed before, has minutes left, and was believed, with a warm verdict, when the rotation began.
+  expect(await call(olds)).toMatchObject({ ok: false, refusal: { code: "svid_refused" } });
+  running.isOn = false;
+  await Promise.all(traffic);
+  expect(running.failed).toEqual([]);
+  expect(running.done).toBeGreaterThan(5);
+  const rotation = await shown();
+  expect(rotation.consumers.map(({ name, built_in }) => [name, built_in])).toEqual(
+    ["api", "audit", "signer", "authority"].map((name) => [name, true]),
+  );
+  const bundle = (await api.fetch(`/.well-known/spiffe/${platformTrustDomain}/bundle.json`)).json as {
+    keys: { kid: string }[];
+  };
+  expect(bundle.keys.map(({ kid }) => kid)).toEqual(rotation.new_keys.map(({ kid }) => kid));
+}, 120_000);
 
 async function strangersKey(): Promise<string> {
   const pair = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);

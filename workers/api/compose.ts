@@ -27,7 +27,7 @@ import type { ProviderStore } from "../../shared/edge/stores.ts";
 import { keepSighting } from "../../shared/identity/authority-store.ts";
 import { SightingNotes } from "../../shared/identity/sighting-notes.ts";
 import { dueDomains } from "../../shared/identity/store.ts";
-import { HeldBundle } from "../../shared/identity/platform/held-bundle.ts";
+import { bundleLeaseMs, HeldBundle } from "../../shared/identity/platform/held-bundle.ts";
 import type { PlatformWorker } from "../../shared/identity/platform/names.ts";
 import type { AuthorityServiceApi, GuardedService } from "../../shared/identity/platform/service.ts";
 import { askAuthority, WorkerCaller, type WorkerCallRefused } from "../../shared/identity/platform/worker-caller.ts";
@@ -168,6 +168,7 @@ function makeParts(env: Env): Parts {
     signer: workers.signer,
     tufSigner: tufSignerInTime(workers.signer),
     workerDoor: identity.door,
+    platform: platformOf(env, identity),
     publisher: (tenantId) => publisherAt(env, tenantId),
     nudgeTrust: (trustDomain) => nudgeTrust(env, trustDomain),
     fleet: (tenantId) => fleetAt(env, tenantId),
@@ -389,7 +390,7 @@ function releaseKeysOf(env: Env): Parts["releaseKeys"] {
 
 export const keyRotationParts = (env: Env): KeyRotationParts => {
   const parts = partsOf(env);
-  const { database, audit, signer } = parts;
+  const { database, audit, signer, platform } = parts;
   const releaseKeys = (): ReturnType<Parts["releaseKeys"]> => parts.releaseKeys();
   const fetcherParts: FetcherTargetParts = {
     clock,
@@ -409,13 +410,19 @@ export const keyRotationParts = (env: Env): KeyRotationParts => {
     send: sendTo(env, 0),
     target: (rotated, tenantId) =>
       rotated.trust_domain === null
-        ? rotationTarget({ clock, database, audit, signer, releaseKeys }, rotated.kind, tenantId)
+        ? rotationTarget({ clock, database, audit, signer, platform, releaseKeys }, rotated.kind, tenantId)
         : fetcherTarget(fetcherParts, rotated.trust_domain, tenantId),
   };
 };
 
+interface Identity {
+  readonly door: WorkerDoor;
+  readonly caller: WorkerCaller;
+  readonly held: HeldBundle;
+}
+
 /** Who this worker is among the platform's own, and whom it believes. */
-function identityOf(env: Env): { readonly door: WorkerDoor; readonly caller: WorkerCaller } {
+function identityOf(env: Env): Identity {
   const authority = env.AUTHORITY as unknown as AuthorityServiceApi;
   const shared = { self: "api", trustDomain: env.PLATFORM_TRUST_DOMAIN, clock } as const;
   const held = new HeldBundle({ ...shared, ask: () => authority.bundle(), later: waitUntil });
@@ -427,7 +434,40 @@ function identityOf(env: Env): { readonly door: WorkerDoor; readonly caller: Wor
     decide: decideWorkerCall,
     ownSvid: (audience) => caller.svid(audience),
   });
-  return { door, caller };
+  return { door, caller, held };
+}
+
+/** What a worker's clock may be behind the API's, beyond the lease. */
+const leaseMarginMs = 1_000;
+
+function platformOf(env: Env, { caller, held }: Identity): Parts["platform"] {
+  const callees = [
+    ["audit", env.AUDIT],
+    ["signer", env.SIGNER],
+    ["authority", env.AUTHORITY],
+  ] as const;
+  return {
+    trustDomain: env.PLATFORM_TRUST_DOMAIN,
+    bundle: async () => (await held.get()).document,
+    authority: caller.service(
+      "authority",
+      env.AUTHORITY as unknown as GuardedService,
+      callRefused,
+    ) as Parts["platform"]["authority"],
+    async identities() {
+      // The newest first: who has another SVID than of the key that signs takes one then.
+      const { bundle } = await held.newest();
+      const others = await Promise.all(
+        callees.map(async ([name, binding]) => {
+          const { holds, kid } = await caller.introduction(name, binding as unknown as GuardedService);
+          return { name, holds, presents: [kid] };
+        }),
+      );
+      const presents = callees.map(([name]) => caller.shown(name)?.kid ?? null);
+      return [{ name: "api", holds: [...bundle.jwtKeys.keys()], presents }, ...others];
+    },
+    waitOutLease: () => scheduler.wait(bundleLeaseMs + leaseMarginMs),
+  };
 }
 
 /** Read once; what could not be read is not remembered. */

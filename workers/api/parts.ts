@@ -27,6 +27,7 @@ import type { SignerServiceApi } from "../../shared/signing/service.ts";
 import type { DecisionNotes } from "./decision-notes.ts";
 import type { FlagMemory } from "./flag-memory.ts";
 import type { NoiseGate } from "./middleware/noise.ts";
+import type { PlatformIdentities } from "./rotations/targets.ts";
 
 export interface Parts {
   readonly clock: Clock;
@@ -70,6 +71,8 @@ export interface Parts {
   readonly tufSigner: TufSignerApi;
   /** Where other workers' calls of this one come first. */
   readonly workerDoor: WorkerDoor;
+  /** The workers of the platform between each other: their trust domain, its bundle, and how they stand. */
+  readonly platform: PlatformIdentities & { readonly trustDomain: string; bundle(): Promise<string> };
   /** The tenant's publisher of edge policies. */
   publisher(tenantId: string): PublisherPort;
   /** The bundle of a trust domain has changed: has all publishers that mirror it do so soon. A lost call costs a minute. */

@@ -22,12 +22,35 @@ export interface TargetParts {
   readonly database: Database;
   readonly audit: Pick<AuditServiceApi, "checkpoint"> & RotatingKeysApi;
   readonly signer: Pick<SignerServiceApi, "countersign" | "pointer"> & RotatingKeysApi;
+  readonly platform: PlatformIdentities;
   /** Those that signatures are believed by now. */
   readonly releaseKeys: () => Promise<ReleaseKeys>;
 }
 
+/** The workers of the platform, as far as rotating their authority's keys goes. */
+export interface PlatformIdentities {
+  readonly authority: Omit<RotatingKeysApi, "prepareKeys" | "revokeKeys" | "publishedKeys"> & {
+    prepareKeys(rotation: string): Promise<RotatedKeys>;
+    revokeKeys(rotation: string): Promise<void>;
+  };
+  /** Of each worker: the kids that it believes, and those of the SVIDs that it presents. As they are now. */
+  identities(): Promise<
+    readonly {
+      readonly name: string;
+      readonly holds: readonly string[];
+      readonly presents: readonly (string | null)[];
+    }[]
+  >;
+  /** Resolves when no worker can hold a bundle from before any more. */
+  waitOutLease(): Promise<void>;
+}
+
 export const rotationTarget = (parts: TargetParts, kind: RotationKind, tenantId: string): RotationTarget =>
-  kind === "release" ? releaseTarget(parts, tenantId) : auditTarget(parts, kind, tenantId);
+  kind === "release"
+    ? releaseTarget(parts, tenantId)
+    : kind === "worker"
+      ? workerTarget(parts.platform)
+      : auditTarget(parts, kind, tenantId);
 
 const kids = (keys: RotatedKeys["new"]): string[] => keys.map(({ kid }) => kid);
 
@@ -180,5 +203,37 @@ function auditTarget({ audit }: TargetParts, kind: keyof typeof auditSlots, tena
         "A revoked key endorses nothing: who trusts it alone must accept the new one (`maestro audit keys --accept`).",
       ];
     },
+  };
+}
+
+/** The authority of the platform's own workers (ADR-1240). What it signs lives for five minutes, and is renewed at once. */
+function workerTarget({ authority, identities, waitOutLease }: PlatformIdentities): RotationTarget {
+  return {
+    prepare: (rotation) => authority.prepareKeys(rotation),
+    publish: (rotation) => authority.publishKeys(rotation),
+    async consumers(keys) {
+      return (await identities()).map(({ name, holds }) => ({
+        name,
+        holds: kids(keys.new).every((kid) => holds.includes(kid)),
+      }));
+    },
+    activate: (rotation) => authority.activateKeys(rotation),
+    taint: (rotation) => authority.taintKeys(rotation),
+    async verify(_, keys) {
+      const late = (await identities()).filter(
+        ({ presents }) => !presents.every((kid) => kid !== null && kids(keys.new).includes(kid)),
+      );
+      return late.length === 0
+        ? null
+        : `${late.map(({ name }) => name).join(", ")} still presents an SVID of the old key`;
+    },
+    async revoke(rotation) {
+      await authority.revokeKeys(rotation);
+      await waitOutLease();
+    },
+    breaks: async () => [
+      "Nothing that lasts: each worker of the platform takes an SVID of the new key. Whoever holds the old key can call as any worker " +
+        "until it is revoked.",
+    ],
   };
 }

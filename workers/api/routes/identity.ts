@@ -112,6 +112,8 @@ function domainRoutes(door: Door): void {
       const { parts, caller, input } = call;
       const { name } = input.params;
       const { shared, endpoint } = input.json;
+      if (name === parts.platform.trustDomain)
+        throw new Problem("trust_domain_taken", `${name} is the platform's own, for its workers.`);
       if (endpoint !== null) {
         const checked = parseBundleEndpoint(name, endpoint.url, endpoint.profile, endpoint.server_id);
         if (!checked.ok) {
@@ -236,7 +238,8 @@ function bundleRoutes(door: Door): void {
       method: "get",
       path: "/.well-known/spiffe/{name}/bundle.json",
       tags,
-      summary: "The bundle endpoint of a trust domain that tenants share (SPIFFE Federation, https_web)",
+      summary:
+        "The bundle endpoint of a trust domain that tenants share, and of the platform's own (SPIFFE Federation, https_web)",
       description: "The document in force, to the byte, for anyone.",
       request: ofDomain,
       responses: {
@@ -248,7 +251,11 @@ function bundleRoutes(door: Door): void {
       },
     }),
     handler: async ({ parts, input, request }) => {
-      const found = await sharedBundle(parts.authDatabase, input.params.name);
+      const { name } = input.params;
+      const found =
+        name === parts.platform.trustDomain
+          ? await platformBundle(parts.platform)
+          : await sharedBundle(parts.authDatabase, name);
       if (found === null) throw notFound();
       const headers = { etag: `"${found.sha256}"`, "cache-control": bundleCacheControl };
       const asked = (request.headers.get("if-none-match") ?? "")
@@ -258,6 +265,13 @@ function bundleRoutes(door: Door): void {
       return { status: 200, body: found.document, headers: { ...headers, "content-type": "application/json" } };
     },
   });
+}
+
+async function platformBundle(platform: Call["parts"]["platform"]) {
+  const document = await platform.bundle().catch(() => {
+    throw new Problem("worker_unavailable", "The authority of the platform's workers gives no bundle now.");
+  });
+  return { document, sha256: await sha256Hex(utf8(document)) };
 }
 
 function workloadRoutes(door: Door): void {

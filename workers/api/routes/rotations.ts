@@ -87,7 +87,7 @@ export function register(door: Door): void {
       method: "post",
       path: "/api/rotations",
       tags,
-      summary: "Rotate the keys of a kind: release, audit, link, or a trust domain's authority (fetcher)",
+      summary: "Rotate the keys of a kind: release, audit, link, worker, or a trust domain's authority (fetcher)",
       description:
         `${curators} New keys are made, published and endorsed by the old ones; once every consumer has them they sign, and the ` +
         "old ones end. What these signed until then stays valid. Of a trust domain the tenant's own authority makes the keys and " +
