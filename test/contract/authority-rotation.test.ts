@@ -108,10 +108,6 @@ class World {
     return must(200, await this.admin.call("POST", `/api/rotations/${id}/resume`)).json;
   }
 
-  comesTo(id: string, wanted: Partial<Record<keyof Rotation, unknown>>): Promise<void> {
-    return expect.poll(() => this.resumed(id), { timeout: 30_000, interval: 250 }).toMatchObject(wanted);
-  }
-
   async cli(...argv: string[]): Promise<Record<string, unknown>> {
     const env = { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: this.tenant.keys.admin };
     const answer = await maestro(testHost({ home, env }), ...argv, "--json");
@@ -120,6 +116,9 @@ class World {
   }
 }
 
+const comesTo = async (world: World, id: string, wanted: Partial<Record<keyof Rotation, unknown>>): Promise<void> => {
+  await expect.poll(() => world.resumed(id), { timeout: 30_000, interval: 250 }).toMatchObject(wanted);
+};
 const says = (pattern: RegExp): string => expect.stringMatching(pattern) as string;
 
 test("MC-ZTE-1942: a tenant's own authority rotates by what is seen: each state waits for its condition and says what is missing, and what is revoked is refused everywhere", async () => {
@@ -149,23 +148,23 @@ test("MC-ZTE-1942: a tenant's own authority rotates by what is seen: each state 
 
   await world.move("prepare");
   await world.handIn();
-  await world.comesTo(id, { state: "published", waiting_for: ["plant-7-proxy"] });
+  await comesTo(world, id, { state: "published", waiting_for: ["plant-7-proxy"] });
   const bundle = join(home, "bundle.json");
   writeFileSync(bundle, bundleOfState(await readAuthority(world.folder)));
   await world.cli("rotation", "acknowledge", id, "plant-7-proxy", "--bundle", bundle);
-  await world.comesTo(id, {
+  await comesTo(world, id, {
     state: "acknowledged",
     obstacle: says(/no SVID by a new authority was taken yet.*activate/),
   });
 
   await world.move("activate");
   const next = await world.mint("/fetcher/one");
-  expect(await world.call(next)).toBe(200);
+  expect([await world.atEdges(next), await world.call(next)]).toEqual([[200, 200], 200]);
   // The other workload was not renewed: it is named, and blocks, whether it calls or not.
   const behind = says(new RegExp(`^the old authority is still presented by spiffe://${domain}/ci \\(x509\\): renew`));
-  await world.comesTo(id, { state: "tainted", obstacle: behind });
+  await comesTo(world, id, { state: "tainted", obstacle: behind });
   expect([await world.callByCertificate(ci), await world.call(next)]).toEqual([200, 200]);
-  await world.comesTo(id, { state: "tainted", obstacle: behind });
+  await comesTo(world, id, { state: "tainted", obstacle: behind });
   const renewed = await world.mint("/ci");
   await expect
     .poll(
@@ -183,7 +182,7 @@ test("MC-ZTE-1942: a tenant's own authority rotates by what is seen: each state 
   await world.move("taint");
   await world.move("revoke");
   await world.handIn();
-  await world.comesTo(id, { state: "revoked", obstacle: null });
+  await comesTo(world, id, { state: "revoked", obstacle: null });
   expect(await world.atEdges(one)).toEqual([401, 401]);
   expect([await world.call(one), await world.callByCertificate(ci)]).toEqual([401, 401]);
   expect([await world.atEdges(next), await world.call(next)]).toEqual([[200, 200], 200]);
@@ -193,11 +192,14 @@ test("MC-ZTE-1942: a tenant's own authority rotates by what is seen: each state 
   const name = parseTrustDomain(domain);
   const parsed = name.ok ? await parseTrustBundle(name.value, bundleOfState(await readAuthority(world.folder))) : name;
   expect(ended["new_keys"]).toEqual(parsed.ok ? await authoritiesOf(parsed.value) : []);
-  const told = must(
-    200,
-    await world.admin.call("POST", "/api/pql", { query: 'FIND events WHERE type = "mc.key.rotation" SINCE 1h' }),
-  ).json as unknown as { rows: { outcome: string }[] };
-  expect(told.rows.map(({ outcome }) => outcome).toSorted()).toEqual([...rotationStates].toSorted());
+  const told = async (): Promise<string[]> => {
+    const query = 'FIND events WHERE type = "mc.key.rotation" SINCE 1h';
+    const { rows } = must(200, await world.admin.call("POST", "/api/pql", { query })).json as unknown as {
+      rows: { outcome: string }[];
+    };
+    return rows.map(({ outcome }) => outcome).toSorted();
+  };
+  await expect.poll(told, { timeout: 30_000 }).toEqual([...rotationStates].toSorted());
   expect(JSON.stringify(await world.cli("metrics"))).toContain(
     'mc_spiffe_rotations_total{kind=\\"fetcher\\",outcome=\\"completed\\"} 1',
   );
@@ -214,15 +216,15 @@ test("an edge whose store has not the bundle in force blocks the switch, and is 
   const { id } = must(201, await world.admin.call("POST", "/api/rotations", rotated)).json as { id: string };
   await world.move("prepare");
   await world.handIn();
-  await world.comesTo(id, { state: "published", waiting_for: ["plant-7-proxy"] });
+  await comesTo(world, id, { state: "published", waiting_for: ["plant-7-proxy"] });
   // A write that came late, of what was there before.
   const { sequence, ...before } = await readAuthority(world.folder);
   const older = { ...before, x509: before.x509.slice(0, 1), jwt: before.jwt.slice(0, 1), sequence: sequence - 1 };
   const key = `trust/${world.tenant.slug}/${world.domain}.json`;
   await stack.edgeStores.b.put(key, new TextEncoder().encode(bundleOfState(older)));
-  await world.comesTo(id, { state: "published", waiting_for: ["edge-b", "plant-7-proxy"] });
+  await comesTo(world, id, { state: "published", waiting_for: ["edge-b", "plant-7-proxy"] });
   await stack.runScheduled();
-  await world.comesTo(id, { state: "published", waiting_for: ["plant-7-proxy"] });
+  await comesTo(world, id, { state: "published", waiting_for: ["plant-7-proxy"] });
 }, 120_000);
 
 test("a domain's rotations are its tenant's alone: another one, also one that curates, sees and starts none", async () => {

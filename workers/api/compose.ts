@@ -395,6 +395,7 @@ export const keyRotationParts = (env: Env): KeyRotationParts => {
   const fetcherParts: FetcherTargetParts = {
     clock,
     pause: (ms) => scheduler.wait(ms),
+    mirroredSince: new Map(),
     database,
     authDatabase: parts.authDatabase,
     providers: providersOf(env),

@@ -40,6 +40,8 @@ export interface FetcherTargetParts {
   readonly authDatabase: Database;
   readonly providers: readonly ProviderStore[];
   readonly fleet: (tenantId: string) => Pick<FleetPort, "view">;
+  /** Since when each store was seen to have the bundle in force, by the object; a restart begins anew, so that it is waited longer, never shorter. */
+  readonly mirroredSince: Map<string, number>;
   /** Has the publishers of all tenants that trust the domain mirror its bundle. */
   readonly nudgeTrust: (trustDomain: string) => Promise<void>;
 }
@@ -75,6 +77,23 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
     };
     await Promise.all(Array.from({ length: readsMax }, read));
     return isWhole;
+  }
+
+  /** Every edge of that provider has it too: its lease is over since its store was read back. That is the edges' own promise. */
+  async function isHeld(store: ProviderStore, domain: RotatedDomain): Promise<boolean> {
+    const { mirroredSince } = parts;
+    const copy = `${store.name} ${domain.sha256}`;
+    const isThere = await isMirrored(store, domain);
+    const now = clock();
+    // What was seen of another bundle is of no use any more.
+    for (const other of mirroredSince.keys())
+      if (other.startsWith(`${store.name} `) && (other !== copy || !isThere)) mirroredSince.delete(other);
+    if (!isThere) return false;
+    const since = mirroredSince.get(copy) ?? now;
+    mirroredSince.set(copy, since);
+    if (now - since >= leaseMs) return true;
+    await parts.pause(leaseMs - (now - since));
+    return await isMirrored(store, domain);
   }
 
   async function seen(keys: RotatedKeys) {
@@ -124,7 +143,7 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
       const holds = typeof now !== "string" && keys.new.every((name) => now.names.some((one) => one.kid === name.kid));
       const edges = parts.providers.map(async (store) => ({
         name: `edge-${store.name}`,
-        holds: typeof now !== "string" && holds && (await isMirrored(store, now.domain)),
+        holds: typeof now !== "string" && holds && (await isHeld(store, now.domain)),
       }));
       return [{ name: "api", holds }, ...(await Promise.all(edges))];
     },
@@ -150,13 +169,7 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
       if (unseen.count === 0) return null;
       return `nothing was presented since the old authority was tainted by ${someText(unseen)}: have them call, or, if they are gone, maestro identity workload remove`;
     },
-    async revoke(_, keys) {
-      const first = await withoutOld(keys);
-      if (first !== null) return first;
-      // The edges' own promise, and no guess at how long something takes.
-      await parts.pause(leaseMs);
-      return await withoutOld(keys);
-    },
+    revoke: (_, keys) => withoutOld(keys),
     breaks: () => Promise.resolve([]),
     lookAgainMs: (waitedMs) => Math.min(lookMaxMs, Math.max(lookFirstMs, waitedMs / 10)),
   };
@@ -171,8 +184,9 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
       const names = left.map(({ slot, kid }) => `${slot} ${kid.slice(0, 16)}`).join(", ");
       return `the bundle in force still has ${names}: ${steps("taint")} and revoke, then maestro identity bundle set ${trustDomain} FILE`;
     }
-    for (const store of parts.providers)
-      if (!(await isMirrored(store, now.domain))) return `edge-${store.name} has not the bundle in force yet`;
+    const held = await Promise.all(parts.providers.map((store) => isHeld(store, now.domain)));
+    const late = parts.providers.find((_, at) => held[at] === false);
+    if (late !== undefined) return `edge-${late.name} has not the bundle in force yet`;
     return null;
   }
 }
