@@ -52,9 +52,13 @@ test("the workers call each other over doors that ask for an SVID: each knows th
   );
   for (const { vars, durable_objects } of configs) {
     expect(Object.keys(vars)).toContain("PLATFORM_TRUST_DOMAIN");
-    expect(durable_objects.bindings.filter(({ script_name: script }) => script !== undefined)).toEqual([]);
+    expect(
+      durable_objects.bindings.filter((binding: { script_name?: string }) => binding.script_name !== undefined),
+    ).toEqual([]);
   }
-  const bound = configs.map(({ services }) => (services ?? []).map(({ entrypoint }) => entrypoint).toSorted());
+  const bound = configs.map(({ services }) =>
+    (services ?? []).map((service: { entrypoint?: string }) => service.entrypoint).toSorted(),
+  );
   expect(bound).toEqual([
     ["AuditService", "AuthorityService", "SignerService"],
     ["AuthorityService", "MeterService"],

@@ -34,7 +34,7 @@ export interface PlatformIdentities {
     revokeKeys(rotation: string): Promise<void>;
   };
   /** Of each worker: the kids that it believes, and those of the SVIDs that it presents. As they are now. */
-  identities(): Promise<
+  readonly identities: () => Promise<
     readonly {
       readonly name: string;
       readonly holds: readonly string[];
@@ -42,7 +42,7 @@ export interface PlatformIdentities {
     }[]
   >;
   /** Resolves when no worker can hold a bundle from before any more. */
-  waitOutLease(): Promise<void>;
+  readonly waitOutLease: () => Promise<void>;
 }
 
 export const rotationTarget = (parts: TargetParts, kind: RotationKind, tenantId: string): RotationTarget =>
