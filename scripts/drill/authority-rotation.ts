@@ -1,91 +1,73 @@
-// Rotates the fetchers' authority once, from `prepare` to the end of its revocation at the API and at both edges. What it sees decides
-// what it does (key-plan.ts), so that whoever is killed in it may begin again. Called by key-rotation.ts.
+// Rotates the fetchers' authority once, through `POST /api/rotations`: the product says how far it is, and this does what is the tenant's own
+// part (the authority's keys, the bundle, the SVIDs), by what it sees (key-plan.ts), so that whoever is killed in it may begin again. Called by
+// key-rotation.ts.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { readAuthority, rotateAuthority } from "../../cli/svid/authority-folder.ts";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import type { TrustDomainView } from "../../shared/contract/http-identity.ts";
-import {
-  activeKey,
-  bundleOfState,
-  moveAuthority,
-  type AuthorityState,
-  type KeyKind,
-} from "../../shared/identity/issue/authority-state.ts";
-import type { Place, Revocation } from "./key-figures.ts";
+import type { Rotation } from "../../shared/contract/http-rotations.ts";
+import { bundleOfState, type KeyKind } from "../../shared/identity/issue/authority-state.ts";
+import type { Revocation } from "./key-figures.ts";
 import type { Credentials } from "./key-load.ts";
-import { nextMove, type AuthorityFacts, type AuthorityMove, type KeySetting } from "./key-plan.ts";
+import { nextMove, type AuthorityMove } from "./key-plan.ts";
 import type { KeyWorld } from "./key-world.ts";
 
 const kinds: readonly KeyKind[] = ["x509", "jwt"];
-const lookEveryMs = 50;
+const lookEveryMs = 250;
 /** One step that takes longer has failed. */
 const stepMsMax = 60_000;
 
 export interface AuthorityHands {
   readonly world: KeyWorld;
-  readonly setting: KeySetting;
   /** Which authority is replaced: 0 is the first. */
   readonly generation: number;
   readonly signal: AbortSignal;
-  /** Which places take this SVID now. */
-  accepts(credentials: Credentials): Promise<readonly Place[]>;
   /** Gives clients SVIDs; `replaced` tells of the generation that all of them present. */
   reissue(credentials: Credentials): void;
   replaced(): number;
   revoking(generation: number): void;
-  step(move: AuthorityMove): void;
+  /** Told of each move, and of each state of the rotation. */
+  step(name: string): void;
 }
 
-const placeCount = 4;
-
 export async function rotateFetchers(hands: AuthorityHands): Promise<Revocation> {
-  const { world, setting, generation, signal } = hands;
-  const { x509 } = await readAuthority(world.authorityFolder);
-  const from = (x509.find(({ state }) => state === "old" || state === "tainted") ?? activeKey(x509)).id;
+  const { world, generation, signal } = hands;
   const path = `/api/identity/trust-domains/${world.trustDomain}`;
+  const { id } = await startedOrRunning(world);
   let reissued = false;
   let handedIn = { sent: 0, answered: 0 };
-  let candidate: Credentials | null = null;
-
-  async function look(): Promise<{ facts: AuthorityFacts; state: AuthorityState }> {
-    const state = await readAuthority(world.authorityFolder);
-    const document = bundleOfState(state);
-    const held = (await world.admin("GET", path)) as TrustDomainView;
-    const beside = state.x509.find((key) => key.state !== "active")?.state ?? "none";
-    const active = activeKey(state.x509).id;
-    const inForce = held.bundle?.sha256 === (await sha256Hex(utf8(document)));
-    let acknowledged = false;
-    if (beside === "prepared" && inForce) {
-      candidate ??= await world.mint(await activated(state), generation + 1);
-      acknowledged = (await hands.accepts(candidate)).length === placeCount;
-    }
-    const isOver = beside === "none" && active !== from && inForce;
-    const stores = isOver ? await world.storedBundles() : [];
-    const inStores = isOver && stores.every((text) => text === document);
-    const facts: AuthorityFacts = {
-      from,
-      active,
-      beside: beside === "active" ? "none" : beside,
-      in_force: inForce,
-      acknowledged,
-      reissued,
-      replaced: hands.replaced() === generation + 1,
-      in_stores: inStores,
-    };
-    return { facts, state };
-  }
-
+  let seen = 0;
   let last: AuthorityMove | null = null;
   let until = Date.now() + stepMsMax;
   for (;;) {
     signal.throwIfAborted();
-    const { facts, state } = await look();
-    const move = nextMove(facts);
+    // Looks at once: what the last move did is to be seen.
+    const rotation = (await world.admin("POST", `/api/rotations/${id}/resume`)) as Rotation;
+    for (const transition of rotation.transitions.slice(seen)) {
+      hands.step(`state ${transition.state}`);
+      until = Date.now() + stepMsMax;
+    }
+    seen = rotation.transitions.length;
+    const state = await readAuthority(world.authorityFolder);
+    const document = bundleOfState(state);
+    const held = (await world.admin("GET", path)) as TrustDomainView;
+    const move = nextMove({
+      state: rotation.state,
+      beside: state.x509.find((key) => key.state !== "active")?.state ?? "none",
+      in_force: held.bundle?.sha256 === (await sha256Hex(utf8(document))),
+      reissued,
+      replaced: hands.replaced() === generation + 1,
+    });
     if (move !== last) {
       hands.step(move);
       until = Date.now() + stepMsMax;
-    } else if (Date.now() > until) throw new Error(`the fetchers' authority is at ${move} for ${stepMsMax} ms`);
+    } else if (Date.now() > until) {
+      const why = rotation.obstacle ?? rotation.waiting_for.join(", ");
+      throw new Error(
+        `the fetchers' authority is at ${move} for ${stepMsMax} ms, its rotation ${rotation.state}: ${why}`,
+      );
+    }
     last = move;
     switch (move) {
       case "prepare":
@@ -99,7 +81,7 @@ export async function rotateFetchers(hands: AuthorityHands): Promise<Revocation>
         break;
       case "hand_in": {
         const sent = Date.now();
-        await world.admin("PUT", `${path}/bundle`, { document: bundleOfState(state) });
+        await world.admin("PUT", `${path}/bundle`, { document });
         handedIn = { sent, answered: Date.now() };
         break;
       }
@@ -107,27 +89,23 @@ export async function rotateFetchers(hands: AuthorityHands): Promise<Revocation>
         hands.reissue(await world.mint(state, generation + 1));
         reissued = true;
         break;
-      case "await_acknowledgement":
+      case "await_rotation":
       case "await_replacement":
-      case "await_stores":
         await sleep(lookEveryMs, undefined, { signal });
         break;
-      case "done": {
-        const readBack = Date.now();
-        const edges_returned = readBack + setting.lease_ms;
-        // The edges' own promise, and not a guess at how long something takes: docs/edge/SERVING.md.
-        await sleep(setting.lease_ms, undefined, { signal });
-        return { generation, sent: handedIn.sent, api_returned: handedIn.answered, edges_returned };
-      }
+      case "done":
+        return { generation, sent: handedIn.sent, api_returned: handedIn.answered, edges_returned: Date.now() };
     }
   }
 }
 
-/** As it will be once what is prepared signs: to try it before. */
-async function activated(state: AuthorityState): Promise<AuthorityState> {
-  const moved = await moveAuthority(state, "activate", kinds, Date.now(), () =>
-    Promise.reject(new Error("an activation makes no key")),
+/** Where one runs already, somebody was killed in it. */
+async function startedOrRunning(world: KeyWorld): Promise<Rotation> {
+  const { trustDomain } = world;
+  const { rotations } = (await world.admin("GET", "/api/rotations")) as { readonly rotations: readonly Rotation[] };
+  const running = rotations.find((one) => one.trust_domain === trustDomain && one.state !== "revoked");
+  return (
+    running ??
+    ((await world.admin("POST", "/api/rotations", { kind: "fetcher", trust_domain: trustDomain })) as Rotation)
   );
-  if (!moved.ok) throw new Error(moved.reason);
-  return moved.state;
 }

@@ -111,32 +111,29 @@ test("both settings say the rate that their kinds have together", () => {
     expect(Object.values(setting.per_s).reduce((sum, rate) => sum + rate, 0)).toBe(setting.offered_per_s);
 });
 
-const steady: AuthorityFacts = {
-  from: "one",
-  active: "one",
-  beside: "none",
-  in_force: true,
-  acknowledged: false,
-  reissued: false,
-  replaced: false,
-  in_stores: false,
-};
-const two = { ...steady, active: "two" };
+const steady: AuthorityFacts = { state: "prepare", beside: "none", in_force: true, reissued: false, replaced: false };
 
 test.each<[AuthorityMove, AuthorityFacts]>([
   ["prepare", steady],
   ["hand_in", { ...steady, beside: "prepared", in_force: false }],
-  ["await_acknowledgement", { ...steady, beside: "prepared" }],
-  ["activate", { ...steady, beside: "prepared", acknowledged: true }],
-  ["reissue", { ...two, beside: "old" }],
-  ["taint", { ...two, beside: "old", reissued: true }],
-  ["reissue", { ...two, beside: "tainted" }],
-  ["await_replacement", { ...two, beside: "tainted", reissued: true }],
-  ["revoke", { ...two, beside: "tainted", reissued: true, replaced: true }],
-  ["hand_in", { ...two, in_force: false, replaced: true }],
-  ["await_stores", two],
-  ["done", { ...two, in_stores: true }],
+  ["await_rotation", { ...steady, beside: "prepared" }],
+  ["taint", { ...steady, beside: "old" }],
+  ["revoke", { ...steady, beside: "tainted" }],
   ["hand_in", { ...steady, in_force: false }],
+  ["await_rotation", { ...steady, state: "published", beside: "prepared" }],
+  ["activate", { ...steady, state: "acknowledged", beside: "prepared" }],
+  ["reissue", { ...steady, state: "acknowledged", beside: "old" }],
+  ["await_rotation", { ...steady, state: "acknowledged", beside: "old", reissued: true }],
+  ["taint", { ...steady, state: "active", beside: "old", reissued: true }],
+  ["reissue", { ...steady, state: "tainted", beside: "tainted" }],
+  ["await_rotation", { ...steady, state: "tainted", beside: "tainted", reissued: true }],
+  ["taint", { ...steady, state: "verified", beside: "old", reissued: true, replaced: true }],
+  ["reissue", { ...steady, state: "verified", beside: "tainted" }],
+  ["await_replacement", { ...steady, state: "verified", beside: "tainted", reissued: true }],
+  ["revoke", { ...steady, state: "verified", beside: "tainted", reissued: true, replaced: true }],
+  ["hand_in", { ...steady, state: "verified", in_force: false, replaced: true }],
+  ["await_rotation", { ...steady, state: "verified" }],
+  ["done", { ...steady, state: "revoked" }],
 ])("what is seen of an authority's rotation says %s, whoever looks and whatever they did before", (move, facts) => {
   expect(nextMove(facts)).toBe(move);
 });

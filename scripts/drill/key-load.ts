@@ -261,11 +261,21 @@ class Load {
     }
   }
 
+  /** At the API one that was replaced is not presented before it is being revoked: a rotation waits for whoever still presents it. */
+  #isHeldBack(generation: number, place: Place): boolean {
+    const isOfApi = place === "api_token" || place === "api_certificate";
+    return isOfApi && generation < this.#ways.credentials.generation && generation > this.#revoking;
+  }
+
   async #presentAt(ways: Ways, place: Place): Promise<void> {
     const { setting, tenant } = this.#order;
     const { generation } = ways.credentials;
     const path = place === "a" || place === "b" ? `/tuf/${tenant.slug}/timestamp.json` : "/api/whoami";
     while (this.#isOn) {
+      if (this.#isHeldBack(generation, place)) {
+        await sleep(setting.present_closely_every_ms);
+        continue;
+      }
       const started = Date.now();
       // No answer is none that was accepted; before its revocation that counts as a failure.
       const { status, reused } = await ways.ask(place, path).catch(() => ({ status: 0, reused: false }));

@@ -1,6 +1,8 @@
 // The drill of rotating keys as a plan: what is asked how often and when, and what is the next move of an authority's rotation
 // from what is seen of it. Pure; called by key-rotation.ts, its load and authority-rotation.ts.
 
+import type { RotationState } from "../../shared/contract/http-rotations.ts";
+
 /** What the load does. The first four present SVIDs; the others are callers with keys. */
 export const loadKinds = [
   "fetch_a",
@@ -30,8 +32,6 @@ export interface KeySetting {
   readonly present_every_ms: number;
   /** From before its revocation until the next authority's. */
   readonly present_closely_every_ms: number;
-  /** docs/edge/SERVING.md: an edge believes a bundle for so long after it was read. */
-  readonly lease_ms: number;
   readonly svid_ttl_s: number;
 }
 
@@ -58,50 +58,54 @@ export function dueBetween(perSecond: Readonly<Record<LoadKind, number>>, fromMs
 
 /** What is seen of an authority's rotation. Nothing of it is remembered: whoever begins again sees the same. */
 export interface AuthorityFacts {
-  /** The key that is replaced. */
-  readonly from: string;
-  readonly active: string;
+  /** Of the rotation, as the product says it. */
+  readonly state: RotationState;
   /** The other key that the authority has. */
-  readonly beside: "none" | "prepared" | "old" | "tainted";
+  readonly beside: "none" | "prepared" | "active" | "old" | "tainted";
   /** The API has the authority's bundle in force. */
   readonly in_force: boolean;
-  /** The API and both edges took an SVID by the key that is prepared. */
-  readonly acknowledged: boolean;
   /** Clients were given SVIDs by the active key. */
   readonly reissued: boolean;
   /** No client presents another one any more, nor waits for an answer to one. */
   readonly replaced: boolean;
-  /** Both providers' stores have the bundle. */
-  readonly in_stores: boolean;
 }
 
 /** `await_…`: nothing is to be done but to look again. */
 export type AuthorityMove =
   | "prepare"
   | "hand_in"
-  | "await_acknowledgement"
   | "activate"
   | "reissue"
   | "taint"
-  | "await_replacement"
   | "revoke"
-  | "await_stores"
+  | "await_rotation"
+  | "await_replacement"
   | "done";
 
-export function nextMove(facts: AuthorityFacts): AuthorityMove {
-  const { beside } = facts;
-  const isSwitched = facts.active !== facts.from;
-  if (beside === "prepared") {
-    if (!facts.in_force) return "hand_in";
-    return facts.acknowledged ? "activate" : "await_acknowledgement";
+/** The tenant's own part: the product's rotation says when each is due. */
+export function nextMove({ state, beside, in_force, reissued, replaced }: AuthorityFacts): AuthorityMove {
+  switch (state) {
+    case "prepare":
+      // Left behind by somebody who was killed.
+      if (beside === "old") return "taint";
+      if (beside === "tainted") return "revoke";
+      if (!in_force) return "hand_in";
+      return beside === "prepared" ? "await_rotation" : "prepare";
+    case "published":
+      return "await_rotation";
+    case "acknowledged":
+      if (beside === "prepared") return "activate";
+      return reissued ? "await_rotation" : "reissue";
+    case "active":
+    case "tainted":
+      if (!reissued) return "reissue";
+      return beside === "old" ? "taint" : "await_rotation";
+    case "verified":
+      if (beside === "old") return "taint";
+      if (beside === "tainted" && !reissued) return "reissue";
+      if (beside === "tainted") return replaced ? "revoke" : "await_replacement";
+      return in_force ? "await_rotation" : "hand_in";
+    default:
+      return "done";
   }
-  if (beside === "old") return facts.reissued ? "taint" : "reissue";
-  if (beside === "tainted") {
-    if (!facts.reissued) return "reissue";
-    return facts.replaced ? "revoke" : "await_replacement";
-  }
-  // Also what somebody left behind who was killed between the revocation and this.
-  if (!facts.in_force) return "hand_in";
-  if (!isSwitched) return "prepare";
-  return facts.in_stores ? "done" : "await_stores";
 }

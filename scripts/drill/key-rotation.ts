@@ -40,7 +40,6 @@ const fullSetting: KeySetting = {
   bundle_bytes: 3_000,
   present_every_ms: 1_000,
   present_closely_every_ms: 250,
-  lease_ms: 5_000,
   svid_ttl_s: 3_600,
 };
 
@@ -136,10 +135,8 @@ export async function rotateKeys(bench: KeyBench, setting: KeySetting, keepsReco
           const generation = rotation - 1;
           const revocation = await rotateFetchers({
             world,
-            setting,
             generation,
             signal,
-            accepts: (credentials) => acceptedAt(stack, world, credentials, signal),
             reissue: load.reissue,
             replaced: load.replaced,
             revoking: load.revoking,

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { initAuthority, readAuthority } from "../../cli/svid/authority-folder.ts";
 import { mintSvid } from "../../cli/svid/mint.ts";
 import { base64Bytes } from "../../shared/contract/bytes.ts";
-import { policyKey, trustKey } from "../../shared/edge/serving-path.ts";
+import { policyKey } from "../../shared/edge/serving-path.ts";
 import { activeKey, type AuthorityState } from "../../shared/identity/issue/authority-state.ts";
 import { pemOfCertificates } from "../../shared/identity/pem.ts";
 import { parseSpiffeId, type SpiffeId } from "../../shared/identity/spiffe-id.ts";
@@ -16,7 +16,7 @@ import type { Credentials } from "./key-load.ts";
 import type { KeySetting } from "./key-plan.ts";
 import { policyNamed, policyWorld } from "./policy-world.ts";
 
-export type KeyStack = Pick<Stack, "folder" | "apiUrl" | "edge" | "tls" | "seedTenant" | "bunnyStorage" | "miniflare">;
+export type KeyStack = Pick<Stack, "folder" | "apiUrl" | "edge" | "tls" | "seedTenant" | "miniflare">;
 
 /** A call of the admin's that had to be sent again. */
 export interface Trouble {
@@ -36,8 +36,6 @@ export interface KeyWorld {
   admin(method: string, path: string, body?: unknown): Promise<unknown>;
   mint(state: AuthorityState, generation: number): Promise<Credentials>;
   readonly troubles: readonly Trouble[];
-  /** What each provider's store has of the trust domain's bundle; null: nothing. */
-  storedBundles(): Promise<readonly (string | null)[]>;
 }
 
 const slug = "key-rotation";
@@ -80,9 +78,6 @@ export async function keyWorld(
   await initAuthority(authorityFolder, idOf(fetcher).trustDomain, Date.now());
   await admin("PUT", `/api/identity/trust-domains/${trustDomain}`, {});
   const front = await readAuthority(stack.tls.authorityFolder);
-  const bucket = await stack.miniflare.getR2Bucket("EDGE_A", "maestro-edge");
-  const { bunnyStorage } = stack;
-  const key = trustKey(slug, trustDomain);
   return {
     tenant,
     trustDomain,
@@ -106,16 +101,6 @@ export async function keyWorld(
         chainPem,
         keyPem,
       };
-    },
-    async storedBundles() {
-      const ofB = async (): Promise<string | null> => {
-        const url = `${bunnyStorage.url}/${bunnyStorage.zone}/${key}`;
-        const response = await fetch(url, { headers: { accesskey: bunnyStorage.accessKey }, signal });
-        const text = await response.text();
-        return response.ok ? text : null;
-      };
-      const ofA = async (): Promise<string | null> => (await (await bucket.get(key))?.text()) ?? null;
-      return await Promise.all([ofA(), ofB()]);
     },
   };
 }
