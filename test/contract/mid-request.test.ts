@@ -58,11 +58,11 @@ async function workload(role: Role) {
     mint: async (): Promise<SvidFiles> =>
       (await mintSvid(await readAuthority(folder), { id: spiffeId, ttlSeconds: 600, audiences: [] }, Date.now())).files,
     /** Another key signs; the old one is believed on. */
-    async renewAuthority(): Promise<void> {
+    renewAuthority: async (): Promise<void> => {
       for (const move of ["prepare", "activate"] as const) await rotateAuthority(folder, move, ["x509"], Date.now());
       await handIn();
     },
-    async revokeAuthority(): Promise<void> {
+    revokeAuthority: async (): Promise<void> => {
       for (const move of ["taint", "revoke"] as const) await rotateAuthority(folder, move, ["x509"], Date.now());
       await handIn();
     },
