@@ -15,6 +15,7 @@ export const localTrustDomain = "mc.local";
 const apiTtlSeconds = 3_600;
 /** How often the authority's file is looked at: `maestro svid authority` may have rotated it. */
 const lookEveryMs = 1_000;
+const handInMsMax = 10_000;
 
 export interface StackIdentity {
   /** The authority's folder, for `maestro svid mint --authority`. */
@@ -35,7 +36,7 @@ export interface IdentityOptions {
   /** After the API's SVID was minted again. */
   readonly onRenewed: (files: Minted["files"]) => void;
   /** After the bundle changed; the change counts as seen when this is done. */
-  readonly onBundle: (document: string, sequence: number) => Promise<void>;
+  readonly onBundle: (document: string) => Promise<void>;
   readonly onFault: (error: unknown) => void;
 }
 
@@ -71,7 +72,7 @@ export async function startIdentity(options: IdentityOptions): Promise<StackIden
     if (seen.sequence !== state.sequence) {
       const document = bundleOfState(seen);
       await writeBundleFile(apiFolder, document);
-      await options.onBundle(document, seen.sequence);
+      await options.onBundle(document);
     }
     state = seen;
     if (whyMintAgain(minted, seen, clock()) === null) return;
@@ -118,14 +119,17 @@ function idOf(text: string): SpiffeId {
   return parsed.value;
 }
 
-/** The row of mc.local as the authority says it, shared by the first tenant that curates. `client` is the owner's. */
+/**
+ * The row of mc.local, shared by the first tenant that curates, as tenants themselves are seeded: where there is none yet. `client` is
+ * the owner's. Answers whose it is, and the digest of the bundle in force.
+ */
 export async function seedTrustDomain(
   client: pg.Client,
   owner: { readonly tenantId: string; readonly principalId: string },
   document: string,
   sequence: number,
   now: Date,
-): Promise<void> {
+): Promise<{ readonly tenantId: string; readonly bundleSha256: string | null }> {
   const digest = await sha256Hex(utf8(document));
   await client.query(
     `insert into trust_domains
@@ -134,20 +138,24 @@ export async function seedTrustDomain(
      on conflict (name) do nothing`,
     [localTrustDomain, owner.tenantId, document, digest, sequence, now, owner.principalId],
   );
-  await updateTrustDomain(client, document, sequence, now);
+  const { rows } = await client.query<{ tenant_id: string; bundle_sha256: string | null }>(
+    "select tenant_id, bundle_sha256 from trust_domains where name = $1",
+    [localTrustDomain],
+  );
+  const [row] = rows;
+  if (row === undefined) throw new Error(`the row of ${localTrustDomain} went away`);
+  return { tenantId: row.tenant_id, bundleSha256: row.bundle_sha256 };
 }
 
-export async function updateTrustDomain(
-  client: pg.Client,
-  document: string,
-  sequence: number,
-  now: Date,
-): Promise<void> {
-  const digest = await sha256Hex(utf8(document));
-  await client.query(
-    `update trust_domains set bundle = $2, bundle_sha256 = $3, sequence_max = $4, sequence_max_sha256 = $3, confirmed_at = $5,
-       bundle_changed_at = $5
-     where name = $1 and bundle_sha256 is distinct from $3`,
-    [localTrustDomain, document, digest, sequence, now],
-  );
+/** As an admin of its tenant would: in force when this returns, told to the log and to the edges. Throws what the API says against it. */
+export async function handInBundle(apiUrl: string, token: string, document: string): Promise<void> {
+  const response = await fetch(`${apiUrl}/api/identity/trust-domains/${localTrustDomain}/bundle`, {
+    method: "PUT",
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    body: JSON.stringify({ document }),
+    signal: AbortSignal.timeout(handInMsMax),
+  });
+  const text = await response.text();
+  if (response.status !== 200)
+    throw new Error(`the API does not take the bundle of ${localTrustDomain}: ${response.status} ${text}`);
 }

@@ -5,14 +5,14 @@ import { randomBytes } from "node:crypto";
 import { rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Miniflare } from "miniflare";
-import { base64 } from "../../shared/contract/bytes.ts";
+import { base64, sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import type { Role } from "../../shared/contract/names.ts";
 import { writeProviders } from "../../shared/edge/providers.ts";
 import { importSigner } from "../../shared/signing/keys.ts";
 import { startBunnyStorage, type BunnyStorage } from "./bunny-storage.ts";
 import { withClient } from "./connection.ts";
 import { startEdgeB } from "./edge-b.ts";
-import { localTrustDomain, seedTrustDomain, startIdentity, updateTrustDomain } from "./identity.ts";
+import { handInBundle, localTrustDomain, seedTrustDomain, startIdentity } from "./identity.ts";
 import { audience, startIssuer, type TokenRequest } from "./issuer.ts";
 import { startKeeper } from "./keeper.ts";
 import { migrate, readMigrations, setRolePasswords } from "./migrate.ts";
@@ -143,12 +143,13 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     if (applied.length > 0) log(`applied ${applied.length} migrations`);
 
     let front: TlsFront | null = null;
+    /** Once a tenant that curates is seeded: nobody can hand in a bundle before. */
+    let handIn: ((document: string) => Promise<void>) | null = null;
     const identity = await startIdentity({
       folder,
       clock: Date.now,
       onRenewed: (files) => front?.renew(files),
-      onBundle: (document, sequence) =>
-        withClient(databaseUrls.owner, (client) => updateTrustDomain(client, document, sequence, new Date())),
+      onBundle: async (document) => await handIn?.(document),
       onFault: (error) => log(`the local authority: ${(error as Error).message}`),
     });
     undo.push(() => identity.stop());
@@ -240,14 +241,20 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       miniflare: workers.miniflare,
       logPaths: { workers: workers.logPath, postgres: join(folder, "logs", "postgres.log"), edgeB: edgeB.logPath },
       async seedTenant(slug, options) {
-        const tenant = await withClient(databaseUrls.owner, async (client) => {
+        const { tenant, domain } = await withClient(databaseUrls.owner, async (client) => {
           const seeded = await seedTenant(client, folder, slug, issuer.url, options);
           const owner = { tenantId: seeded.tenant_id, principalId: seeded.principals.admin };
-          if (options?.curates !== false) {
-            await seedTrustDomain(client, owner, identity.bundle(), identity.sequence(), new Date());
-          }
-          return seeded;
+          if (options?.curates === false) return { tenant: seeded, domain: null };
+          const row = await seedTrustDomain(client, owner, identity.bundle(), identity.sequence(), new Date());
+          return { tenant: seeded, domain: row };
         });
+        if (handIn === null && domain?.tenantId === tenant.tenant_id) {
+          const subject = tenant.local_subjects.admin;
+          handIn = async (document) => handInBundle(apiUrl, await issuer.issue({ subject }), document);
+          // The authority was rotated while no stack ran.
+          const document = identity.bundle();
+          if ((await sha256Hex(utf8(document))) !== domain.bundleSha256) await handIn(document);
+        }
         // `maestro login --local` is for the first tenant, the demo's.
         if (subjectsOf === null) {
           subjectsOf = slug;

@@ -1,8 +1,14 @@
 // What a tenant's admin says of identities through the API, at the edges of both providers, without a cron in between: who is
 // registered gets in, who is not any more does not, and so with a whole authority.
 
+import { sql } from "drizzle-orm";
 import { beforeAll, expect, test } from "vitest";
+import { readAuthority, rotateAuthority } from "../../cli/svid/authority-folder.ts";
+import { mintSvid } from "../../cli/svid/mint.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
+import { parseSpiffeId } from "../../shared/identity/spiffe-id.ts";
+import { inBatch } from "../../shared/tenancy/database.ts";
+import { databaseAs } from "../support/api.ts";
 import { callsAs, TestDomain } from "../support/identities.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
 import { putRoot, rootFor } from "../support/policies.ts";
@@ -57,6 +63,36 @@ test("once a fetcher is registered its tenant's fetcher keys open nothing, until
   await expect.poll(statuses(key), soon).toEqual([200, 200]);
   must(200, await admin.call("PUT", "/api/flags", { flag: "spiffe_everywhere", enabled: true }));
   await expect.poll(statuses(key), soon).toEqual([401, 401]);
+});
+
+test("a rotation of the local authority is handed in at the API, and counts at both providers without a cron", async () => {
+  const { authorityFolder, trustDomain } = stack.tls;
+  const parsed = parseSpiffeId(`spiffe://${trustDomain}/tenant/${tenant.slug}/fetcher/local`);
+  if (!parsed.ok) throw new Error(parsed.refusal.reason);
+  must(201, await admin.register(parsed.value.uri, "fetcher"));
+  const minted = async (): Promise<string> => {
+    const wish = { id: parsed.value, ttlSeconds: 600, audiences: ["maestro-edge"] };
+    return (await mintSvid(await readAuthority(authorityFolder), wish, Date.now())).files.tokens[0]!.token;
+  };
+  const rotate = async (...moves: readonly ("prepare" | "activate" | "taint" | "revoke")[]): Promise<void> => {
+    for (const move of moves) await rotateAuthority(authorityFolder, move, ["x509", "jwt"], Date.now());
+  };
+  const changes = async (): Promise<number> => {
+    const [rows] = await inBatch(databaseAs(stack, "owner"), [
+      sql`select 1 from audit_events where type = 'mc.identity.bundle_changed' and attrs like ${`%"${trustDomain}"%`}`,
+    ]);
+    return rows?.length ?? 0;
+  };
+  const before = await changes();
+  const old = await minted();
+  await expect.poll(statuses(old), soon).toEqual([200, 200]);
+  await rotate("prepare", "activate");
+  const young = await minted();
+  await expect.poll(statuses(young), soon).toEqual([200, 200]);
+  await rotate("taint", "revoke");
+  await expect.poll(statuses(old), soon).toEqual([401, 401]);
+  expect(await statuses(young)()).toEqual([200, 200]);
+  await expect.poll(changes, soon).toBe(before + 2);
 });
 
 test("an authority that is not in the bundle any more opens nothing at either provider, and the next one does", async () => {
