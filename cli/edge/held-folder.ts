@@ -1,5 +1,5 @@
 // What a fetcher holds, in a folder of its own: bundles under their digests, and one pointer, held.json, that says what is
-// trusted and active. Made by cli/commands/edge.ts for shared/edge's port.
+// trusted and active. Made by cli/edge/fetching.ts for shared/edge's port.
 //
 // A restart after a crash at any step finds the old state or the new one, whole:
 //

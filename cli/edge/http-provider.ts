@@ -1,5 +1,5 @@
 // Reads objects of CDN providers over HTTP, as a client that trusts none of them: no redirect followed, no coding accepted,
-// head, silence, time and bytes bounded. Made by cli/commands/edge.ts; what came is judged by shared/edge.
+// head, silence, time and bytes bounded. Made by cli/edge/fetching.ts; what came is judged by shared/edge.
 
 import http from "node:http";
 import https from "node:https";

@@ -1,4 +1,4 @@
-// What shared/edge needs of Node: inflating, packing, hashing, timers. Used by cli/commands/edge.ts.
+// What shared/edge needs of Node: inflating, packing, hashing, timers. Used by cli/edge/fetching.ts.
 
 import { createHash } from "node:crypto";
 import { promisify } from "node:util";
