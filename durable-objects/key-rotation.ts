@@ -93,11 +93,15 @@ export function keyRotationObject<Env>(compose: (env: Env) => KeyRotationParts) 
     }
 
     async addConsumer(call: RotationCall, name: string) {
-      return this.#rotations.addConsumer(call, name);
+      const answer = this.#rotations.addConsumer(call, name);
+      await this.#schedule();
+      return answer;
     }
 
-    async removeConsumer(name: string) {
-      return this.#rotations.removeConsumer(name);
+    async removeConsumer(call: RotationCall, name: string) {
+      const answer = this.#rotations.removeConsumer(call, name);
+      await this.#schedule();
+      return answer;
     }
 
     override async alarm(): Promise<void> {

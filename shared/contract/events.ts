@@ -289,6 +289,19 @@ export const eventTypes = {
       ),
     }),
   },
+  "mc.key.consumer": {
+    urgent: false,
+    attributes: z.strictObject({
+      kind: rotatedKind,
+      trust_domain: trustDomainName.optional().describe("of the kind `fetcher`: whose authority"),
+      consumer: z
+        .string()
+        .regex(/^[a-z0-9.-]{1,64}$/)
+        .describe("whom rotations of these keys wait for: machine words that operators gave"),
+      outcome: z.enum(["added", "acknowledged", "removed"]),
+      rotation_id: z.string().regex(idPattern("rotation")).nullable().describe("whose new keys were acknowledged"),
+    }),
+  },
   "mc.key.created": {
     urgent: false,
     attributes: z.strictObject({ key_id: z.string().regex(idPattern("apiKey")), expires_at: timestamp.nullable() }),

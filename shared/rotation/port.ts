@@ -19,6 +19,6 @@ export interface RotationsPort {
   acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]): Promise<RotationAnswer>;
   resume(id: string): Promise<RotationAnswer>;
   addConsumer(call: RotationCall, name: string): Promise<ConsumerAnswer>;
-  removeConsumer(name: string): Promise<ConsumerAnswer>;
+  removeConsumer(call: RotationCall, name: string): Promise<ConsumerAnswer>;
   counts(tenantId: string): Promise<RotationCounts["counts"]>;
 }

@@ -3,7 +3,8 @@
 // durable-objects/key-rotation.ts, whose SQLite and alarm it works with; what the steps do is the kind's RotationTarget.
 //
 // What stands where after a crash at each await; the alarm, or whoever asks next, goes on from there:
-//   start, propose, approve, acknowledge   one transaction each, with its event and its intent: all of it or none
+//   start, propose, approve, acknowledge,
+//   consumers added and removed            one transaction each, with its event and its intent: all of it or none
 //   prepare: keys made                     in their ring, unpublished; made once a rotation, a retry finds the same ones
 //   prepare: keys found in part            what was found is kept, or not: then it is found anew, before any state was entered
 //   prepare: published                     published, and this object does not know it yet: published again, which changes nothing
@@ -215,7 +216,7 @@ export class Rotations {
   }
 
   /** Of a named consumer, by the kids that it has. Refused where these are not the new ones. */
-  acknowledge({ principal }: RotationCall, id: string, consumer: string, kids: readonly string[]): RotationAnswer {
+  acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]): RotationAnswer {
     const now = this.#parts.clock();
     return this.#sql.transaction((): RotationAnswer => {
       const row = this.#rows("where id = ?", id)[0];
@@ -232,30 +233,44 @@ export class Rotations {
           code: "rotation_state",
           detail: `The consumer has not got ${missing.map(({ kid }) => kid).join(", ")}.`,
         };
-      this.#sql.exec("insert or ignore into acknowledgements values (?, ?, ?, ?)", id, consumer, principal, now);
+      const made = this.#sql.exec(
+        "insert or ignore into acknowledgements values (?, ?, ?, ?) returning consumer",
+        id,
+        consumer,
+        call.principal,
+        now,
+      );
+      if (made.length > 0) this.#tellConsumer(call, consumer, "acknowledged", now, id);
       this.#sql.exec("update rotations set again_at = 0 where id = ?", id);
       return this.#answer(id);
     });
   }
 
-  addConsumer({ principal }: RotationCall, name: string): ConsumerAnswer {
-    const known = this.#named();
-    if (!known.some((one) => one.name === name)) {
-      if (known.length >= consumersMax)
-        return { ok: false, code: "rotation_consumers_max", detail: `These keys have ${consumersMax} consumers.` };
-      this.#sql.exec("insert into consumers values (?, ?, ?)", name, principal, this.#parts.clock());
-    }
-    return { ok: true, consumer: this.#named().find((one) => one.name === name)! };
+  addConsumer(call: RotationCall, name: string): ConsumerAnswer {
+    const now = this.#parts.clock();
+    return this.#sql.transaction((): ConsumerAnswer => {
+      const known = this.#named();
+      if (!known.some((one) => one.name === name)) {
+        if (known.length >= consumersMax)
+          return { ok: false, code: "rotation_consumers_max", detail: `These keys have ${consumersMax} consumers.` };
+        this.#sql.exec("insert into consumers values (?, ?, ?)", name, call.principal, now);
+        this.#tellConsumer(call, name, "added", now);
+      }
+      return { ok: true, consumer: this.#named().find((one) => one.name === name)! };
+    });
   }
 
   /** Refused while a rotation waits for it: to go on without it takes an emergency, which takes two persons. */
-  removeConsumer(name: string): ConsumerAnswer {
-    const known = this.#named().find((one) => one.name === name);
-    if (known === undefined) return { ok: false, code: "not_found", detail: "There is no such consumer." };
-    const running = this.#running();
-    if (running !== null && this.#waitingFor(running).includes(name)) return isRunning(running);
-    this.#sql.exec("delete from consumers where name = ?", name);
-    return { ok: true, consumer: known };
+  removeConsumer(call: RotationCall, name: string): ConsumerAnswer {
+    return this.#sql.transaction((): ConsumerAnswer => {
+      const known = this.#named().find((one) => one.name === name);
+      if (known === undefined) return { ok: false, code: "not_found", detail: "There is no such consumer." };
+      const running = this.#running();
+      if (running !== null && this.#waitingFor(running).includes(name)) return isRunning(running);
+      this.#sql.exec("delete from consumers where name = ?", name);
+      this.#tellConsumer(call, name, "removed", this.#parts.clock());
+      return { ok: true, consumer: known };
+    });
   }
 
   /** Takes the running rotation as far as it goes. Never throws for a step that failed: that is noted, and tried again. */
@@ -444,6 +459,29 @@ export class Rotations {
         consumers: consumers.join(","),
       },
     );
+  }
+
+  /** In the log of the tenant whose call it was. */
+  #tellConsumer(
+    { tenant_id, principal }: RotationCall,
+    consumer: string,
+    outcome: EventAttributes<"mc.key.consumer">["outcome"],
+    now: number,
+    rotationId: string | null = null,
+  ): void {
+    const {
+      random,
+      rotated: { kind, trust_domain },
+    } = this.#parts;
+    const context = { tenant_id, principal, source: "rotation", now, random } as const;
+    const attributes = {
+      kind,
+      ...(trust_domain === null ? {} : { trust_domain }),
+      consumer,
+      outcome,
+      rotation_id: rotationId,
+    };
+    storeUncounted(this.#sql, context, "mc.key.consumer", attributes);
   }
 
   #note(id: string, obstacle: string, failures: number, againAt: number): void {

@@ -201,6 +201,10 @@ test("a consumer that has not acknowledged blocks the switch, is named, and unbl
     expect.objectContaining({ name: "plant-7-verifier", acknowledged_at: expect.any(String) as string }),
   );
   await works("admin", "rotation", "consumer", "remove", "release", "plant-7-verifier");
+  const query = 'FIND events WHERE type = "mc.key.consumer" AND attrs.consumer = "plant-7-verifier" SINCE 1h';
+  const told = async (): Promise<number> =>
+    (must(200, await call(tenant.keys.auditor, "POST", "/api/pql", { query })).json as { rows: unknown[] }).rows.length;
+  await expect.poll(told, { timeout: 20_000 }).toBe(3);
 });
 
 test("an emergency takes two persons; from its end on the old key's signatures are refused here and by users, and what stands is signed anew", async () => {

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { parseEvent } from "../../shared/contract/events.ts";
 import { rotationStates } from "../../shared/contract/http-rotations.ts";
 import { objectOutboxSchema } from "../../shared/outbox/object-outbox.ts";
 import { Rotations, type RotationCall } from "../../shared/rotation/rotations.ts";
@@ -139,11 +140,29 @@ class RotationWorld {
   }
 
   events(): { outcome: string; principal: string | null; consumers: string; new_kids: string }[] {
-    return this.#sql.exec<{ body: string }>("select body from outbox order by id").map(({ body }) => {
-      const event = JSON.parse(body) as { principal: string; attributes: Record<string, never> };
-      const { outcome, consumers, new_kids } = event.attributes;
-      return { principal: event.principal, outcome: outcome!, consumers: consumers!, new_kids: new_kids! };
+    return this.#eventsOf("mc.key.rotation").map(({ principal, attributes }) => {
+      const { outcome, consumers, new_kids } = attributes;
+      return { principal, outcome: outcome!, consumers: consumers!, new_kids: new_kids! };
     });
+  }
+
+  /** What was done to consumers, in order: by whom, what, to which, and for which rotation. */
+  words(): unknown[] {
+    return this.#eventsOf("mc.key.consumer").map(({ principal, attributes }) => {
+      const { outcome, consumer, rotation_id } = attributes;
+      return [principal, outcome, consumer, rotation_id];
+    });
+  }
+
+  #eventsOf(type: string) {
+    return this.#sql
+      .exec<{ body: string }>("select body from outbox order by id")
+      .map(({ body }) => {
+        const event: unknown = JSON.parse(body);
+        if (!parseEvent(event).ok) throw new Error(`not of the catalogue: ${body}`);
+        return event as { type: string; principal: string; attributes: Record<string, never> };
+      })
+      .filter((event) => event.type === type);
   }
 }
 
@@ -221,7 +240,10 @@ test("a consumer that never acknowledges blocks the switch, and is named; howeve
   });
   expect(world.keys.signing).toBe(1);
   // To strike it out would be an emergency by one person.
-  expect(world.rotations.removeConsumer("plant-7-verifier")).toMatchObject({ ok: false, code: "rotation_running" });
+  expect(world.rotations.removeConsumer(call(), "plant-7-verifier")).toMatchObject({
+    ok: false,
+    code: "rotation_running",
+  });
   expect(world.rotations.acknowledge(call(bob), id, "plant-7-verifier", [kid(9)])).toMatchObject({
     ok: false,
     code: "rotation_state",
@@ -233,6 +255,23 @@ test("a consumer that never acknowledges blocks the switch, and is named; howeve
   await world.settle();
   expect(world.shown(id).state).toBe("revoked");
   expect(world.events()[2]!.consumers).toBe("api,plant-7-verifier,plant-8-verifier");
+});
+
+test("each word of a consumer is an event by whoever gave it: added, acknowledged, removed; said twice, it is one", async () => {
+  const world = new RotationWorld();
+  for (const _ of [1, 2]) world.rotations.addConsumer(call(), "plant-7-verifier");
+  const { id } = world.started();
+  await world.settle();
+  world.rotations.acknowledge(call(bob), id, "plant-7-verifier", [kid(9)]);
+  world.rotations.removeConsumer(call(bob), "plant-7-verifier");
+  for (const _ of [1, 2]) world.rotations.acknowledge(call(bob), id, "plant-7-verifier", [kid(2)]);
+  await world.settle();
+  for (const _ of [1, 2]) world.rotations.removeConsumer(call(), "plant-7-verifier");
+  expect(world.words()).toEqual([
+    [alice, "added", "plant-7-verifier", null],
+    [bob, "acknowledged", "plant-7-verifier", id],
+    [alice, "removed", "plant-7-verifier", null],
+  ]);
 });
 
 test("what is built in must be seen to hold the new keys, in an emergency too", async () => {

@@ -256,7 +256,7 @@ export function register(door: Door): void {
     problems: ["denied", "not_found", "rotation_running"],
     handler: async (call) => {
       const port = await allowedPort(call, consumerOf(call));
-      const removed = await port.removeConsumer(call.input.params.name);
+      const removed = await port.removeConsumer(await callOf(call), call.input.params.name);
       if (!removed.ok) throw refusal(removed);
       return { status: 200, body: await remembered(call, 200, removed.consumer) };
     },
