@@ -8,7 +8,7 @@
 //   interop     test/interop, on Node, with foreign programs: `npm run test:interop` only
 //   e2e         test/e2e, on Node, as a reader of README does it, on a stack of its own: `npm run test:interop` only
 // Files of one kind share a process (`isolate: false`: a fifth of the time is imports otherwise), so no test may leave a
-// spy, a timer or a changed environment behind; the workerd files have a runtime each.
+// spy, a timer or a changed environment behind, and none may use another one's objects.
 
 import { createPublicKey, generateKeyPairSync, randomBytes } from "node:crypto";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
@@ -171,6 +171,10 @@ export default defineConfig({
         test: {
           name: "workerd",
           include: ["test/workerd/**/*.test.ts"],
+          // One runtime for all: it takes some seconds to start, and to load the product.
+          isolate: false,
+          maxWorkers: 1,
+          sequence: { groupOrder: 3 },
           exclude: outside,
           testTimeout: 60_000,
         },
