@@ -61,6 +61,8 @@ export interface StackOptions {
   readonly onDeath?: (who: "PostgreSQL" | "workerd" | "Deno", how: string) => void;
   /** Who cosigns the anchor log; nobody, where absent. */
   readonly witnesses?: readonly { readonly url: string; readonly vkey: string }[];
+  /** Where bundles are kept for the next start; the state folder, where absent. For tests that start several stacks. */
+  readonly bundlesFolder?: string;
   /** Other workers than the product's, by their wrangler.toml: for tests of the stack itself. */
   readonly workerConfigs?: readonly string[];
   /** Another entry of provider B than the product's, relative to the project: for a benchmark. */
@@ -94,6 +96,7 @@ export interface Stack {
 
 export async function startStack(options: StackOptions): Promise<Stack> {
   const folder = resolve(options.folder);
+  const bundlesFolder = options.bundlesFolder ?? folder;
   const log = options.log ?? (() => {});
   const ports = { api: 0, postgres: 0, proxy: 0, issuer: 0, edgeA: 0, edgeB: 0, tls: 0, ...options.ports };
   const configs = options.workerConfigs ?? workerConfigs.map((path) => join(projectFolder, path));
@@ -129,11 +132,11 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       keeper,
       onDeath: (how) => onDeath("PostgreSQL", how),
     });
-    const preparing = prepareWorkers(configs, join(folder, "workers-cache.json"));
+    const preparing = prepareWorkers(configs, join(bundlesFolder, "workers-cache.json"));
     preparing.catch(() => {}); // Awaited below; a failure before that must not end the process.
     const preparingB = prepareDenoScript(
       join(projectFolder, options.edgeBEntry ?? "workers/edge/bunny.ts"),
-      join(folder, "edge-b-cache.json"),
+      join(bundlesFolder, "edge-b-cache.json"),
     );
     preparingB.catch(() => {}); // As above.
     const postgres = await opening;

@@ -18,6 +18,7 @@ import { contractOf, type Contract } from "../support/openapi.ts";
 import { anotherPerson } from "../support/people.ts";
 import { installPackage, jsonCall, manifestOf, must, publishRelease, registeredSigner } from "../support/publisher.ts";
 import { finishedRun, linkOf } from "../support/runs.ts";
+import { useStack } from "../support/stack.ts";
 
 const name = "rotation/probe";
 let folder: string;
@@ -32,7 +33,7 @@ let other: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "maestro-rotation-"));
   home = mkdtempSync(join(tmpdir(), "maestro-rotation-home-"));
-  stack = await startStack({ folder });
+  stack = await startStack({ folder, bundlesFolder: useStack().folder });
   tenant = await stack.seedTenant("rotation");
   api = await contractOf(stack.apiUrl);
   other = await anotherPerson(stack as unknown as Parameters<typeof anotherPerson>[0], tenant, "admin");

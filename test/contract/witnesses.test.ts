@@ -30,6 +30,7 @@ import { eventAt, randomBytes, seeded } from "../simulation/audit-events.ts";
 import { newSigner } from "../simulation/audit-world.ts";
 import { jsonCall } from "../support/publisher.ts";
 import { openSql } from "../support/sqlite.ts";
+import { useStack } from "../support/stack.ts";
 import { startWitness, type RunningWitness } from "../support/witness-process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "maestro-witnesses-"));
@@ -67,7 +68,7 @@ beforeAll(async () => {
   vkeys.push(await witnessVerifierKey("witness.test/liar", (await newSigner("Ed25519")).spki));
   const urls = [...ports, (liar.address() as AddressInfo).port].map((port) => `http://127.0.0.1:${port}`);
   const witnesses = urls.map((url, at) => ({ url, vkey: vkeys[at]! }));
-  stack = await startStack({ folder: ephemeralFolder(), ephemeral: true, witnesses });
+  stack = await startStack({ folder: ephemeralFolder(), ephemeral: true, witnesses, bundlesFolder: useStack().folder });
   const keys = (await (await fetch(`${stack.apiUrl}/api/audit/keys`)).json()) as PublishedKeys;
   const key = keys.keys.find(({ use }) => use === "checkpoint")!;
   const log = await verifierKey(originOf(keys.origin_prefix, anchorTenantId), base64Bytes(key.spki));
