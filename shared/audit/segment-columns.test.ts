@@ -122,7 +122,7 @@ test("whatever the rows, it is surely so only where it is so, and mostly then", 
     }),
     { numRuns: runs },
   );
-  expect(sure).toBeGreaterThan(runs * 0.9);
+  expect(sure).toBeGreaterThan(isDeep ? 140 : 26);
 });
 
 const leaves = leavesOf({ count: 120, words: 30, payloadBytes: 100, letters: "a" }, 5);
