@@ -1,6 +1,7 @@
 // `maestro status`: is the service well, and are the identities behind it: each one's last rotation and its end.
 
 import type { Command } from "commander";
+import type { Health } from "../../shared/contract/http-health.ts";
 import type { PublishedKey } from "../../shared/contract/http-audit.ts";
 import type { Rotation } from "../../shared/contract/http-rotations.ts";
 import type { TrustDomainView } from "../../shared/contract/http-identity.ts";
@@ -62,6 +63,9 @@ async function showStatus(session: Session): Promise<void> {
         ["signing key", "kid", "last rotated"],
         keys.map(({ use, kid, last_rotated_at }) => [use, kid.slice(0, 16), last_rotated_at]),
       ),
+      health.workers === null
+        ? out.paint.dim("workers: one of them does not show who it is")
+        : out.table(["worker", "last rotated", "ends"], health.workers.map(workerLine)),
       domains === null
         ? out.paint.dim("trust domains: this role may not read them")
         : out.table(["trust domain", "last rotated", "confirmed", "first authority ends"], domains.map(domainLine)),
@@ -81,6 +85,12 @@ async function showStatus(session: Session): Promise<void> {
 }
 
 const alarmOf = ({ alarm }: { readonly alarm: boolean }): string => (alarm ? " (alarm)" : "");
+
+const workerLine = (worker: NonNullable<Health["workers"]>[number]): string[] => [
+  worker.spiffe_id,
+  worker.last_rotated_at,
+  `${worker.ends_at}${alarmOf(worker)}`,
+];
 
 const domainLine = ({ name, bundle, confirmed_at: confirmed }: TrustDomainView): (string | null)[] => [
   name,

@@ -7,7 +7,6 @@ import { z } from "@hono/zod-openapi";
 import { canonicalJson, eventColumns, eventTypes, loggedEnvelope, type EventType } from "../contract/events.ts";
 import { parseLeaf } from "./leaf.ts";
 import { columnsByPattern, type LeafColumns } from "./leaf-pattern.ts";
-import { isDeep } from "../../test/support/sampled.ts";
 
 const types = Object.keys(eventTypes) as EventType[];
 
@@ -145,7 +144,7 @@ test("what an expression takes of a text that was changed, the parser takes too"
         expect(columns ?? columnsByParsing(text)).toEqual(columnsByParsing(text));
       },
     ),
-    { numRuns: isDeep ? 20_000 : 3_000 },
+    { numRuns: 20_000 },
   );
   expect(taken).toBeGreaterThan(0);
 });

@@ -1,9 +1,11 @@
 // Wire shape of GET /healthz.
 
 import { z } from "@hono/zod-openapi";
-import { trustDomainName } from "./http-identity.ts";
+import { spiffeIdText, trustDomainName } from "./http-identity.ts";
 import { timestamp } from "./names.ts";
 
+/** API, audit worker, signer, and the authority in the signer's script. */
+const workersMax = 4;
 const state = z.enum(["ok", "unreachable"]);
 const identity = z.strictObject({
   trust_domain: trustDomainName,
@@ -11,6 +13,12 @@ const identity = z.strictObject({
   last_rotated_at: timestamp.nullable().describe("when its bundle became another one; null: not since this is noted"),
   first_authority_ends_at: timestamp.nullable(),
   alarm: z.boolean().describe("a third of that authority's life is left, or less"),
+});
+const worker = z.strictObject({
+  spiffe_id: spiffeIdText,
+  last_rotated_at: timestamp.describe("when the SVID that it presents was issued"),
+  ends_at: timestamp,
+  alarm: z.boolean().describe("a third of that SVID's life is left, or less: it was to be renewed before"),
 });
 export const health = z
   .strictObject({
@@ -22,6 +30,11 @@ export const health = z
       .max(100)
       .nullable()
       .describe("trust domains that tenants share; their alarms do not make the API unwell. null: they cannot be read"),
+    workers: z
+      .array(worker)
+      .max(workersMax)
+      .nullable()
+      .describe("the platform's own workers, as each one shows itself to the API. null: one of them cannot"),
   })
   .openapi("Health");
 export type Health = z.infer<typeof health>;

@@ -54,6 +54,20 @@ async function rogue(binding: string, method: string, given: readonly unknown[],
   return (await (await worker.fetch("https://rogue.test/", { method: "POST", body })).json()) as Answered;
 }
 
+test("health says of each worker when its SVID was issued and when it ends, for anyone", async () => {
+  const { status, json } = await api.fetch("/healthz");
+  const now = Date.now();
+  expect(status).toBe(200);
+  const workers = json["workers"] as { spiffe_id: string; last_rotated_at: string; ends_at: string; alarm: boolean }[];
+  expect(workers.map(({ spiffe_id: id }) => id)).toEqual(
+    ["api", "audit", "signer", "authority"].map((one) => idOf(one)),
+  );
+  for (const { last_rotated_at: issued, ends_at: ends, alarm } of workers) {
+    expect(alarm).toBe(false);
+    expect([Date.parse(issued) <= now, Date.parse(ends) > now]).toEqual([true, true]);
+  }
+});
+
 const idOf = (worker: string, domain = platformTrustDomain): string => `spiffe://${domain}/platform/${worker}`;
 
 function minted(

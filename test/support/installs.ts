@@ -93,7 +93,9 @@ export async function marketApi(
   given: Record<string, unknown> = {},
 ): Promise<LocalApi> {
   const { keys } = (await (await fetch(`${stack.apiUrl}/api/audit/keys`)).json()) as PublishedKeys;
-  const release = keys.filter(({ use }) => use === "release").map(({ kid, spki }) => [kid, spki] as const);
+  const release = keys
+    .filter(({ use }) => use === "release")
+    .map(({ kid, spki }) => [kid, { spki, not_after: null }] as const);
   const random = (bytes: number) => crypto.getRandomValues(new Uint8Array(bytes));
   const queue = new EntitlementQueue(entitlementStore(databaseAs(stack, "app"), tenantId, 2), Date.now, random);
   return await localApi(stack, {

@@ -12,6 +12,7 @@ import {
   type OnlineSigned,
 } from "../../shared/edge/tuf.ts";
 import { countSignatures } from "../../shared/edge/tuf-keys.ts";
+import type { PointerRequest } from "../../shared/signing/service.ts";
 import { partsOf } from "../../workers/signer/compose.ts";
 
 type Env = Parameters<typeof partsOf>[0];
@@ -59,4 +60,9 @@ test("nothing else is signed: no root, no foreign shape, nothing beyond its role
     expect(await signer.signTuf(acme, document as OnlineSigned)).toMatchObject({ ok: false });
   await expect(signer.signTuf("acme", targets)).rejects.toThrow(/UUID/);
   await expect(signerWith({ TUF_TARGETS_KEY: "{}" }).signTuf(acme, targets)).rejects.toThrow("32 bytes");
+});
+
+test("a channel's move at no time is refused before anything is signed", async () => {
+  const request = { channel: "stable", sequence: 1, moved_at: "soon" } as PointerRequest;
+  expect(await signerWith().pointer(request)).toEqual({ ok: false, reason: "the time of the move is none" });
 });

@@ -455,6 +455,14 @@ function platformOf(env: Env, { caller, held }: Identity): Parts["platform"] {
       env.AUTHORITY as unknown as GuardedService,
       callRefused,
     ) as Parts["platform"]["authority"],
+    async shown() {
+      const others = await Promise.all(
+        callees.map(([name, binding]) => caller.introduction(name, binding as unknown as GuardedService)),
+      );
+      // Those that were shown to get here: of the oldest of them the end is told.
+      const own = callees.map(([name]) => caller.shown(name)).filter((one) => one !== null);
+      return [...own.toSorted((left, right) => left.until_ms - right.until_ms).slice(0, 1), ...others];
+    },
     async identities() {
       // The newest first: who has another SVID than of the key that signs takes one then.
       const { bundle } = await held.newest();

@@ -6,6 +6,7 @@ import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort, TufSignerApi } from "../../shared/edge/service.ts";
+import type { ShownIdentity } from "../../shared/identity/platform/worker-caller.ts";
 import type { WorkerDoor } from "../../shared/identity/platform/worker-door.ts";
 import type { SightingNotes } from "../../shared/identity/sighting-notes.ts";
 import type { SvidDesk } from "../../shared/identity/svid-desk.ts";
@@ -72,7 +73,12 @@ export interface Parts {
   /** Where other workers' calls of this one come first. */
   readonly workerDoor: WorkerDoor;
   /** The workers of the platform between each other: their trust domain, its bundle, and how they stand. */
-  readonly platform: PlatformIdentities & { readonly trustDomain: string; bundle(): Promise<string> };
+  readonly platform: PlatformIdentities & {
+    readonly trustDomain: string;
+    bundle(): Promise<string>;
+    /** What each worker presents now, this one included. Throws where one cannot show who it is. */
+    shown(): Promise<readonly ShownIdentity[]>;
+  };
   /** The tenant's publisher of edge policies. */
   publisher(tenantId: string): PublisherPort;
   /** The bundle of a trust domain has changed: has all publishers that mirror it do so soon. A lost call costs a minute. */

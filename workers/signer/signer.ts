@@ -60,6 +60,8 @@ export class Signer implements SignerServiceApi, TufSignerApi, RotatingKeysApi {
   }
 
   async pointer(request: PointerRequest): Promise<Countersignature> {
+    const movedAtMs = Date.parse(request.moved_at);
+    if (Number.isNaN(movedAtMs)) return { ok: false, reason: "the time of the move is none" };
     const checked = await checkRelease(
       {
         publisher: request.publisher_bundle,
@@ -73,7 +75,7 @@ export class Signer implements SignerServiceApi, TufSignerApi, RotatingKeysApi {
     const { channel, sequence, moved_at } = request;
     const pointer = { package: manifest.name, channel, version: manifest.version, sequence, moved_at, artifact_sha256 };
     // The key does not end before the time that it signs, though the caller's clock be ahead.
-    const at = Math.max(this.#parts.clock(), Date.parse(moved_at));
+    const at = Math.max(this.#parts.clock(), movedAtMs);
     return { ok: true, bundle: await this.#sign(pointerStatement(pointer), at) };
   }
 

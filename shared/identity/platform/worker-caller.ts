@@ -1,8 +1,9 @@
 // The platform's worker as a caller: has SVIDs of its own, renews them in time, and puts one on each call to another worker. One an
 // isolate, made by a worker's compose.ts.
 //
-// An SVID is kept until a third of its life is left, or until another key of the authority signs; then one request has it renewed
-// behind its back, while the others go on with it. No request waits for another one's renewal (held-bundle.ts says why).
+// An SVID is kept until half of its life is left, or until another key of the authority signs; then one request has it renewed
+// behind its back, while the others go on with it. With a third left, after a pause, one request renews it before it goes on. No
+// request waits for another one's renewal (held-bundle.ts says why).
 //
 // Before the first call with an SVID the callee shows one of its own; only then is any argument sent. What happens at each await
 // that fails: the authority is down → with an SVID that holds still nothing is noticed, without one the call is refused as
@@ -12,6 +13,7 @@
 import type { Clock } from "../../contract/ports.ts";
 import type { Signer } from "../../signing/keys.ts";
 import { verifyJwtSvid } from "../jwt-svid.ts";
+import { isNearItsEnd } from "../near-its-end.ts";
 import { writeAttestation } from "./attestation.ts";
 import { svidLifeMs } from "./authority.ts";
 import type { HeldBundle } from "./held-bundle.ts";
@@ -97,11 +99,16 @@ export class WorkerCaller {
     held.keepFresh();
     if (own === undefined || own.untilMs - now < leftMsMin || now < own.issuedAtMs - leftMsMin)
       return (await this.#renew(audience)).token;
-    if (this.#isDue(own, now) && now - (this.#renewingSinceMs.get(audience) ?? -Infinity) >= renewalMsMax) {
-      this.#renewingSinceMs.set(audience, now);
-      // What failed is tried again by the next one, and shows where the SVID ends.
-      this.#parts.later(this.#renew(audience).catch(() => undefined));
-    }
+    if (!this.#isDue(own, now) || now - (this.#renewingSinceMs.get(audience) ?? -Infinity) < renewalMsMax)
+      return own.token;
+    this.#renewingSinceMs.set(audience, now);
+    // What failed is tried again by the next one, and shows where the SVID ends.
+    const renewed = this.#renew(audience).then(
+      ({ token }) => token,
+      () => own.token,
+    );
+    if (isNearItsEnd(own.issuedAtMs, own.untilMs, now)) return await renewed;
+    this.#parts.later(renewed);
     return own.token;
   }
 
@@ -142,7 +149,7 @@ export class WorkerCaller {
 
   #isDue({ issuedAtMs, untilMs, kid }: OwnSvid, now: number): boolean {
     const active = this.#parts.held.known?.active;
-    return untilMs - now <= (untilMs - issuedAtMs) / 3 || (active !== undefined && kid !== active);
+    return untilMs - now <= (untilMs - issuedAtMs) / 2 || (active !== undefined && kid !== active);
   }
 
   async #renew(audience: PlatformWorker): Promise<OwnSvid> {

@@ -54,6 +54,8 @@ class World {
     },
   ];
   isDown = false;
+  /** It gives its bundle, and no SVID. */
+  issueIsDown = false;
   issued = 0;
   bundles = 0;
   readonly work: Promise<unknown>[] = [];
@@ -71,6 +73,7 @@ class World {
   readonly authority = {
     issue: async (attestation: string) => {
       this.#up();
+      if (this.issueIsDown) throw new Error("the authority issues nothing");
       this.issued += 1;
       return await issueToWorker(
         {
@@ -293,12 +296,12 @@ describe("attestations", () => {
 });
 
 describe("an SVID of one's own", () => {
-  test("is renewed by one request when a third of its life is left, while the others go on with it", async () => {
+  test("is renewed by one request when half of its life is left, while the others go on with it", async () => {
     const world = new World();
     const calls = asked(world);
     await calls.countersign(1);
     expect(world.issued).toBe(1);
-    world.now += (svidLifeMs * 2) / 3 - 1;
+    world.now += svidLifeMs / 2 - 1;
     await calls.countersign(2);
     await world.settle();
     expect(world.issued).toBe(1);
@@ -307,6 +310,22 @@ describe("an SVID of one's own", () => {
     await world.settle();
     expect(world.issued).toBe(2);
     expect(world.target.calls).toHaveLength(52);
+  });
+
+  test("of which a third is left after a pause is renewed before the request goes on that finds it so, and holds while it cannot be", async () => {
+    const world = new World();
+    const caller = world.caller("api");
+    const calls = asked(world, caller);
+    await calls.countersign(1);
+    world.now += (svidLifeMs * 2) / 3;
+    await calls.countersign(2);
+    expect([world.issued, caller.shown("signer")]).toMatchObject([2, { issued_at_ms: world.now }]);
+    const begun = world.now;
+    world.now += (svidLifeMs * 2) / 3;
+    world.issueIsDown = true;
+    await calls.countersign(3);
+    expect(caller.shown("signer")).toMatchObject({ issued_at_ms: begun });
+    expect(world.target.calls.flat()).toEqual([1, 2, 3]);
   });
 
   test("that ended while the authority was down is the end of calls, and they go on when it is back; one that holds is not noticed", async () => {

@@ -2,6 +2,8 @@
 
 import { createRoute } from "@hono/zod-openapi";
 import { health, type Health } from "../../../shared/contract/http-health.ts";
+import { isoTime } from "../../../shared/contract/iso-time.ts";
+import { isNearItsEnd } from "../../../shared/identity/near-its-end.ts";
 import { sharedDomains } from "../../../shared/identity/store.ts";
 import { pingDatabase } from "../../../shared/tenancy/store.ts";
 import type { Door } from "../door.ts";
@@ -22,6 +24,7 @@ export function register(door: Door): void {
     }),
     handler: async ({ parts, request_id, now }) => {
       let identities: Health["identities"] = null;
+      let workers: Health["workers"] = null;
       const check = async (name: string, ask: () => Promise<unknown>): Promise<Health["database"]> => {
         try {
           await ask();
@@ -37,10 +40,20 @@ export function register(door: Door): void {
           identities = await sharedDomains(parts.authDatabase, now);
         }),
         check("audit", () => parts.audit.keys()),
+        check("a worker", async () => {
+          const shown = await parts.platform.shown();
+          workers = shown.map(({ spiffe_id, issued_at_ms: issued, until_ms: until }) => ({
+            spiffe_id,
+            last_rotated_at: isoTime(issued),
+            ends_at: isoTime(until),
+            alarm: isNearItsEnd(issued, until, now),
+          }));
+        }),
       ]);
+      const told = { database, audit, identities, workers };
       return database === "ok" && audit === "ok"
-        ? { status: 200, body: { status: "ok" as const, database, audit, identities } }
-        : { status: 503, body: { status: "degraded" as const, database, audit, identities } };
+        ? { status: 200, body: { status: "ok" as const, ...told } }
+        : { status: 503, body: { status: "degraded" as const, ...told } };
     },
   });
 }
