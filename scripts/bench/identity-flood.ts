@@ -11,6 +11,7 @@ import { newAuthority, newKeys, newLeaf, type KeyPair } from "../../test/support
 
 export interface FloodOrder {
   readonly url: string;
+  readonly plainUrl: string;
   readonly spiffeId: string;
   /** The authority that the API believes signs half of them; a stranger of the same trust domain the others. */
   readonly authority: { readonly name: string; readonly pkcs8: string };
@@ -18,12 +19,16 @@ export interface FloodOrder {
   readonly duration_ms: number;
 }
 
+export type FloodKind = "strangers" | "plain";
 /** Answers by status. */
 export type FloodCounts = Readonly<Record<string, number>>;
 
 export interface Flood {
-  /** Sends for the time of the order; when all is answered, how. */
-  run(): Promise<FloodCounts>;
+  /**
+   * Sends for the time of the order; when all is answered, how. `plain`: as many requests with the same headers, for a path that
+   * nothing looks at SVIDs for.
+   */
+  run(kind: FloodKind): Promise<FloodCounts>;
   close(): void;
 }
 
@@ -32,7 +37,7 @@ const answerMsMax = 30_000;
 
 export async function floodOrder(
   domain: TestDomain,
-  order: Pick<FloodOrder, "url" | "spiffeId" | "per_s" | "duration_ms">,
+  order: Pick<FloodOrder, "url" | "plainUrl" | "spiffeId" | "per_s" | "duration_ms">,
 ): Promise<FloodOrder> {
   const { name, keys } = domain.authority;
   const pkcs8 = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
@@ -55,9 +60,9 @@ export async function startFlood(order: FloodOrder, signal: AbortSignal): Promis
   child.send(order);
   await ready;
   return {
-    run() {
+    run(kind) {
       const counts = said();
-      child.send("run");
+      child.send(kind);
       return counts;
     },
     close: () => void (child.connected && child.disconnect()),
@@ -93,12 +98,16 @@ async function headersOf(order: FloodOrder): Promise<http.OutgoingHttpHeaders[]>
   return made;
 }
 
-async function flood(order: FloodOrder, headers: readonly http.OutgoingHttpHeaders[]): Promise<FloodCounts> {
+async function flood(
+  url: string,
+  perSecond: number,
+  headers: readonly http.OutgoingHttpHeaders[],
+): Promise<FloodCounts> {
   const agent = new http.Agent({ keepAlive: true, maxSockets: socketsMax });
   const counts: Record<string, number> = {};
   const ask = (one: http.OutgoingHttpHeaders): Promise<string> =>
     new Promise((resolve) => {
-      const sent = http.get(order.url, { agent, headers: one, timeout: answerMsMax }, (response) => {
+      const sent = http.get(url, { agent, headers: one, timeout: answerMsMax }, (response) => {
         response.resume();
         response.once("close", () => resolve(response.complete ? String(response.statusCode) : "broken"));
       });
@@ -108,7 +117,7 @@ async function flood(order: FloodOrder, headers: readonly http.OutgoingHttpHeade
   const under: Promise<void>[] = [];
   const startedAt = performance.now();
   for (const [at, one] of headers.entries()) {
-    const waitMs = startedAt + (at * 1_000) / order.per_s - performance.now();
+    const waitMs = startedAt + (at * 1_000) / perSecond - performance.now();
     if (waitMs > 0) await sleep(waitMs);
     under.push(ask(one).then((status) => void (counts[status] = (counts[status] ?? 0) + 1)));
   }
@@ -120,11 +129,13 @@ async function flood(order: FloodOrder, headers: readonly http.OutgoingHttpHeade
 if (process.argv[1] === fileURLToPath(import.meta.url) && process.argv[2] === "flood") {
   let order: FloodOrder | undefined;
   let headers: Promise<http.OutgoingHttpHeaders[]> | undefined;
-  process.on("message", (message: FloodOrder | "run") => {
+  process.on("message", (message: FloodOrder | FloodKind) => {
     const work = async (): Promise<void> => {
-      if (message === "run") {
-        process.send!(await flood(order!, await headers!));
-        headers = headersOf(order!);
+      if (typeof message === "string") {
+        const { url, plainUrl, per_s: perSecond } = order!;
+        process.send!(await flood(message === "plain" ? plainUrl : url, perSecond, await headers!));
+        // What was looked at once is no stranger any more.
+        if (message === "strangers") headers = headersOf(order!);
         await headers;
         return;
       }

@@ -15,7 +15,7 @@ const setting = {
   known_per_s: 60,
   quiet_s: 8,
   turns: 3,
-  flood_per_s: 500,
+  flood_per_s: 200,
   flood_s: 8,
 } as const;
 /** What the plan asks for: less than. */
@@ -36,6 +36,7 @@ export const identity: Benchmark = {
 
   headline: (parts) => ({
     p95_ratio: parts["flood"]!["p95_ratio"]!.median,
+    p95_over_plain: parts["flood"]!["p95_over_plain"]!.median,
     token_over_key: parts["door"]!["token_over_key"]!.median,
     certificate_over_key: parts["door"]!["certificate_over_key"]!.median,
   }),
@@ -108,6 +109,7 @@ async function measure(
   progress("making certificates");
   const order = {
     url,
+    plainUrl: `${stack.apiUrl}/nothing`,
     spiffeId: floodId(domain.name),
     per_s: setting.flood_per_s,
     duration_ms: setting.flood_s * 1_000,
@@ -117,30 +119,22 @@ async function measure(
     progress("warming up");
     await known(3);
     const quiet: Record<Way, number[]> = { key: [], token: [], certificate: [] };
-    const [quietP95, floodP95, ratios]: number[][] = [[], [], []];
+    const [quietP95, plainP95, floodP95]: [number[], number[], number[]] = [[], [], []];
     const answered: Record<string, number> = {};
     let failed = 0;
     for (let turn = 1; turn <= setting.turns; turn += 1) {
       progress(`turn ${turn} of ${setting.turns}: quiet`);
       const calm = await known(setting.quiet_s);
       for (const way of ways) quiet[way].push(...calm.times[way]);
+      progress(`turn ${turn} of ${setting.turns}: as many plain requests`);
+      const [, beside] = await Promise.all([flood.run("plain"), known(setting.flood_s)]);
       progress(`turn ${turn} of ${setting.turns}: flood`);
-      const [counts, loaded] = await Promise.all([flood.run(), known(setting.flood_s)]);
+      const [counts, loaded] = await Promise.all([flood.run("strangers"), known(setting.flood_s)]);
       add(answered, counts);
-      failed += calm.failed + loaded.failed;
-      quietP95!.push(
-        percentile(
-          ways.flatMap((way) => calm.times[way]),
-          0.95,
-        ),
-      );
-      floodP95!.push(
-        percentile(
-          ways.flatMap((way) => loaded.times[way]),
-          0.95,
-        ),
-      );
-      ratios!.push(floodP95!.at(-1)! / quietP95!.at(-1)!);
+      failed += calm.failed + beside.failed + loaded.failed;
+      quietP95.push(p95(calm.times));
+      plainP95.push(p95(beside.times));
+      floodP95.push(p95(loaded.times));
     }
     const sent = Object.values(answered).reduce((sum, count) => sum + count, 0);
     const share = (status: string): number => rounded((answered[status] ?? 0) / sent, 3);
@@ -154,10 +148,11 @@ async function measure(
         certificate_over_key: rounded(percentile(quiet.certificate, 0.5) / percentile(quiet.key, 0.5), 3),
       },
       flood: {
-        p95_quiet_ms: rounded(median(quietP95!)),
-        p95_flood_ms: rounded(median(floodP95!)),
-        p95_ratio: rounded(median(ratios!), 3),
-        p95_ratio_max: rounded(Math.max(...ratios!), 3),
+        p95_quiet_ms: rounded(median(quietP95)),
+        p95_plain_ms: rounded(median(plainP95)),
+        p95_flood_ms: rounded(median(floodP95)),
+        p95_ratio: ratio(floodP95, quietP95),
+        p95_over_plain: ratio(floodP95, plainP95),
         known_failed: failed,
         taken_share: share("200"),
         refused_share: share("401"),
@@ -171,6 +166,16 @@ async function measure(
     agent.destroy();
   }
 }
+
+const p95 = (times: Record<Way, number[]>): number =>
+  percentile(
+    ways.flatMap((way) => times[way]),
+    0.95,
+  );
+
+/** The median of the turns' own ratios. */
+const ratio = (of: readonly number[], over: readonly number[]): number =>
+  rounded(median(of.map((value, turn) => value / over[turn]!)), 3);
 
 function add(sums: Record<string, number>, counts: FloodCounts): void {
   for (const [status, count] of Object.entries(counts)) sums[status] = (sums[status] ?? 0) + count;

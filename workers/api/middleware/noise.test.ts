@@ -45,9 +45,17 @@ test("what strangers did beyond the rate is one line, with the next line of anyb
   );
 });
 
+test("strangers whose SVIDs were shed are counted as others are, and are no fault of the service's", () => {
+  const lines = visits(noiseLinesMax + 7, { code: "identity_busy" }, 503);
+  expect(lines).toHaveLength(noiseLinesMax + 2);
+  expect(lines[0]).toBe("info request");
+  expect(lines.at(-2)).toContain('"identity_busy":7');
+});
+
 test.each([
   ["of a tenant", { tenant_id: "t", principal_id: "p", code: "role_too_low" }, 403],
   ["that failed on our side", { code: "internal" }, 500],
+  ["that found the database away", { code: "database_unavailable" }, 503],
   ["that was answered well", {}, 200],
 ] as const)("a request %s always has its line", (_, change, status) => {
   expect(visits(noiseLinesMax * 2, change, status)).toHaveLength(noiseLinesMax * 2 + 1);

@@ -44,7 +44,10 @@ export function logVisit(
   method: string,
   status: number,
 ): void {
-  const isNoise = visit.tenant_id === null && status >= 400 && status < 500;
+  // A flood that is shed is no fault of this service's.
+  const isShed = visit.code === "identity_busy";
+  const isFault = status >= 500 && !isShed;
+  const isNoise = visit.tenant_id === null && status >= 400 && !isFault;
   if (isNoise && !parts.noise.admit(visit.now, visit.code)) return;
   const unlogged = parts.noise.takeUnlogged();
   if (unlogged !== null) {
@@ -54,7 +57,7 @@ export function logVisit(
       ...counts,
     });
   }
-  parts.log(status >= 500 ? "error" : "info", "request", {
+  parts.log(isFault ? "error" : "info", "request", {
     request_id: visit.request_id,
     tenant_id: visit.tenant_id,
     principal_id: visit.principal_id,
