@@ -9,6 +9,7 @@ import { mintSvid, whyMintAgain, type Minted } from "../../cli/svid/mint.ts";
 import { writeBundleFile, writeSvidFolder } from "../../cli/svid/svid-folder.ts";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import { activeKey, bundleOfState, type AuthorityState } from "../../shared/identity/issue/authority-state.ts";
+import { receiveDocument } from "../../shared/identity/receive-document.ts";
 import { parseSpiffeId, type SpiffeId } from "../../shared/identity/spiffe-id.ts";
 
 export const localTrustDomain = "mc.local";
@@ -131,12 +132,23 @@ export async function seedTrustDomain(
   now: Date,
 ): Promise<{ readonly tenantId: string; readonly bundleSha256: string | null }> {
   const digest = await sha256Hex(utf8(document));
+  const nothing = { sha256: null, sequence_max: null, sequence_max_sha256: null };
+  const received = await receiveDocument(
+    idOf(`spiffe://${localTrustDomain}`).trustDomain,
+    nothing,
+    document,
+    now.getTime(),
+  );
+  if (!received.ok) throw new TypeError(received.refusal.reason);
+  const { first } = received.value;
+  const ends = first === null ? [null, null] : [new Date(first.notBeforeMs), new Date(first.notAfterMs)];
   await client.query(
     `insert into trust_domains
-       (name, tenant_id, shared, bundle, bundle_sha256, sequence_max, sequence_max_sha256, confirmed_at, created_at, created_by)
-     values ($1, $2, true, $3, $4, $5, $4, $6, $6, $7)
+       (name, tenant_id, shared, bundle, bundle_sha256, sequence_max, sequence_max_sha256, confirmed_at, created_at, created_by,
+        first_from_at, first_until_at)
+     values ($1, $2, true, $3, $4, $5, $4, $6, $6, $7, $8, $9)
      on conflict (name) do nothing`,
-    [localTrustDomain, owner.tenantId, document, digest, sequence, now, owner.principalId],
+    [localTrustDomain, owner.tenantId, document, digest, sequence, now, owner.principalId, ...ends],
   );
   const { rows } = await client.query<{ tenant_id: string; bundle_sha256: string | null }>(
     "select tenant_id, bundle_sha256 from trust_domains where name = $1",

@@ -59,6 +59,15 @@ const row = async (): Promise<Record<string, unknown>> =>
     return rows[0] ?? {};
   });
 
+test("health says when the local authority ends, from the first start on", async () => {
+  await stack.seedTenant("mtls");
+  const { identities } = (await (await fetch(`${stack.apiUrl}/healthz`)).json()) as {
+    identities: { trust_domain: string; first_authority_ends_at: string | null; alarm: boolean }[];
+  };
+  const local = identities.find(({ trust_domain: name }) => name === "mc.local");
+  expect(local).toMatchObject({ alarm: false, first_authority_ends_at: expect.stringMatching(/^20.*Z$/) as unknown });
+});
+
 test("the front is the API by its SVID, serves its bundle, and hands all else to the API", async () => {
   const { keys } = await stack.seedTenant("mtls");
   const host = testHost();
