@@ -25,14 +25,14 @@ export class JwtSvidCache {
     this.#verify = verify;
   }
 
-  /** Something is kept of this token; whether it still holds, `verify` finds out. */
-  async has(token: string): Promise<boolean> {
-    return this.#entries.has(await digestOf(token));
+  /** Something is kept under this key of `keyOfToken`; whether it still holds, `verify` finds out. */
+  has(key: string): boolean {
+    return this.#entries.has(key);
   }
 
   /** `verifyJwtSvid`, or what it said of the same token under the same bundle, at a time at which that still holds. */
   async verify(token: string, bundle: TrustBundle, now: number): Promise<Checked<JwtSvid>> {
-    const key = await digestOf(token);
+    const key = await keyOfToken(token);
     const known = this.#entries.get(key);
     this.#entries.delete(key);
     if (known !== undefined && stillHolds(known, bundle, now)) {
@@ -56,4 +56,5 @@ export class JwtSvidCache {
 const stillHolds = ({ svid, verifiedAtMs, bundleDigest }: Entry, bundle: TrustBundle, now: number): boolean =>
   bundleDigest === bundle.digest && now >= verifiedAtMs && now < svid.untilMs + skewSeconds * 1_000;
 
-const digestOf = (token: string): Promise<string> => sha256Hex(utf8(token));
+/** What this token is called: one name for the same bytes. */
+export const keyOfToken = (token: string): Promise<string> => sha256Hex(utf8(token));

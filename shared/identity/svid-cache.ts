@@ -35,14 +35,14 @@ export class SvidCache {
     this.#verify = verify;
   }
 
-  /** Something is kept of this chain; whether it still holds, `verify` finds out. */
-  async has(chain: readonly Uint8Array[], trustDomain: TrustDomain): Promise<boolean> {
-    return this.#entries.has(await keyOf(chain, trustDomain));
+  /** Something is kept under this key of `keyOfChain`; whether it still holds, `verify` finds out. */
+  has(key: string): boolean {
+    return this.#entries.has(key);
   }
 
   /** `verifyX509Svid`, or what it said of the same bytes, the same bundle, and a time at which that still holds. */
   async verify(chain: readonly Uint8Array[], bundle: TrustBundle, now: number): Promise<Checked<X509Svid>> {
-    const key = await keyOf(chain, bundle.trustDomain);
+    const key = await keyOfChain(chain, bundle.trustDomain);
     const known = this.#entries.get(key);
     if (known !== undefined) {
       this.#forget(key, known);
@@ -86,7 +86,8 @@ export class SvidCache {
 const stillHolds = ({ svid, sequence, bundleDigest }: Entry, bundle: TrustBundle, now: number): boolean =>
   now >= svid.fromMs && now <= svid.untilMs && sequence === bundle.sequence && bundleDigest === bundle.digest;
 
-const keyOf = async (chain: readonly Uint8Array[], trustDomain: TrustDomain): Promise<string> =>
+/** What this chain is called among those of its trust domain: one name for the same bytes, and another one for others. */
+export const keyOfChain = async (chain: readonly Uint8Array[], trustDomain: TrustDomain): Promise<string> =>
   `${trustDomain} ${await digestOf(chain)}`;
 
 /** Each length goes before its bytes, so that no two chains are one. */

@@ -17,7 +17,8 @@ import {
 } from "../../test/support/svid.ts";
 import { Problem } from "../contract/problems.ts";
 import { claimedIdOfToken } from "./claimed-id.ts";
-import { JwtSvidCache } from "./jwt-svid-cache.ts";
+import { Admission } from "./admission.ts";
+import { JwtSvidCache, keyOfToken } from "./jwt-svid-cache.ts";
 import { parseSpiffeId, parseTrustDomain, type SpiffeId, type TrustDomain } from "./spiffe-id.ts";
 import { claimedId, SvidDesk, type PresentedSvid } from "./svid-desk.ts";
 import { parseTrustBundle, type TrustBundle } from "./trust-bundle.ts";
@@ -85,6 +86,71 @@ test("of a thousand strangers at once so many are looked at, so many wait, and t
   expect(await codeOf(desk.admit(stranger(2_000), id, now + 8))).toBe("done");
 });
 
+/** Whoever waits goes on when `after` is told of a later time. */
+function stopwatch(): { readonly pause: (ms: number) => Promise<void>; after(ms: number): Promise<void> } {
+  let nowMs = 0;
+  let waiting: { readonly untilMs: number; readonly go: () => void }[] = [];
+  return {
+    pause: (ms) => new Promise((go) => void waiting.push({ untilMs: nowMs + ms, go })),
+    async after(ms) {
+      const endMs = nowMs + ms;
+      for (;;) {
+        await new Promise((resolve) => setImmediate(resolve));
+        const next = waiting.toSorted((one, other) => one.untilMs - other.untilMs)[0];
+        if (next === undefined || next.untilMs > endMs) break;
+        nowMs = next.untilMs;
+        waiting = waiting.filter((other) => other !== next);
+        next.go();
+      }
+      nowMs = endMs;
+    },
+  };
+}
+
+test("requests that come at once with one new SVID share one place, and the next stranger finds his own", async () => {
+  const watch = stopwatch();
+  const desk = new SvidDesk({
+    audience: "a",
+    pause: watch.pause,
+    pace: { atOnceMax: 2, everyMs: 100, waitMsMax: 0 },
+  });
+  const renewed: PresentedSvid = { kind: "x509", chain: [await newLeaf(root, id.uri)] };
+  await desk.admit(renewed, id, now);
+  const others = Array.from({ length: 40 }, () => codeOf(desk.admit(renewed, id, now)));
+  expect(await codeOf(desk.admit(stranger(1), id, now))).toBe("done");
+  expect(await codeOf(desk.admit(stranger(2), id, now))).toBe("identity_busy");
+  await watch.after(20);
+  expect((await desk.verify(renewed, bundle, now)).ok).toBe(true);
+  await watch.after(40);
+  expect(await Promise.all(others)).toEqual(Array.from({ length: 40 }, () => "done"));
+});
+
+test("those that share a place with a bad SVID wait no longer than its last look, and are strangers then", async () => {
+  const watch = stopwatch();
+  const admission = new Admission({ atOnceMax: 1, everyMs: 150, waitMsMax: 0 }, 4, watch.pause);
+  const asked = (): Promise<boolean> => admission.admit("bad", 0, () => false);
+  expect(await asked()).toBe(true);
+  const sharers = Array.from({ length: 4 }, asked);
+  // There is room for four: the fifth is shed at once.
+  expect(await asked()).toBe(false);
+  await watch.after(199);
+  const outcomes = await Promise.race([Promise.all(sharers), Promise.resolve("waiting")]);
+  expect(outcomes).toBe("waiting");
+  await watch.after(1);
+  expect(await Promise.all(sharers)).toEqual([true, false, false, false]);
+});
+
+test("a place that a clock left in the future is not waited for", async () => {
+  const waits: number[] = [];
+  const admission = new Admission({ atOnceMax: 1, everyMs: 10, waitMsMax: 20 }, 4, (ms) => {
+    waits.push(ms);
+    return Promise.resolve();
+  });
+  expect(await admission.admit("same", 1_000_000, () => false)).toBe(true);
+  await admission.admit("same", 5_000, () => false);
+  expect(Math.max(0, ...waits)).toBeLessThanOrEqual(30);
+});
+
 test("a clock that went back sheds nobody for longer than the wait itself", () => {
   const pace = new VerificationPace({ atOnceMax: 2, everyMs: 10, waitMsMax: 20 });
   expect([pace.admit(1_000_000), pace.admit(1_000_000), pace.admit(1_000_000)]).toEqual([0, 0, 10]);
@@ -113,14 +179,18 @@ test("a JWT-SVID that was verified is looked at again for its time and its bundl
   const cache = new JwtSvidCache("a", 2);
   const [first, second, third] = await Promise.all([token(1), token(2), token(3)]);
   expect((await cache.verify(first, bundle, now)).ok).toBe(true);
-  expect(await cache.has(first)).toBe(true);
+  expect(cache.has(await keyOfToken(first))).toBe(true);
   expect((await cache.verify(first, bundle, (exp + 59) * 1_000)).ok).toBe(true);
   expect((await cache.verify(first, bundle, (exp + 61) * 1_000)).ok).toBe(false);
-  expect(await cache.has(first)).toBe(false);
+  expect(cache.has(await keyOfToken(first))).toBe(false);
   await cache.verify(first, bundle, now);
   expect((await cache.verify(first, await bundleOf(2, [authorityEntry(root)]), now)).ok).toBe(false);
   for (const each of [first, second, third]) expect((await cache.verify(each, bundle, now)).ok).toBe(true);
-  expect([await cache.has(first), await cache.has(second), await cache.has(third)]).toEqual([false, true, true]);
+  expect([
+    cache.has(await keyOfToken(first)),
+    cache.has(await keyOfToken(second)),
+    cache.has(await keyOfToken(third)),
+  ]).toEqual([false, true, true]);
 });
 
 test("a token that says spiffe:// as its sub is a JWT-SVID, and nothing else is", async () => {

@@ -2,16 +2,17 @@
 // isolate by compose.ts; called by authenticate-svid.ts.
 
 import { Problem } from "../contract/problems.ts";
+import { Admission } from "./admission.ts";
 import type { AuthorityName } from "./authorities.ts";
 import { BundleMemory } from "./bundle-memory.ts";
 import { claimedIdOfLeaf, claimedIdOfToken } from "./claimed-id.ts";
-import { JwtSvidCache } from "./jwt-svid-cache.ts";
+import { JwtSvidCache, keyOfToken } from "./jwt-svid-cache.ts";
 import type { verifyJwtSvid } from "./jwt-svid.ts";
 import type { Checked } from "./refusal.ts";
 import type { SpiffeId } from "./spiffe-id.ts";
-import { SvidCache } from "./svid-cache.ts";
+import { keyOfChain, SvidCache } from "./svid-cache.ts";
 import type { TrustBundle } from "./trust-bundle.ts";
-import { VerificationPace, type PaceBounds } from "./verification-pace.ts";
+import type { PaceBounds } from "./verification-pace.ts";
 import type { verifyX509Svid } from "./x509-svid.ts";
 
 export type PresentedSvid =
@@ -22,7 +23,9 @@ export type PresentedSvid =
  * A stranger costs some 4 ms with its look-up (docs/BENCHMARKS.md, `identity`), so that a flood takes a twelfth of a processor. A fleet of
  * 300 that starts at once, and comes again as `identity_busy` tells it to, is in within 15 s where one isolate has all of it.
  */
-const pace: PaceBounds = { atOnceMax: 20, everyMs: 50, waitMsMax: 1_000 };
+const pace: PaceBounds = { atOnceMax: 4, everyMs: 50, waitMsMax: 1_000 };
+/** Requests that wait for the first one with their SVID. */
+const sharersMax = 256;
 const svidsMax = 10_000;
 const svidBytesMax = 8 * 1024 * 1024;
 
@@ -43,14 +46,12 @@ export interface DeskParts {
 
 export class SvidDesk {
   readonly bundles = new BundleMemory();
-  readonly #pause: DeskParts["pause"];
-  readonly #pace: VerificationPace;
+  readonly #admission: Admission;
   readonly #x509: SvidCache;
   readonly #jwt: JwtSvidCache;
 
   constructor(parts: DeskParts) {
-    this.#pause = parts.pause;
-    this.#pace = new VerificationPace(parts.pace ?? pace);
+    this.#admission = new Admission(parts.pace ?? pace, sharersMax, parts.pause);
     this.#x509 = new SvidCache({ entriesMax: svidsMax, bytesMax: svidBytesMax }, parts.verifyX509);
     this.#jwt = new JwtSvidCache(parts.audience, svidsMax, parts.verifyJwt);
   }
@@ -60,14 +61,11 @@ export class SvidDesk {
    * verified anew. Throws Problem `identity_busy` where too many others are before it.
    */
   async admit(presented: PresentedSvid, id: SpiffeId, now: number): Promise<void> {
-    const isKnown =
-      presented.kind === "x509"
-        ? await this.#x509.has(presented.chain, id.trustDomain)
-        : await this.#jwt.has(presented.token);
-    if (isKnown) return;
-    const waitMs = this.#pace.admit(now);
-    if (waitMs === null) throw new Problem("identity_busy", "Too many SVIDs that are new here came at once.");
-    if (waitMs > 0) await this.#pause(waitMs);
+    const isX509 = presented.kind === "x509";
+    const key = await (isX509 ? keyOfChain(presented.chain, id.trustDomain) : keyOfToken(presented.token));
+    const isKnown = (): boolean => (isX509 ? this.#x509 : this.#jwt).has(key);
+    if (await this.#admission.admit(key, now, isKnown)) return;
+    throw new Problem("identity_busy", "Too many SVIDs that are new here came at once.");
   }
 
   async verify(presented: PresentedSvid, bundle: TrustBundle, now: number): Promise<Checked<VerifiedSvid>> {
