@@ -6,12 +6,8 @@ import { rotationKind, type Rotated } from "../shared/contract/http-rotations.ts
 import { drainAll, type DrainPort } from "../shared/outbox/drain.ts";
 import { objectOutbox, objectOutboxSchema, outboxWaits } from "../shared/outbox/object-outbox.ts";
 import type { RotationsPort } from "../shared/rotation/port.ts";
-import {
-  Rotations,
-  type RotationAnswer,
-  type RotationCall,
-  type RotationsParts,
-} from "../shared/rotation/rotations.ts";
+import type { RotationAnswer, RotationCall } from "../shared/rotation/rotation-ledger.ts";
+import { Rotations, type RotationsParts } from "../shared/rotation/rotations.ts";
 import type { RotationTarget } from "../shared/rotation/target.ts";
 import { sqlOf } from "./sql.ts";
 

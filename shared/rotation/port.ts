@@ -2,7 +2,7 @@
 
 import type { EmergencyProposal, NamedConsumer, Rotation } from "../contract/http-rotations.ts";
 import type { RotationCounts } from "./rotation-metrics.ts";
-import type { ConsumerAnswer, ProposalAnswer, RotationAnswer, RotationCall } from "./rotations.ts";
+import type { ConsumerAnswer, ProposalAnswer, RotationAnswer, RotationCall } from "./rotation-ledger.ts";
 
 export interface RotationsPort {
   list(): Promise<{

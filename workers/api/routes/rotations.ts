@@ -24,7 +24,7 @@ import { hex } from "../../../shared/contract/bytes.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import { noteRotated, rotatedDomains } from "../../../shared/identity/authority-store.ts";
 import type { RotationsPort } from "../../../shared/rotation/port.ts";
-import type { RotationAnswer, RotationCall, RotationRefused } from "../../../shared/rotation/rotations.ts";
+import type { RotationAnswer, RotationCall, RotationRefused } from "../../../shared/rotation/rotation-ledger.ts";
 import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
 import { isOwn } from "../market/own-work.ts";

@@ -1,0 +1,134 @@
+// Emergencies of a kind of keys: proposed by one person with what they would break, approved by another. Called by rotations.ts; each is
+// one transaction with its event.
+
+import type { EmergencyProposal } from "../contract/http-rotations.ts";
+import { newId } from "../contract/ids.ts";
+import {
+  iso,
+  isRunning,
+  noSuch,
+  type ProposalAnswer,
+  type RotationAnswer,
+  type RotationCall,
+  type RotationLedger,
+} from "./rotation-ledger.ts";
+import type { RotationsParts } from "./rotations.ts";
+
+interface ProposalRow extends Record<string, string | number | null> {
+  readonly id: string;
+  readonly tenant_id: string;
+  readonly reason: string;
+  readonly proposed_by: string;
+  readonly proposed_at: number;
+  readonly breaks: string;
+  readonly intent: string | null;
+}
+
+export class Emergencies {
+  readonly #ledger: RotationLedger;
+  readonly #target: RotationsParts["target"];
+
+  constructor(ledger: RotationLedger, target: RotationsParts["target"]) {
+    this.#ledger = ledger;
+    this.#target = target;
+  }
+
+  /** What an emergency would break is looked at first; nothing happens until another person has approved it. */
+  async propose({ tenant_id, principal, intent }: RotationCall, reason: string): Promise<ProposalAnswer> {
+    const words = await this.#target(tenant_id).breaks();
+    const now = this.#ledger.parts.clock();
+    return this.#ledger.sql.transaction((): ProposalAnswer => {
+      const known = this.#proposal();
+      if (known !== null && intent !== null && known.intent === intent)
+        return { ok: true, proposal: this.#shownProposal(known) };
+      const running = this.#ledger.running();
+      if (running !== null && running.approved_by !== null)
+        return { ok: false, code: "rotation_state", detail: `${running.id} is an emergency already.` };
+      const unready =
+        running === null ? this.#ledger.named().map(({ name }) => name) : this.#ledger.waitingFor(running);
+      const breaks = [
+        ...unready.map(
+          (name) => `${name} has not acknowledged the new keys: what they sign it will refuse until it has them.`,
+        ),
+        ...words,
+      ];
+      const id = running?.id ?? newId("rotation", now, this.#ledger.parts.random(10));
+      this.#ledger.sql.exec(
+        `insert or replace into proposals (only, id, tenant_id, reason, proposed_by, proposed_at, breaks, intent)
+         values (1, ?, ?, ?, ?, ?, ?, ?)`,
+        id,
+        tenant_id,
+        reason,
+        principal,
+        now,
+        JSON.stringify(breaks),
+        intent,
+      );
+      this.#ledger.tell({ id, tenant_id, keys: running?.keys ?? null }, principal, "proposed", now, []);
+      return { ok: true, proposal: this.#shownProposal(this.#proposal()!) };
+    });
+  }
+
+  /** Who approves is not who proposed: that is decided before this is called. */
+  approve({ tenant_id, principal }: RotationCall, id: string): RotationAnswer {
+    const now = this.#ledger.parts.clock();
+    return this.#ledger.sql.transaction((): RotationAnswer => {
+      const proposal = this.#proposal();
+      const row = this.#ledger.rows("where id = ?", id)[0] ?? null;
+      if (proposal?.id !== id) {
+        if (row === null) return noSuch;
+        if (row.approved_by !== null) return this.#ledger.answer(id);
+        return { ok: false, code: "rotation_state", detail: "No emergency of this rotation was proposed." };
+      }
+      if (row?.state === "revoked")
+        return { ok: false, code: "rotation_state", detail: "The rotation has ended; propose the emergency anew." };
+      const running = this.#ledger.running();
+      if (row === null && running !== null) return isRunning(running);
+      if (row === null) this.#ledger.begin(id, proposal.tenant_id, proposal.proposed_by, null, now);
+      this.#ledger.sql.exec(
+        `update rotations set reason = ?, proposed_by = ?, proposed_at = ?, approved_by = ?, approved_at = ?, again_at = 0
+           where id = ?`,
+        proposal.reason,
+        proposal.proposed_by,
+        proposal.proposed_at,
+        principal,
+        now,
+        id,
+      );
+      this.#ledger.sql.exec("delete from proposals");
+      this.#ledger.tell({ id, tenant_id, keys: row?.keys ?? null }, principal, "approved", now, []);
+      return this.#ledger.answer(id);
+    });
+  }
+
+  proposal(id: string): EmergencyProposal | null {
+    const found = this.#proposal();
+    return found?.id === id ? this.#shownProposal(found) : null;
+  }
+
+  /** At most one. */
+  list(): EmergencyProposal[] {
+    const proposal = this.#proposal();
+    return proposal === null ? [] : [this.#shownProposal(proposal)];
+  }
+
+  /** Within the transaction in which the rotation ends. */
+  forget(id: string): void {
+    this.#ledger.sql.exec("delete from proposals where id = ?", id);
+  }
+
+  #proposal(): ProposalRow | null {
+    return this.#ledger.sql.exec<ProposalRow>("select * from proposals")[0] ?? null;
+  }
+
+  #shownProposal({ id, reason, proposed_by, proposed_at, breaks }: ProposalRow): EmergencyProposal {
+    return {
+      id,
+      ...this.#ledger.parts.rotated,
+      reason,
+      proposed_by,
+      proposed_at: iso(proposed_at),
+      breaks: JSON.parse(breaks) as string[],
+    };
+  }
+}

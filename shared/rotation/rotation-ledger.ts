@@ -1,0 +1,236 @@
+// What a KeyRotation object remembers of its rotations, and what it tells of them: rows in the object's SQLite, the views that the API
+// shows, and events. Called by rotations.ts, consumers.ts and emergencies.ts, each write within the caller's transaction.
+
+import type { EventAttributes } from "../contract/events.ts";
+import {
+  type EmergencyProposal,
+  type NamedConsumer,
+  type Rotation,
+  type Rotated,
+  type RotationState,
+} from "../contract/http-rotations.ts";
+import type { Clock, Random, Sql } from "../contract/ports.ts";
+import type { ProblemCode } from "../contract/problems.ts";
+import { storeUncounted } from "../outbox/object-outbox.ts";
+import type { RotatedKeys } from "./service.ts";
+
+export interface LedgerParts {
+  readonly sql: Sql;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly rotated: Rotated;
+}
+
+/** Who calls; `intent` is the same for the same call sent again, null where nothing tells. */
+export interface RotationCall {
+  readonly tenant_id: string;
+  readonly principal: string;
+  readonly intent: string | null;
+}
+
+export interface RotationRefused {
+  readonly ok: false;
+  readonly code: Extract<ProblemCode, "rotation_running" | "rotation_state" | "not_found" | "rotation_consumers_max">;
+  readonly detail: string;
+}
+export type RotationAnswer = { readonly ok: true; readonly rotation: Rotation } | RotationRefused;
+export type ProposalAnswer = { readonly ok: true; readonly proposal: EmergencyProposal } | RotationRefused;
+export type ConsumerAnswer = { readonly ok: true; readonly consumer: NamedConsumer } | RotationRefused;
+
+export interface RotationRow extends Record<string, string | number | null> {
+  readonly id: string;
+  readonly tenant_id: string;
+  readonly state: RotationState;
+  readonly started_by: string;
+  readonly keys: string | null;
+  readonly built_in: string;
+  readonly obstacle: string | null;
+  readonly failures: number;
+  readonly again_at: number;
+  readonly reason: string | null;
+  readonly proposed_by: string | null;
+  readonly proposed_at: number | null;
+  readonly approved_by: string | null;
+  readonly approved_at: number | null;
+}
+
+const schema = `
+  create table if not exists rotations (
+    n integer primary key autoincrement, id text not null unique, tenant_id text not null, state text not null,
+    started_by text not null, intent text, keys text, built_in text not null default '[]', obstacle text,
+    failures integer not null default 0, again_at integer not null default 0,
+    reason text, proposed_by text, proposed_at integer, approved_by text, approved_at integer
+  );
+  create table if not exists transitions (
+    rotation text not null, state text not null, at integer not null, primary key (rotation, state)
+  );
+  create table if not exists consumers (name text primary key, added_by text not null, added_at integer not null);
+  create table if not exists acknowledgements (
+    rotation text not null, consumer text not null, principal text not null, at integer not null,
+    primary key (rotation, consumer)
+  );
+  -- At most one: an emergency that nobody has approved yet.
+  create table if not exists proposals (
+    only integer primary key check (only = 1), id text not null, tenant_id text not null, reason text not null,
+    proposed_by text not null, proposed_at integer not null, breaks text not null, intent text
+  );
+`;
+
+export const iso = (time: number): string => new Date(time).toISOString();
+export const noSuch: RotationRefused = { ok: false, code: "not_found", detail: "There is no such rotation." };
+
+export class RotationLedger {
+  readonly parts: LedgerParts;
+  readonly sql: Sql;
+
+  constructor(parts: LedgerParts) {
+    this.parts = parts;
+    this.sql = parts.sql;
+    this.sql.exec(schema);
+  }
+
+  begin(id: string, tenantId: string, principal: string, intent: string | null, now: number): string {
+    this.sql.exec(
+      "insert into rotations (id, tenant_id, state, started_by, intent) values (?, ?, 'prepare', ?, ?)",
+      id,
+      tenantId,
+      principal,
+      intent,
+    );
+    this.sql.exec("insert into transitions values (?, 'prepare', ?)", id, now);
+    this.tell({ id, tenant_id: tenantId, keys: null }, principal, "prepare", now, []);
+    return id;
+  }
+
+  tell(
+    row: { readonly id: string; readonly tenant_id: string; readonly keys: string | null },
+    principal: string | null,
+    outcome: EventAttributes<"mc.key.rotation">["outcome"],
+    now: number,
+    consumers: string[],
+  ): void {
+    const { random, rotated } = this.parts;
+    const keys = keysOf(row);
+    storeUncounted(
+      this.sql,
+      { tenant_id: row.tenant_id, principal, source: "rotation", now, random },
+      "mc.key.rotation",
+      {
+        rotation_id: row.id,
+        kind: rotated.kind,
+        outcome,
+        ...toldKeys(rotated, keys),
+        consumers: consumers.join(","),
+      },
+    );
+  }
+
+  rows(where: string, ...values: string[]): RotationRow[] {
+    return this.sql.exec<RotationRow>(`select * from rotations ${where}`, ...values);
+  }
+
+  running(): RotationRow | null {
+    return this.rows("where state <> 'revoked' limit 1")[0] ?? null;
+  }
+
+  named(): NamedConsumer[] {
+    return this.sql
+      .exec<{ name: string; added_by: string; added_at: number }>("select * from consumers order by name")
+      .map((row) => ({ ...row, ...this.parts.rotated, added_at: iso(row.added_at) }));
+  }
+
+  consumers(row: RotationRow): Rotation["consumers"] {
+    const [published] = this.sql.exec<{ at: number }>(
+      "select at from transitions where rotation = ? and state = 'published'",
+      row.id,
+    );
+    const builtIn = (JSON.parse(row.built_in) as { name: string; holds: boolean }[]).map(({ name, holds }) => ({
+      name,
+      built_in: true,
+      acknowledged_at: holds && published !== undefined ? iso(published.at) : null,
+    }));
+    const acknowledged = new Map(
+      this.sql
+        .exec<{ consumer: string; at: number }>("select consumer, at from acknowledgements where rotation = ?", row.id)
+        .map(({ consumer, at }) => [consumer, iso(at)]),
+    );
+    const named = this.named().map(({ name }) => ({
+      name,
+      built_in: false,
+      acknowledged_at: acknowledged.get(name) ?? null,
+    }));
+    return [...builtIn, ...named];
+  }
+
+  waitingFor(row: RotationRow | null): string[] {
+    if (row === null || row.state !== "published") return [];
+    return this.consumers(row).flatMap(({ name, acknowledged_at: at }) => (at === null ? [name] : []));
+  }
+
+  answer(id: string): RotationAnswer {
+    return { ok: true, rotation: this.shown(this.rows("where id = ?", id)[0]!) };
+  }
+
+  shown(row: RotationRow): Rotation {
+    const keys = keysOf(row);
+    return {
+      id: row.id,
+      ...this.parts.rotated,
+      state: row.state,
+      started_by: row.started_by,
+      old_keys: [...(keys?.old ?? [])],
+      new_keys: [...(keys?.new ?? [])],
+      consumers: this.consumers(row),
+      waiting_for: this.waitingFor(row),
+      obstacle: row.obstacle,
+      emergency:
+        row.approved_by === null
+          ? null
+          : {
+              reason: row.reason!,
+              proposed_by: row.proposed_by!,
+              proposed_at: iso(row.proposed_at!),
+              approved_by: row.approved_by,
+              approved_at: iso(row.approved_at!),
+            },
+      transitions: this.sql
+        .exec<{ state: RotationState; at: number }>(
+          "select state, at from transitions where rotation = ? order by rowid",
+          row.id,
+        )
+        .map(({ state, at }) => ({ state, at: iso(at) })),
+    };
+  }
+}
+
+export const keysOf = ({ keys }: { readonly keys: string | null }): RotatedKeys | null =>
+  keys === null ? null : (JSON.parse(keys) as RotatedKeys);
+
+/** Of a trust domain the kids alone would not say which of its two kinds of authorities is meant. */
+function toldKeys(
+  { trust_domain }: Rotated,
+  keys: RotatedKeys | null,
+): Pick<
+  EventAttributes<"mc.key.rotation">,
+  "trust_domain" | "old_kids" | "new_kids" | "old_authorities" | "new_authorities"
+> {
+  const joined = (list: RotatedKeys["old"], word: (key: RotatedKeys["old"][number]) => string): string =>
+    list.map(word).join(",");
+  const [old, next] = [keys?.old ?? [], keys?.new ?? []];
+  if (trust_domain === null)
+    return { old_kids: joined(old, ({ kid }) => kid), new_kids: joined(next, ({ kid }) => kid) };
+  const named = ({ slot, kid }: RotatedKeys["old"][number]): string => `${slot}:${kid}`;
+  return {
+    trust_domain,
+    old_kids: "",
+    new_kids: "",
+    old_authorities: joined(old, named),
+    new_authorities: joined(next, named),
+  };
+}
+
+export const isRunning = ({ id, state }: RotationRow): RotationRefused => ({
+  ok: false,
+  code: "rotation_running",
+  detail: `The rotation ${id} is ${state}.`,
+});
