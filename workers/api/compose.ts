@@ -3,9 +3,7 @@
 import { waitUntil } from "cloudflare:workers";
 import { neon, neonConfig } from "@neondatabase/serverless";
 import { loadPolicy } from "@open-policy-agent/opa-wasm";
-import { z } from "zod";
 import { drizzle } from "drizzle-orm/neon-http";
-import { createRemoteJWKSet, customFetch } from "jose";
 import policyBuild from "../../policy/generated/authz.json";
 import policyModule from "../../policy/generated/authz.wasm";
 import type { EdgeHealthParts } from "../../durable-objects/edge-health.ts";
@@ -16,26 +14,18 @@ import type { PolicyPublisherParts } from "../../durable-objects/policy-publishe
 import type { PqlMeterParts } from "../../durable-objects/pql-meter.ts";
 import type { RolloutGatesParts } from "../../durable-objects/rollout-gates.ts";
 import type { PrivacyLedgerParts } from "../../durable-objects/privacy-ledger.ts";
-import { base64Bytes } from "../../shared/contract/bytes.ts";
 import type { CountReport, MeterReports } from "../../shared/contract/event-counts.ts";
 import type { Log, Random } from "../../shared/contract/ports.ts";
-import { Problem } from "../../shared/contract/problems.ts";
-import { fetchersOf, repositoriesToSweep, tenantsTrusting, trustDocumentOf } from "../../shared/edge/store.ts";
+import { fetchersOf, trustDocumentOf } from "../../shared/edge/store.ts";
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort } from "../../shared/edge/service.ts";
 import type { ProviderStore } from "../../shared/edge/stores.ts";
 import { keepSighting } from "../../shared/identity/authority-store.ts";
 import { SightingNotes } from "../../shared/identity/sighting-notes.ts";
-import { dueDomains } from "../../shared/identity/store.ts";
-import { bundleLeaseMs, HeldBundle } from "../../shared/identity/platform/held-bundle.ts";
-import type { PlatformWorker } from "../../shared/identity/platform/names.ts";
-import type { AuthorityServiceApi, GuardedService } from "../../shared/identity/platform/service.ts";
-import { askAuthority, WorkerCaller, type WorkerCallRefused } from "../../shared/identity/platform/worker-caller.ts";
-import { WorkerDoor } from "../../shared/identity/platform/worker-door.ts";
+import type { AuthorityServiceApi } from "../../shared/identity/platform/service.ts";
+import { workerIdentity } from "../../shared/identity/platform/worker-identity.ts";
 import { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import { leaseQuestion } from "../../shared/executions/store.ts";
-import { readReleaseKeys } from "../../shared/market/release-key-store.ts";
-import { tenantsRollingOut } from "../../shared/market/package-state-store.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { DrainPort } from "../../shared/outbox/drain.ts";
 import { outboxInsert, shardOf } from "../../shared/outbox/outbox.ts";
@@ -48,45 +38,30 @@ import { meterLimits, type MeterPort } from "../../shared/pql/meter.ts";
 import { SealedCache } from "../../shared/pql/sealed-cache.ts";
 import type { LedgerPort } from "../../shared/privacy/ledger.ts";
 import type { RotationsPort } from "../../shared/rotation/port.ts";
-import { importSigner, kidOf, type Signer } from "../../shared/signing/keys.ts";
-import type { ReleaseKey } from "../../shared/signing/release.ts";
 import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import { asTenant, type Database } from "../../shared/tenancy/database.ts";
-import { forgetOldInputs } from "../../shared/policy/decision-store.ts";
-import { forgetAllExpired } from "../../shared/tenancy/idempotency.ts";
-import { pausedAfterFailure, type TokenIssuer } from "../../shared/tenancy/token.ts";
 import type { Env } from "./env.ts";
 import { FlagMemory } from "./flag-memory.ts";
-import { inTime } from "./in-time.ts";
 import { refreshBundles } from "./identity/refresh-bundles.ts";
+import { believedReleaseKeys } from "./market/believed-release-keys.ts";
 import { unusableReleases } from "./market/release-checks.ts";
 import { DecisionNotes } from "./decision-notes.ts";
 import { NoiseGate } from "./middleware/noise.ts";
 import { errorFacts } from "./middleware/problem.ts";
+import { fleetPort, meterPort } from "./object-ports.ts";
 import type { Parts } from "./parts.ts";
+import { platformWorkers, type PlatformWorkersParts } from "./platform-workers.ts";
+import { nudgeTrust } from "./policies/nudge-trust.ts";
 import { bunnyStore, r2Store, r2Vault } from "./policies/stores.ts";
 import { tufSignerInTime } from "./policies/tuf-signer.ts";
 import { fetcherTarget, type FetcherTargetParts } from "./rotations/fetcher-target.ts";
 import { rotationTarget } from "./rotations/targets.ts";
 import { QueryTimeNotes } from "./pql-times.ts";
-
-/**
- * An unknown `kid` makes us fetch the issuer's keys again, but not twice within this time: made-up ones cost the issuer
- * 12 fetches a minute and isolate at most, and a new key is taken after so long at the latest.
- */
-const keysCooldownMs = 5_000;
-const keysAgeMaxMs = 600_000;
-const keysTimeoutMs = 3_000;
-const keysPauseMs = 2_000;
+import { sweepAll, type Swept } from "./sweeps.ts";
+import { tokenIssuer } from "./token-issuer.ts";
 
 /** Longer than the roles' statement_timeout: what takes this long will not answer any more. */
 const databaseTimeoutMs = 12_000;
-
-/** The board answers within milliseconds; nobody's fetching waits for it. */
-const boardTimeoutMs = 2_000;
-
-/** A meter answers within milliseconds; without its answer nothing is read. */
-const meterTimeoutMs = 2_000;
 
 const clock = (): number => Date.now();
 const random: Random = (byteCount) => crypto.getRandomValues(new Uint8Array(byteCount));
@@ -132,8 +107,24 @@ function makeParts(env: Env): Parts {
       nudgeDrain(tenantId);
     },
   });
-  const identity = identityOf(env);
-  const workers = servicesOf(env, identity.caller);
+  const identity = workerIdentity({
+    self: "api",
+    trustDomain: env.PLATFORM_TRUST_DOMAIN,
+    clock,
+    authority: env.AUTHORITY as unknown as AuthorityServiceApi,
+    workerKey: env.WORKER_KEY,
+    decide: decideWorkerCall,
+    later: waitUntil,
+  });
+  const { audit, signer, platform } = platformWorkers({
+    log,
+    trustDomain: env.PLATFORM_TRUST_DOMAIN,
+    identity,
+    bindings: guardedServices(env),
+    pause: (ms) => scheduler.wait(ms),
+  });
+  const authDatabase = databaseAt(env, env.DATABASE_URL_AUTH);
+  const publisher = (tenantId: string): PublisherPort => publisherAt(env, tenantId);
   return {
     clock,
     random,
@@ -141,7 +132,7 @@ function makeParts(env: Env): Parts {
     noise: new NoiseGate(),
     decisionNotes,
     database,
-    authDatabase: databaseAt(env, env.DATABASE_URL_AUTH),
+    authDatabase,
     callers: new CallerMemory(),
     svidDesk: new SvidDesk({
       audience: env.SVID_AUDIENCE,
@@ -153,7 +144,7 @@ function makeParts(env: Env): Parts {
       onLost: (error) => log("warn", "a workload's authority was not noted", errorFacts(error)),
     }),
     policy,
-    issuer: issuerOf(env),
+    issuer: tokenIssuer({ issuer: env.OIDC_ISSUER, audience: env.OIDC_AUDIENCE }, env.OIDC_JWKS_URL, clock),
     // The stubs have the methods of the objects' classes; RPC's own types do not carry unions of results over.
     ledger: (tenantId) => env.PRIVACY_LEDGER.getByName(tenantId) as unknown as LedgerPort,
     entitlements: (tenantId) => env.ENTITLEMENTS.getByName(tenantId) as unknown as EntitlementsPort,
@@ -164,15 +155,15 @@ function makeParts(env: Env): Parts {
     tellQueryTimes: (tenantId) => times.tell(tenantId),
     pqlGrammar: new FlagMemory(),
     edgeFlag: new FlagMemory(),
-    audit: workers.audit,
-    signer: workers.signer,
-    tufSigner: tufSignerInTime(workers.signer),
+    audit,
+    signer,
+    tufSigner: tufSignerInTime(signer),
     workerDoor: identity.door,
-    platform: platformOf(env, identity),
-    publisher: (tenantId) => publisherAt(env, tenantId),
-    nudgeTrust: (trustDomain) => nudgeTrust(env, trustDomain),
-    fleet: (tenantId) => fleetAt(env, tenantId),
-    releaseKeys: releaseKeysOf(env),
+    platform,
+    publisher,
+    nudgeTrust: (trustDomain) => nudgeTrust({ log, database: authDatabase, publisher }, trustDomain),
+    fleet: (tenantId) => fleetPort(env.EDGE_HEALTH.getByName(tenantId) as unknown as FleetPort, log, tenantId),
+    releaseKeys: believedReleaseKeys(database, env.RELEASE_KEYS),
     rotations: (kind) => env.KEY_ROTATION.getByName(kind) as unknown as RotationsPort,
     authorityRotations: (tenantId, trustDomain) =>
       env.KEY_ROTATION.getByName(authorityRotationName(tenantId, trustDomain)) as unknown as RotationsPort,
@@ -218,41 +209,8 @@ export const edgeHealthParts = (env: Env): EdgeHealthParts => {
   return { clock, random, log, send: (tenantId) => sendTo(env, shardOf(tenantId, shards)) };
 };
 
-/** A board that fails or is late is a problem of its own: what is read without it is not told. */
-function fleetAt(env: Env, tenantId: string): FleetPort {
-  const stub = env.EDGE_HEALTH.getByName(tenantId) as unknown as FleetPort;
-  const answered = async <T>(answer: Promise<T>): Promise<T> => {
-    try {
-      return await inTime(answer, boardTimeoutMs, "the board");
-    } catch (error) {
-      log("error", "the board of the fleet did not answer", { tenant_id: tenantId, ...errorFacts(error) });
-      throw new Problem("edge_board_unavailable", "The board of the tenant's fleet did not answer. Ask again.");
-    }
-  };
-  return {
-    report: (principal, report) => answered(stub.report(principal, report)),
-    view: () => answered(stub.view()),
-    forget: (principal, instance, intent) => answered(stub.forget(principal, instance, intent)),
-  };
-}
-
-/** A meter that fails or is late is a problem of its own: a question without a price is not read. */
-function meterAt(env: Env, tenantId: string): MeterPort {
-  const stub = env.PQL_METER.getByName(tenantId) as unknown as MeterPort;
-  const answered = async <T>(answer: Promise<T>): Promise<T> => {
-    try {
-      return await inTime(answer, meterTimeoutMs, "the meter");
-    } catch (error) {
-      log("error", "the meter did not answer", { tenant_id: tenantId, ...errorFacts(error) });
-      throw new Problem("meter_unavailable", "The meter of the tenant's questions did not answer. Ask again.");
-    }
-  };
-  return {
-    admit: (ask) => answered(stub.admit(ask)),
-    observe: (times) => answered(stub.observe(times)),
-    timesText: () => answered(stub.timesText()),
-  };
-}
+const meterAt = (env: Env, tenantId: string): MeterPort =>
+  meterPort(env.PQL_METER.getByName(tenantId) as unknown as MeterPort, log, tenantId);
 
 export const rolloutGatesParts = (env: Env): RolloutGatesParts => {
   const parts = partsOf(env);
@@ -297,96 +255,23 @@ function providersOf(env: Env): ProviderStore[] {
 const publisherAt = (env: Env, tenantId: string): PublisherPort =>
   env.POLICY_PUBLISHER.getByName(tenantId) as unknown as PublisherPort;
 
-/** The publishers of all tenants that have a workload in that trust domain mirror its bundle soon; what is lost the sweep does. */
-async function nudgeTrust(env: Env, trustDomain: string): Promise<void> {
-  const tenants = await tenantsTrusting(databaseAt(env, env.DATABASE_URL_AUTH), trustDomain).catch((error: unknown) => {
-    log("warn", "publishers were not told of a trust bundle", { trust_domain: trustDomain, ...errorFacts(error) });
-    return [];
-  });
-  for (const result of await Promise.allSettled(tenants.map((id) => publisherAt(env, id).nudgeFetchers())))
-    if (result.status === "rejected")
-      log("warn", "a publisher was not told of a trust bundle", {
-        trust_domain: trustDomain,
-        ...errorFacts(result.reason),
-      });
+interface Nudged extends Swept {
+  nudge(): Promise<void>;
 }
 
-/** Publishers sign again what is due, mirror fetchers' keys, and look whether the stores have what they had. */
-async function sweepPublishers(env: Env): Promise<void> {
-  const tenants = await repositoriesToSweep(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
-    log("error", "publishers not swept", errorFacts(error));
-    return [];
-  });
-  for (const result of await Promise.allSettled(tenants.map((tenantId) => publisherAt(env, tenantId).sweep()))) {
-    if (result.status === "rejected") log("error", "publisher not swept", errorFacts(result.reason));
-  }
-}
+const gateAt = (env: Env, tenantId: string): Nudged => env.ROLLOUT_GATES.getByName(tenantId) as unknown as Nudged;
 
-const gateAt = (env: Env, tenantId: string): { nudge(): Promise<void>; sweep(): Promise<void> } =>
-  env.ROLLOUT_GATES.getByName(tenantId) as unknown as { nudge(): Promise<void>; sweep(): Promise<void> };
-
-/** The gates of tenants that have a rollout running have an alarm, also where a nudge or an alarm was lost. */
-async function sweepGates(env: Env): Promise<void> {
-  const tenants = await tenantsRollingOut(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
-    log("error", "gates not swept", errorFacts(error));
-    return [];
+/** The cron's work. */
+export const sweep = (env: Env): Promise<void> =>
+  sweepAll({
+    clock,
+    log,
+    database: databaseAt(env, env.DATABASE_URL_DRAIN),
+    drains: Array.from({ length: shardsOf(env) }, (_, shard) => drainAt(env, shard)),
+    gate: (tenantId) => gateAt(env, tenantId),
+    publisher: (tenantId) => publisherAt(env, tenantId),
+    refreshBundles: (due) => refreshBundles(partsOf(env), due, (url, init) => fetch(url, init)),
   });
-  for (const result of await Promise.allSettled(tenants.map((tenantId) => gateAt(env, tenantId).sweep()))) {
-    if (result.status === "rejected") log("error", "gate not swept", errorFacts(result.reason));
-  }
-}
-
-/** Bundles whose endpoint is due are fetched; the last good one stays where that fails. */
-async function sweepBundles(env: Env): Promise<void> {
-  const due = await dueDomains(databaseAt(env, env.DATABASE_URL_DRAIN), clock()).catch((error: unknown) => {
-    log("error", "bundles not refreshed", errorFacts(error));
-    return [];
-  });
-  await refreshBundles(partsOf(env), due, (url, init) => fetch(url, init));
-}
-
-/** The cron's work: every drain has its alarm, even where one was lost, and old answers are forgotten. */
-export async function sweep(env: Env): Promise<void> {
-  await forgetAllExpired(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
-    log("error", "expired answers not forgotten", errorFacts(error));
-  });
-  await forgetOldInputs(databaseAt(env, env.DATABASE_URL_DRAIN)).catch((error: unknown) => {
-    log("error", "old inputs of decisions not forgotten", errorFacts(error));
-  });
-  await sweepGates(env);
-  const refreshed = sweepBundles(env);
-  // A store that hangs may take minutes: it holds up no drain.
-  const published = sweepPublishers(env);
-  const drains = Array.from({ length: shardsOf(env) }, (_, shard) => drainAt(env, shard).sweep());
-  for (const result of await Promise.allSettled(drains)) {
-    if (result.status === "rejected") log("error", "drain not swept", errorFacts(result.reason));
-  }
-  await published;
-  await refreshed;
-}
-
-function once<T>(make: () => Promise<T>): () => Promise<T> {
-  let made: Promise<T> | undefined;
-  return () => (made ??= make());
-}
-
-/** The pinned ones are read once, the others each time. */
-function releaseKeysOf(env: Env): Parts["releaseKeys"] {
-  const database = databaseAt(env, env.DATABASE_URL_APP);
-  const pinned = once(async () => {
-    const list = z.array(z.base64()).parse(JSON.parse(env.RELEASE_KEYS));
-    return await Promise.all(
-      list.map(async (spki) => [await kidOf(base64Bytes(spki)), { spki, not_after: null }] as const),
-    );
-  });
-  return async () => {
-    const [first, rows] = await Promise.all([pinned(), readReleaseKeys(database)]);
-    const known = rows.map(({ kid, spki, not_after }) => [kid, { spki, not_after }] as const);
-    const all = new Map<string, ReleaseKey>([...first, ...known]);
-    for (const { kid, revoked } of rows) if (revoked) all.delete(kid);
-    return all;
-  };
-}
 
 export const keyRotationParts = (env: Env): KeyRotationParts => {
   const parts = partsOf(env);
@@ -416,90 +301,8 @@ export const keyRotationParts = (env: Env): KeyRotationParts => {
   };
 };
 
-interface Identity {
-  readonly door: WorkerDoor;
-  readonly caller: WorkerCaller;
-  readonly held: HeldBundle;
-}
-
-/** Who this worker is among the platform's own, and whom it believes. */
-function identityOf(env: Env): Identity {
-  const authority = env.AUTHORITY as unknown as AuthorityServiceApi;
-  const shared = { self: "api", trustDomain: env.PLATFORM_TRUST_DOMAIN, clock } as const;
-  const held = new HeldBundle({ ...shared, ask: () => authority.bundle(), later: waitUntil });
-  const askForSvid = askAuthority(shared, workerSignerOf(env), authority);
-  const caller = new WorkerCaller({ ...shared, held, askForSvid, later: waitUntil });
-  const door = new WorkerDoor({
-    ...shared,
-    held,
-    decide: decideWorkerCall,
-    ownSvid: (audience) => caller.svid(audience),
-  });
-  return { door, caller, held };
-}
-
-/** What a worker's clock may be behind the API's, beyond the lease. */
-const leaseMarginMs = 1_000;
-
-function platformOf(env: Env, { caller, held }: Identity): Parts["platform"] {
-  const callees = [
-    ["audit", env.AUDIT],
-    ["signer", env.SIGNER],
-    ["authority", env.AUTHORITY],
-  ] as const;
-  return {
-    trustDomain: env.PLATFORM_TRUST_DOMAIN,
-    bundle: async () => (await held.get()).document,
-    authority: caller.service(
-      "authority",
-      env.AUTHORITY as unknown as GuardedService,
-      callRefused,
-    ) as Parts["platform"]["authority"],
-    async shown() {
-      const others = await Promise.all(
-        callees.map(([name, binding]) => caller.introduction(name, binding as unknown as GuardedService)),
-      );
-      // Those that were shown to get here: of the oldest of them the end is told.
-      const own = callees.map(([name]) => caller.shown(name)).filter((one) => one !== null);
-      return [...own.toSorted((left, right) => left.until_ms - right.until_ms).slice(0, 1), ...others];
-    },
-    async identities() {
-      // The newest first: who has another SVID than of the key that signs takes one then.
-      const { bundle } = await held.newest();
-      const others = await Promise.all(
-        callees.map(async ([name, binding]) => {
-          const { holds, kid } = await caller.introduction(name, binding as unknown as GuardedService);
-          return { name, holds, presents: [kid] };
-        }),
-      );
-      const presents = callees.map(([name]) => caller.shown(name)?.kid ?? null);
-      return [{ name: "api", holds: [...bundle.jwtKeys.keys()], presents }, ...others];
-    },
-    waitOutLease: () => scheduler.wait(bundleLeaseMs + leaseMarginMs),
-  };
-}
-
-/** Read once; what could not be read is not remembered. */
-function workerSignerOf(env: Env): () => Promise<Signer> {
-  let known: Signer | null = null;
-  return async () => (known ??= await importSigner(env.WORKER_KEY, "P-256"));
-}
-
-/** The other workers, each call with an SVID of this one. */
-function servicesOf(env: Env, caller: WorkerCaller) {
-  const to = (callee: PlatformWorker, binding: Fetcher): object =>
-    caller.service(callee, binding as unknown as GuardedService, callRefused);
-  return {
-    audit: to("audit", env.AUDIT) as Parts["audit"],
-    signer: to("signer", env.SIGNER) as Parts["signer"] & Parts["tufSigner"],
-  };
-}
-
-/** Nothing was done: whoever asked may ask again. What exactly was refused is for the log. */
-function callRefused(error: WorkerCallRefused): Problem {
-  log("error", "a call between workers was refused", { reason: error.message, code: error.code });
-  return new Problem("worker_unavailable", "A worker of the platform cannot prove to another one who it is.");
-}
+const guardedServices = (env: Env) =>
+  ({ audit: env.AUDIT, signer: env.SIGNER, authority: env.AUTHORITY }) as unknown as PlatformWorkersParts["bindings"];
 
 /** For the audit worker, behind the door: what a tenant's log tells the tenant's meter. */
 class MeterCalls implements MeterReports {
@@ -523,8 +326,7 @@ const shardsOf = (env: Env): number => {
   return shards;
 };
 
-const drainAt = (env: Env, shard: number): { nudge(): Promise<void>; sweep(): Promise<void> } =>
-  env.OUTBOX_DRAIN.getByName(String(shard)) as unknown as { nudge(): Promise<void>; sweep(): Promise<void> };
+const drainAt = (env: Env, shard: number): Nudged => env.OUTBOX_DRAIN.getByName(String(shard)) as unknown as Nudged;
 
 function sendTo(env: Env, shard: number): DrainPort["send"] {
   const queue = (env as unknown as Readonly<Record<string, Queue | undefined>>)[`AUDIT_QUEUE_${shard}`];
@@ -539,21 +341,4 @@ function databaseAt(env: Env, url: string): Database {
   neonConfig.fetchFunction = (input: string, init: RequestInit): Promise<Response> =>
     fetch(input, { ...init, signal: AbortSignal.timeout(databaseTimeoutMs) });
   return drizzle({ client: neon(url) });
-}
-
-function issuerOf(env: Env): TokenIssuer {
-  const issuer = { issuer: env.OIDC_ISSUER, audience: env.OIDC_AUDIENCE };
-  // Without an issuer no token gets as far as its keys (shared/tenancy/token.ts).
-  const url = new URL(env.OIDC_JWKS_URL === "" ? "https://issuer.invalid/" : env.OIDC_JWKS_URL);
-  const keys = createRemoteJWKSet(url, {
-    cooldownDuration: keysCooldownMs,
-    cacheMaxAge: keysAgeMaxMs,
-    timeoutDuration: keysTimeoutMs,
-    [customFetch]: pausedAfterFailure(
-      (address: string, options: RequestInit) => fetch(address, options),
-      clock,
-      keysPauseMs,
-    ),
-  });
-  return { ...issuer, keys };
 }

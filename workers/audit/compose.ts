@@ -18,17 +18,17 @@ import type { MeterReports } from "../../shared/contract/event-counts.ts";
 import { canonicalJson } from "../../shared/contract/events.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import type { Bucket, Clock, Log, Random } from "../../shared/contract/ports.ts";
+import { remembered } from "../../shared/contract/remember.ts";
 import type { GrantsPort } from "../../shared/disclosure/grants.ts";
-import { HeldBundle } from "../../shared/identity/platform/held-bundle.ts";
 import type { AuthorityServiceApi, GuardedService } from "../../shared/identity/platform/service.ts";
-import { askAuthority, WorkerCaller } from "../../shared/identity/platform/worker-caller.ts";
-import { WorkerDoor } from "../../shared/identity/platform/worker-door.ts";
+import type { WorkerCaller } from "../../shared/identity/platform/worker-caller.ts";
+import type { WorkerDoor } from "../../shared/identity/platform/worker-door.ts";
+import { workerIdentity } from "../../shared/identity/platform/worker-identity.ts";
 import { workerCalls } from "../../shared/policy/worker-calls.ts";
 import { sealHours } from "../../shared/pql/hours-store.ts";
 import { rowsOfExecution, writeEventRows } from "../../shared/pql/store.ts";
 import { RingSigners } from "../../shared/rotation/ring-signers.ts";
 import type { RotatingKeysApi } from "../../shared/rotation/service.ts";
-import { importSigner, type Signer } from "../../shared/signing/keys.ts";
 import { signStatement } from "../../shared/signing/bundle.ts";
 import { readRetiredKeys } from "../../shared/signing/published.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
@@ -108,7 +108,7 @@ function make(env: Env): Made {
   const bucket = r2Bucket(env.AUDIT_BUCKET);
   const ring: RingApi = ringAt(env.AUDIT_RING, auditRingParts(env));
   const signers = new RingSigners(() => ring);
-  const retired = once(() => readRetiredKeys(env.RETIRED_KEYS));
+  const retired = remembered(() => readRetiredKeys(env.RETIRED_KEYS));
   const keys = async (): Promise<PublishedKeys> => {
     const [own, before] = await Promise.all([ring.publishedKeys(), retired()]);
     return {
@@ -156,7 +156,15 @@ function make(env: Env): Made {
     disclosure,
     consumer: { auditLog, activity, keepAside, log },
   };
-  const { door, caller } = identityOf(env);
+  const { door, caller } = workerIdentity({
+    self: "audit",
+    trustDomain: env.PLATFORM_TRUST_DOMAIN,
+    clock,
+    authority: env.AUTHORITY as unknown as AuthorityServiceApi,
+    workerKey: env.WORKER_KEY,
+    decide,
+    later: waitUntil,
+  });
   const meter = caller.service("api", env.METER as unknown as GuardedService, (error) => error) as MeterReports;
   return {
     parts: { ...parts, door, caller, service: new AuditCalls(parts) },
@@ -193,7 +201,7 @@ function make(env: Env): Made {
 /** The LogAnchor object's: it asks the other objects of this script, and the witnesses. */
 export function logAnchorParts(env: Env): LogAnchorParts {
   const { bucket, activity, auditLog } = partsOf(env);
-  const witnesses = once(() => readWitnesses(env.WITNESSES));
+  const witnesses = remembered(() => readWitnesses(env.WITNESSES));
   return {
     clock,
     log,
@@ -226,38 +234,9 @@ export const auditRingParts = (env: Env): KeyRingParts => ({
   ],
 });
 
-/** Who this worker is, and whom it believes. */
-function identityOf(env: Env): { readonly door: WorkerDoor; readonly caller: WorkerCaller } {
-  const authority = env.AUTHORITY as unknown as AuthorityServiceApi;
-  const shared = { self: "audit", trustDomain: env.PLATFORM_TRUST_DOMAIN, clock } as const;
-  const held = new HeldBundle({ ...shared, ask: () => authority.bundle(), later: waitUntil });
-  const askForSvid = askAuthority(shared, workerSignerOf(env), authority);
-  const caller = new WorkerCaller({ ...shared, held, askForSvid, later: waitUntil });
-  const door = new WorkerDoor({ ...shared, held, decide, ownSvid: (audience) => caller.svid(audience) });
-  return { door, caller };
-}
-
-/** Read once; what could not be read is not remembered. */
-function workerSignerOf(env: Env): () => Promise<Signer> {
-  let known: Signer | null = null;
-  return async () => (known ??= await importSigner(env.WORKER_KEY, "P-256"));
-}
-
 function databaseAt(env: Env): Database {
   if (env.NEON_FETCH_ENDPOINT !== "") neonConfig.fetchEndpoint = env.NEON_FETCH_ENDPOINT;
   neonConfig.fetchFunction = (input: string, init: RequestInit): Promise<Response> =>
     fetch(input, { ...init, signal: AbortSignal.timeout(databaseTimeoutMs) });
   return drizzle({ client: neon(env.DATABASE_URL_AUDIT) });
-}
-
-/** A failed import is not remembered: the next call tries again. */
-function once<T>(make: () => Promise<T>): () => Promise<T> {
-  let made: Promise<T> | undefined;
-  return () => {
-    made ??= make().catch((error: unknown) => {
-      made = undefined;
-      throw error;
-    });
-    return made;
-  };
 }

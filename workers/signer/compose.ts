@@ -4,7 +4,8 @@ import { waitUntil } from "cloudflare:workers";
 import { loadPolicy } from "@open-policy-agent/opa-wasm";
 import policyModule from "../../policy/generated/authz.wasm";
 import { ringAt, type KeyRingParts, type RingApi } from "../../durable-objects/key-ring.ts";
-import { readWorkerKeys, type WorkerKeys } from "../../shared/identity/platform/attestation.ts";
+import { remembered } from "../../shared/contract/remember.ts";
+import { readWorkerKeys } from "../../shared/identity/platform/attestation.ts";
 import { bundleOfKeys, issueToWorker, mintFor } from "../../shared/identity/platform/authority.ts";
 import { HeldBundle } from "../../shared/identity/platform/held-bundle.ts";
 import type { AuthorityBundle, Issued } from "../../shared/identity/platform/service.ts";
@@ -63,7 +64,7 @@ function makeParts(env: Env): Parts {
   const authorityParts = {
     clock,
     trustDomain,
-    workerKeys: workerKeysOf(env),
+    workerKeys: remembered(() => readWorkerKeys(env.WORKER_KEYS)),
     signed: <T>(
       at: number,
       work: (signer: ReturnType<Parameters<Parameters<RingSigners["sign"]>[1]>[0]>) => Promise<T>,
@@ -91,10 +92,4 @@ function makeParts(env: Env): Parts {
     issue: (attestation) => issueToWorker(authorityParts, attestation),
     bundle,
   };
-}
-
-/** Read once; what could not be read is not remembered. */
-function workerKeysOf(env: Env): () => Promise<WorkerKeys> {
-  let known: WorkerKeys | null = null;
-  return async () => (known ??= await readWorkerKeys(env.WORKER_KEYS));
 }
