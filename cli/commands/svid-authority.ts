@@ -3,6 +3,7 @@
 
 import { resolve } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
+import { isoTime } from "../../shared/contract/iso-time.ts";
 import {
   bundleOfState,
   type AuthorityState,
@@ -167,15 +168,13 @@ function shownState({ purpose, trust_domain, sequence, x509, jwt }: AuthoritySta
     keys.map(({ id, state, prepared_at, activated_at, tainted_at, expires_at }) => ({
       id,
       state,
-      prepared_at: timeText(prepared_at),
-      activated_at: activated_at === null ? null : timeText(activated_at),
-      tainted_at: tainted_at === null ? null : timeText(tainted_at),
-      expires_at: timeText(expires_at),
+      prepared_at: isoTime(prepared_at),
+      activated_at: activated_at === null ? null : isoTime(activated_at),
+      tainted_at: tainted_at === null ? null : isoTime(tainted_at),
+      expires_at: isoTime(expires_at),
     }));
   return { purpose, trust_domain, sequence, x509: shown(x509), jwt: shown(jwt) };
 }
-
-const timeText = (ms: number): string => new Date(ms).toISOString();
 
 const stateText = ({ out }: Session, { trust_domain, sequence, x509, jwt }: AuthorityState): string =>
   [
@@ -186,8 +185,8 @@ const stateText = ({ out }: Session, { trust_domain, sequence, x509, jwt }: Auth
     out.table(
       ["kind", "key", "state", "expires"],
       [
-        ...x509.map((key) => ["X.509", key.id, key.state, timeText(key.expires_at)] as const),
-        ...jwt.map((key) => ["JWT", key.id, key.state, timeText(key.expires_at)] as const),
+        ...x509.map((key) => ["X.509", key.id, key.state, isoTime(key.expires_at)] as const),
+        ...jwt.map((key) => ["JWT", key.id, key.state, isoTime(key.expires_at)] as const),
       ],
     ),
   ].join("\n");
@@ -212,8 +211,8 @@ async function mint(session: Session, options: MintOptions): Promise<void> {
     purpose: state.purpose,
     spiffe_id: minted.id.uri,
     folder,
-    issued_at: timeText(minted.issuedAtMs),
-    expires_at: timeText(minted.expiresAtMs),
+    issued_at: isoTime(minted.issuedAtMs),
+    expires_at: isoTime(minted.expiresAtMs),
     audiences: options.jwt,
   };
   out.result(shown, () =>
@@ -252,14 +251,14 @@ async function pauseUntilInterrupted({ host }: Session): Promise<void> {
 }
 
 function renewedLine({ host, out }: Session, { id, expiresAtMs }: Minted, why: string): string {
-  const [time, expires] = [timeText(host.now()), timeText(expiresAtMs)];
+  const [time, expires] = [isoTime(host.now()), isoTime(expiresAtMs)];
   return out.json
     ? JSON.stringify({ time, renewed: id.uri, expires_at: expires, why })
     : `${time} renewed ${id.uri} until ${expires}: ${why}`;
 }
 
 function bundleLine({ host, out }: Session, { sequence }: AuthorityState): string {
-  const time = timeText(host.now());
+  const time = isoTime(host.now());
   return out.json ? JSON.stringify({ time, bundle: sequence }) : `${time} bundle ${sequence} is in the folder`;
 }
 

@@ -6,6 +6,7 @@
 import { z } from "@hono/zod-openapi";
 import { Metadata, MetadataKind } from "@tufjs/models";
 import { sha256Hex, utf8, utf8Text, type Bytes } from "../contract/bytes.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import { timestampName } from "./serving-path.ts";
 import { refusal, type Read, type Refusal } from "./refusal.ts";
 import {
@@ -311,10 +312,8 @@ function requireRevisions({ targets }: TargetsSigned, before: TargetsSigned | nu
 function requireClock({ targets }: TargetsSigned, now: number): void {
   for (const [path, { custom }] of Object.entries(targets))
     if (Date.parse(custom.published_at) > now + clockBehindMsMax)
-      refuse("clock_behind", `${path} was published at ${custom.published_at}, and the clock says ${isoOf(now)}`);
+      refuse("clock_behind", `${path} was published at ${custom.published_at}, and the clock says ${isoTime(now)}`);
 }
-
-const isoOf = (at: number): string => new Date(at).toISOString();
 
 interface NamedFile {
   readonly version: number;
@@ -435,7 +434,7 @@ function isSameRole(before: RootDocument, next: RootDocument, role: OnlineRole):
 function requireUnexpired(role: Role, expires: string, now: number): void {
   if (Date.parse(expires) > now) return;
   const code = role === "root" ? "root_expired" : "metadata_expired";
-  refuse(code, `the ${role} metadata has expired at ${expires}, and the clock says ${isoOf(now)}`);
+  refuse(code, `the ${role} metadata has expired at ${expires}, and the clock says ${isoTime(now)}`);
 }
 
 function requireNotLower(role: "snapshot" | "targets", next: NamedFile, before: NamedFile): void {

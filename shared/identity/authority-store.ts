@@ -3,10 +3,9 @@
 // workers/api/rotations.
 
 import { sql, type SQL } from "drizzle-orm";
+import { isoTime } from "../contract/iso-time.ts";
 import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
 import type { Sighting } from "./sighting-notes.ts";
-
-const iso = (time: number): string => new Date(time).toISOString();
 
 /** Rows of a workload go with its next one when they are older. */
 const keptMs = 7 * 24 * 3_600_000;
@@ -26,12 +25,12 @@ export async function keepSighting(
 ): Promise<void> {
   await asTenant(database, tenant_id, [
     sql`insert into workload_sightings (spiffe_id, tenant_id, slot, kid, seen_at)
-        select spiffe_id, tenant_id, ${slot}, ${kid}, ${iso(seenMs)}::timestamptz
+        select spiffe_id, tenant_id, ${slot}, ${kid}, ${isoTime(seenMs)}::timestamptz
         from workloads where spiffe_id = ${spiffe_id} and tenant_id = ${tenant_id}::uuid
         on conflict (spiffe_id, slot, kid)
           do update set seen_at = greatest(workload_sightings.seen_at, excluded.seen_at)
-          where workload_sightings.seen_at < ${iso(floorMs)}::timestamptz`,
-    sql`delete from workload_sightings where spiffe_id = ${spiffe_id} and seen_at < ${iso(seenMs - keptMs)}::timestamptz`,
+          where workload_sightings.seen_at < ${isoTime(floorMs)}::timestamptz`,
+    sql`delete from workload_sightings where spiffe_id = ${spiffe_id} and seen_at < ${isoTime(seenMs - keptMs)}::timestamptz`,
   ]);
 }
 
@@ -43,7 +42,7 @@ export async function noteRotated(
   now: number,
 ): Promise<boolean> {
   const [rows] = await asTenant(database, tenantId, [
-    sql`update trust_domains set rotated_at = ${iso(now)}::timestamptz
+    sql`update trust_domains set rotated_at = ${isoTime(now)}::timestamptz
         where name = ${trustDomain} and tenant_id = ${tenantId}::uuid returning name`,
   ]);
   return rows?.length === 1;
@@ -70,7 +69,7 @@ export async function watchDomain(
   now: number,
 ): Promise<void> {
   await asTenant(database, tenantId, [
-    sql`update trust_domains set watched_from = ${iso(now)}::timestamptz
+    sql`update trust_domains set watched_from = ${isoTime(now)}::timestamptz
         where name = ${trustDomain} and tenant_id = ${tenantId}::uuid`,
   ]);
 }
@@ -148,7 +147,7 @@ export async function seenOfDomain(
   const isBehind = sql`(bool_or(${isWatched} and ${isOld})
     or coalesce(max(s.seen_at) filter (where ${isOld}) = max(s.seen_at), false))`;
   const some = (which: SQL): SQL =>
-    sql`select s.spiffe_id, s.slot, count(*) over () as count ${seen} and s.seen_at >= ${iso(sinceMs)}::timestamptz
+    sql`select s.spiffe_id, s.slot, count(*) over () as count ${seen} and s.seen_at >= ${isoTime(sinceMs)}::timestamptz
         group by s.spiffe_id, s.slot having ${which} order by s.spiffe_id, s.slot limit ${firstMax}`;
   const [counts, behind, unseen] = await inBatch(database, [
     sql`select (select count(*) from ${live} where w.trust_domain = ${trustDomain})::int as workloads,

@@ -3,6 +3,7 @@
 
 import { sha256Hex } from "../contract/bytes.ts";
 import type { BundleTaken } from "../contract/http-identity.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import { emptyBundleState, receiveBundle } from "./bundle-state.ts";
 import type { Certificate } from "./certificate.ts";
 import type { Checked } from "./refusal.ts";
@@ -60,8 +61,8 @@ export const factsOfBundle = async (bundle: TrustBundle): Promise<BundleTaken> =
   authorities: await Promise.all(
     bundle.authorities.map(async ({ der, notBeforeMs, notAfterMs }) => ({
       certificate_sha256: await sha256Hex(der),
-      not_before: new Date(notBeforeMs).toISOString(),
-      not_after: new Date(notAfterMs).toISOString(),
+      not_before: isoTime(notBeforeMs),
+      not_after: isoTime(notAfterMs),
     })),
   ),
   jwt_key_ids: [...bundle.jwtKeys.keys()],

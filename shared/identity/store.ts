@@ -3,6 +3,7 @@
 
 import { sql, type SQL } from "drizzle-orm";
 import type { BundleEndpointStated, TrustDomainPut, TrustDomainView, Workload } from "../contract/http-identity.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import type { Role } from "../contract/names.ts";
 import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy/idempotency.ts";
@@ -10,7 +11,6 @@ import { servicePrincipalInsert, type Holder, type Outbox } from "../tenancy/sto
 import { isNearItsEnd } from "./near-its-end.ts";
 import type { HeldBundle, ReceivedBundle } from "./receive-document.ts";
 
-const iso = (time: number): string => new Date(time).toISOString();
 /** A timestamptz as the contract writes it: RFC 3339, UTC, milliseconds. */
 const time = (column: SQL): SQL => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 const textOrNull = (value: unknown): string | null => (typeof value === "string" ? value : null);
@@ -160,7 +160,7 @@ export async function stateDomain(
     sql`with made as (
           insert into trust_domains (name, tenant_id, shared, endpoint_url, endpoint_profile, endpoint_server_id, created_at,
             created_by)
-          select ${name}, ${tenantId}::uuid, ${stated}, ${iso(now)}::timestamptz, ${principal_id} where ${may}
+          select ${name}, ${tenantId}::uuid, ${stated}, ${isoTime(now)}::timestamptz, ${principal_id} where ${may}
           on conflict (name) do nothing returning name
         ), altered as (
           update trust_domains set shared = n.shared, endpoint_url = n.url, endpoint_profile = n.profile,
@@ -245,15 +245,15 @@ export async function keepBundle(
   const told =
     held.sha256 === bundle.digest ? sql`` : sql`, told as (${outbox(sql`where exists (select from changed)`)})`;
   const kept = sql`from trust_domains where name = ${name} and tenant_id = ${tenantId}::uuid
-    and bundle_sha256 = ${bundle.digest} and confirmed_at = ${iso(now)}::timestamptz`;
+    and bundle_sha256 = ${bundle.digest} and confirmed_at = ${isoTime(now)}::timestamptz`;
   const results = await asTenant(database, tenantId, [
     sql`with changed as (
           update trust_domains set bundle = ${document}, bundle_sha256 = ${bundle.digest},
             sequence_max = ${received.sequence_max}::bigint, sequence_max_sha256 = ${received.sequence_max_sha256},
-            refresh_hint_s = ${bundle.refreshHint}::bigint, confirmed_at = ${iso(now)}::timestamptz,
-            bundle_changed_at = case when bundle_sha256 = ${bundle.digest} then bundle_changed_at else ${iso(now)}::timestamptz end,
-            first_from_at = ${first === null ? null : iso(first.notBeforeMs)}::timestamptz,
-            first_until_at = ${first === null ? null : iso(first.notAfterMs)}::timestamptz,
+            refresh_hint_s = ${bundle.refreshHint}::bigint, confirmed_at = ${isoTime(now)}::timestamptz,
+            bundle_changed_at = case when bundle_sha256 = ${bundle.digest} then bundle_changed_at else ${isoTime(now)}::timestamptz end,
+            first_from_at = ${first === null ? null : isoTime(first.notBeforeMs)}::timestamptz,
+            first_until_at = ${first === null ? null : isoTime(first.notAfterMs)}::timestamptz,
             refused_reason = null, refused_at = null
           where name = ${name} and tenant_id = ${tenantId}::uuid
             and (bundle_sha256, sequence_max, sequence_max_sha256)
@@ -275,7 +275,7 @@ export async function noteRefusal(
   now: number,
 ): Promise<void> {
   await asTenant(database, tenantId, [
-    sql`update trust_domains set refused_reason = ${reason.slice(0, 500)}, refused_at = ${iso(now)}::timestamptz
+    sql`update trust_domains set refused_reason = ${reason.slice(0, 500)}, refused_at = ${isoTime(now)}::timestamptz
         where name = ${name} and tenant_id = ${tenantId}::uuid`,
   ]);
 }
@@ -343,7 +343,7 @@ export async function dueDomains(database: Database, now: number): Promise<DueDo
   const [rows] = await inBatch(database, [
     sql`select name, tenant_id, endpoint_url from trust_domains
         where endpoint_profile = 'https_web'
-          and coalesce(greatest(confirmed_at, refused_at) + ${interval} * interval '1 second' <= ${iso(now)}::timestamptz, true)
+          and coalesce(greatest(confirmed_at, refused_at) + ${interval} * interval '1 second' <= ${isoTime(now)}::timestamptz, true)
         order by greatest(confirmed_at, refused_at) nulls first, name limit ${refreshedMax}`,
   ]);
   return (rows ?? []).map((row) => ({

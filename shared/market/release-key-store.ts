@@ -3,6 +3,7 @@
 
 import { sql } from "drizzle-orm";
 import { signedBundle, type SignedBundle } from "../contract/events.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import { channel as channelShape, type Channel } from "../contract/names.ts";
 import { asTenant, inBatch, type Database } from "../tenancy/database.ts";
 
@@ -13,8 +14,6 @@ export interface ReleaseKeyRow {
   readonly not_after: string | null;
   readonly revoked: boolean;
 }
-
-const iso = (time: number): string => new Date(time).toISOString();
 
 /** Every key that was not pinned, and pinned ones of which more is known. At most one a rotation, so they are few. */
 export async function readReleaseKeys(database: Database): Promise<ReleaseKeyRow[]> {
@@ -50,7 +49,7 @@ export async function insertReleaseKey(
   const endorsement = key.endorsement === null ? null : JSON.stringify(key.endorsement);
   await asTenant(database, tenantId, [
     sql`insert into release_keys (kid, spki, not_before, endorsement, rotation_id, changed_at)
-        values (${key.kid}, ${key.spki}, ${key.not_before}, ${endorsement}::jsonb, ${rotation}, ${iso(now)})
+        values (${key.kid}, ${key.spki}, ${key.not_before}, ${endorsement}::jsonb, ${rotation}, ${isoTime(now)})
         on conflict do nothing`,
   ]);
 }
@@ -65,7 +64,7 @@ export async function endReleaseKey(
 ): Promise<void> {
   await asTenant(database, tenantId, [
     sql`update release_keys set not_after = coalesce(not_after, ${end.not_after}::timestamptz),
-          revoked_at = coalesce(revoked_at, ${end.revoked_at}::timestamptz), changed_at = ${iso(now)}
+          revoked_at = coalesce(revoked_at, ${end.revoked_at}::timestamptz), changed_at = ${isoTime(now)}
         where kid = ${kid}`,
   ]);
 }

@@ -2,6 +2,7 @@
 
 import { base64, base64Bytes, utf8, utf8Text } from "../contract/bytes.ts";
 import type { PqlAnswer } from "../contract/http-pql.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import { bucketCount, type Plan } from "./plan.ts";
 import { dayMs } from "./scan-parts.ts";
 import type { RowPosition } from "./templates.ts";
@@ -17,7 +18,6 @@ export interface Group {
 type GroupsAnswer = Extract<PqlAnswer, { kind: "groups" }>;
 type RowsAnswer = Extract<PqlAnswer, { kind: "rows" }>;
 
-const isoTime = (ms: number): string => new Date(ms).toISOString();
 const isoTimeOrNull = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
 
 /** As `isoTime`, of a whole minute: an answer has hundreds of them, and a day has them all in common. */

@@ -2,6 +2,7 @@
 // `"explain": true`.
 
 import type { PqlExplanation } from "../contract/http-pql.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import { limits } from "./limits.ts";
 import type { Admission } from "./meter.ts";
 import { bucketCount, type Plan } from "./plan.ts";
@@ -11,8 +12,7 @@ import { scanParts, type ScanPart } from "./scan-parts.ts";
 export function explanationOf(plan: Plan, admission: Admission): PqlExplanation {
   const { price, head } = admission;
   const { totals, series } = scanParts(plan, head.sealed_to);
-  const iso = (ms: number): string => new Date(ms).toISOString();
-  const timed = ({ level, from, to }: ScanPart) => ({ level, from: iso(from), to: iso(to) });
+  const timed = ({ level, from, to }: ScanPart) => ({ level, from: isoTime(from), to: isoTime(to) });
   const groups = "top" in plan ? plan.top : 0;
   const cells =
     plan.template === "rows"
@@ -24,8 +24,8 @@ export function explanationOf(plan: Plan, admission: Admission): PqlExplanation 
   const reads = { totals: plan.template === "buckets" ? [] : totals.map(timed), series: series.map(timed) };
   return {
     kind: "explain",
-    covers: { from: iso(plan.from), to: iso(plan.to) },
-    complete_to: head.indexed_to === null ? null : iso(head.indexed_to),
+    covers: { from: isoTime(plan.from), to: isoTime(plan.to) },
+    complete_to: head.indexed_to === null ? null : isoTime(head.indexed_to),
     template: plan.template,
     words: [
       wanted(plan, cells),

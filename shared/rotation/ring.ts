@@ -19,6 +19,7 @@ import { z } from "@hono/zod-openapi";
 import { base64, base64Bytes, concat, toBytes, utf8, utf8Text, type Bytes } from "../contract/bytes.ts";
 import { signedBundle, type SignedBundle } from "../contract/events.ts";
 import { endorsementsMax, type PublishedKey } from "../contract/http-audit.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import type { Clock, Random, Sql } from "../contract/ports.ts";
 import { endorse, endorsedKeyOf } from "../signing/endorsement.ts";
 import { importSigner, keyNotBefore, type KeyAlgorithmName, type Signer } from "../signing/keys.ts";
@@ -96,8 +97,6 @@ const schema = `
   create table if not exists ahead (kid text primary key, at integer not null);
 `;
 
-const iso = (time: number): string => new Date(time).toISOString();
-
 export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
   readonly #parts: RingParts;
   readonly #sql: Sql;
@@ -171,7 +170,7 @@ export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
     const { old } = this.#sql.transaction(() => {
       for (const { kid, replaces } of this.#rowsOf(rotation, "published")) {
         const end = Math.max(now, this.#signedTo(replaces!));
-        this.#sql.exec("update keys set state = 'retired', not_after = ? where kid = ?", iso(end), replaces);
+        this.#sql.exec("update keys set state = 'retired', not_after = ? where kid = ?", isoTime(end), replaces);
         this.#sql.exec("update keys set state = 'active' where kid = ?", kid);
       }
       return this.#known(rotation);
@@ -186,13 +185,13 @@ export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
     for (const kid of kids)
       this.#sql.exec(
         "update keys set tainted_at = coalesce(tainted_at, ?) where kid = ?",
-        iso(this.#parts.clock()),
+        isoTime(this.#parts.clock()),
         kid,
       );
   }
 
   async revokeKeys(rotation: string, compromised: boolean): Promise<void> {
-    const at = compromised ? iso(this.#parts.clock()) : null;
+    const at = compromised ? isoTime(this.#parts.clock()) : null;
     this.#sql.transaction(() => {
       for (const { kid } of this.#known(rotation).old) {
         this.#sql.exec(
@@ -302,8 +301,8 @@ export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
 
   #checkTime(slot: RingSlot, row: KeyRow | null, at: number): void {
     const from = Date.parse(row?.not_before ?? keyNotBefore(slot.firstKey));
-    if (at < from) throw new RingFault(`the key of ${slot.name} signs nothing of before ${iso(from)}`);
-    if (at > this.#parts.clock() + aheadMaxMs) throw new RingFault(`${iso(at)} is ahead of the ring's clock`);
+    if (at < from) throw new RingFault(`the key of ${slot.name} signs nothing of before ${isoTime(from)}`);
+    if (at > this.#parts.clock() + aheadMaxMs) throw new RingFault(`${isoTime(at)} is ahead of the ring's clock`);
   }
 
   /** Notes a signature as under way, with the time that it says; one ahead of the clock outlives the object. */
@@ -380,7 +379,7 @@ export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
     const pair = (await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"])) as CryptoKeyPair;
     const text = JSON.stringify(await crypto.subtle.exportKey("jwk", pair.privateKey));
     const signer = await importSigner(text, slot.algorithm);
-    const endorsed = endorsedKeyOf(signer, slot.uses, iso(this.#parts.clock() - backdatedMs));
+    const endorsed = endorsedKeyOf(signer, slot.uses, isoTime(this.#parts.clock() - backdatedMs));
     const endorsement: SignedBundle = await endorse(old, endorsed);
     const sealed = await this.#seal(signer.kid, text);
     const { kid, spki, not_before } = endorsed;

@@ -3,6 +3,7 @@
 
 import { sql, type SQL } from "drizzle-orm";
 import type { ApiKey, Principal } from "../contract/http-tenancy.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import type { Caller, FetcherSvids } from "./caller.ts";
 import { asTenant, inBatch, type Condition, type Database, type Row } from "./database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "./idempotency.ts";
@@ -19,8 +20,6 @@ export interface Holder {
 /** `last_used_at` is written at most once in so many milliseconds. */
 const lastUsedEveryMs = 60_000;
 
-const iso = (time: number): string => new Date(time).toISOString();
-
 export interface KeyHolder extends Holder {
   readonly revoked: boolean;
   readonly expired: boolean;
@@ -32,17 +31,17 @@ export async function keyHolder(database: Database, secretSha256: string, now: n
   const [rows] = await inBatch(database, [
     sql`with found as (
           select k.id, k.last_used_at, k.revoked_at is not null as revoked,
-            coalesce(k.expires_at <= ${iso(now)}::timestamptz, false) as expired,
+            coalesce(k.expires_at <= ${isoTime(now)}::timestamptz, false) as expired,
             ${fetcherRegistered} as fetcher_registered, ${spiffeEverywhere} as spiffe_everywhere, ${holderColumns}
           from api_keys k
           join principals p on p.tenant_id = k.tenant_id and p.id = k.principal_id
           join tenants t on t.id = k.tenant_id
           where k.secret_sha256 = ${secretSha256}
         ), used as (
-          update api_keys set last_used_at = ${iso(now)}::timestamptz
+          update api_keys set last_used_at = ${isoTime(now)}::timestamptz
           where id in (
             select id from found where not revoked and not expired and not disabled
-              and coalesce(last_used_at <= ${iso(now - lastUsedEveryMs)}::timestamptz, true)
+              and coalesce(last_used_at <= ${isoTime(now - lastUsedEveryMs)}::timestamptz, true)
           )
         )
         select revoked, expired, fetcher_registered, spiffe_everywhere, tenant_id, tenant, principal_id, kind, role, disabled from found`,
@@ -80,7 +79,7 @@ export const keyStillHeld = (secretSha256: string, caller: Caller, now: number):
   join tenants t on t.id = k.tenant_id
   where k.secret_sha256 = ${secretSha256} and k.tenant_id = ${caller.tenant_id}::uuid
     and k.principal_id = ${caller.principal_id} and k.revoked_at is null
-    and coalesce(k.expires_at > ${iso(now)}::timestamptz, true)
+    and coalesce(k.expires_at > ${isoTime(now)}::timestamptz, true)
     and p.disabled_at is null and p.role = ${caller.role} and p.kind = ${caller.kind} and t.slug = ${caller.tenant}
     ${caller.role === "fetcher" ? sameSvids(caller) : sql``})`;
 
@@ -260,7 +259,7 @@ export async function revokeKey(
   const results = await asTenant(database, tenantId, [
     ...forgetExpired(claim, now),
     sql`with changed as (
-          update api_keys set revoked_at = ${iso(now)}
+          update api_keys set revoked_at = ${isoTime(now)}
           where tenant_id = ${tenantId} and id = ${keyId} and revoked_at is null returning id
         ) ${outbox(sql`where exists (select from changed)`)}`,
     ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 204, response: null }, known)]),
