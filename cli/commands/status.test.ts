@@ -28,6 +28,17 @@ test("a key was rotated when the one before it ended, and not when it was first 
     expect(signingKeys(listed)).toEqual([{ use: "release", kid: "c", last_rotated_at: "2026-03-06T12:00:00.000Z" }]);
 });
 
+test("a key that is published and does not sign yet, for whoever a rotation waits for, is not told of as the one that was rotated to", () => {
+  const signing = key("a", { not_before: "2026-03-05T11:55:00.000Z" });
+  // In force from before it was made on, and so from before the young one that signs.
+  const waiting = key("b", { not_before: "2026-03-05T11:50:00.000Z" });
+  const later = key("b", { not_before: "2026-03-07T11:50:00.000Z" });
+  for (const next of [waiting, later])
+    expect(signingKeys([signing, next])).toEqual([
+      { use: "release", kid: "a", last_rotated_at: "2026-03-05T11:55:00.000Z" },
+    ]);
+});
+
 test("a key that was revoked signs nothing, and another use's end is not this one's", () => {
   const revoked = key("a", { revoked_at: "2026-03-05T12:00:00.000Z", not_before: "2026-03-07T00:00:00.000Z" });
   const other = key("x", { use: "link", not_after: "2026-03-08T00:00:00.000Z" });

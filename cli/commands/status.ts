@@ -112,19 +112,19 @@ async function ownSvid(session: Session): Promise<OwnSvid | null> {
 }
 
 /**
- * Of each use the key that signs now: the one in force that began last. It was rotated when the one before it ended, since a new key
- * is in force some minutes before it signs; the first one when it began.
+ * Of each use the key that signs now: the first in the list that has not ended, since one that is published and does not sign yet stands
+ * behind it (shared/rotation/ring.ts). It was rotated when the one before it ended: it was in force some minutes before it signed. The
+ * first one, when it began.
  */
 export function signingKeys(listed: readonly PublishedKey[]): SigningKey[] {
   const ends = new Map<PublishedKey["use"], string>();
-  const newest = new Map<PublishedKey["use"], PublishedKey>();
+  const signing = new Map<PublishedKey["use"], PublishedKey>();
   for (const key of listed) {
     const { use, not_after: ended } = key;
     if (ended !== undefined && ended > (ends.get(use) ?? "")) ends.set(use, ended);
-    if (ended !== undefined || key.revoked_at !== undefined) continue;
-    if (key.not_before > (newest.get(use)?.not_before ?? "")) newest.set(use, key);
+    if (ended === undefined && key.revoked_at === undefined && !signing.has(use)) signing.set(use, key);
   }
-  return [...newest.values()].map(({ use, kid, not_before: begun }) => ({
+  return [...signing.values()].map(({ use, kid, not_before: begun }) => ({
     use,
     kid,
     last_rotated_at: ends.get(use) ?? begun,
