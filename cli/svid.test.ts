@@ -88,6 +88,8 @@ test("what cannot be read is told before anything is verified", async () => {
   const host = hostWithFiles();
   expect((await verify(host, "none.pem")).code).toBe(4);
   expect((await verify(host, ".")).code).toBe(2);
+  const below = await verify(host, "svid.pem/leaf.pem");
+  expect([below.code, below.err]).toEqual([2, expect.stringContaining("cannot be read (ENOTDIR)")]);
   expect((await verify(host, "svid.pem", "bundle.json", "--at", "yesterday")).code).toBe(2);
   const domain = await maestro(host, "svid", "verify", "svid.pem", "--bundle", "bundle.json", "--trust-domain", "TD");
   expect([domain.code, domain.err]).toEqual([2, expect.stringContaining("a-z")]);

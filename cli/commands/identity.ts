@@ -4,7 +4,6 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import {
-  spiffeIdText,
   trustDomainName,
   type BundleEndpointStated,
   type BundleTaken,
@@ -14,6 +13,7 @@ import { principalId } from "../../shared/contract/http-tenancy.ts";
 import type { Role } from "../../shared/contract/names.ts";
 import { parseSpiffeId, type SpiffeId } from "../../shared/identity/spiffe-id.ts";
 import { bundleBytesMax, parseTrustBundle, type TrustBundle } from "../../shared/identity/trust-bundle.ts";
+import { registrableId } from "../../shared/identity/workload-rules.ts";
 import { group, leaf, roleArgument, type Act } from "../command.ts";
 import { Failure, errorCode } from "../failure.ts";
 import type { Session } from "../session.ts";
@@ -37,7 +37,8 @@ function domainCommands(domain: Command, act: Act): void {
     summary: "state a trust domain of the tenant's, and where its bundle comes from",
     more:
       "Without --url the bundle is handed in (`maestro identity bundle set`). With it, and the profile https_web, the API asks there by\n" +
-      "the bundle's refresh hint. The API cannot speak https_spiffe: such a bundle is fetched by `maestro identity bundle push`.",
+      "the bundle's refresh hint. The API cannot speak https_spiffe: such a bundle is fetched by `maestro identity bundle push`.\n" +
+      "Of a domain that was stated before, what is not said stays as it is.",
     examples: [
       "maestro identity domain set acme.example",
       "maestro identity domain set acme.example --url https://spire.acme.example/bundle",
@@ -47,7 +48,9 @@ function domainCommands(domain: Command, act: Act): void {
     .option("--url <url>", "the bundle endpoint")
     .addOption(new Option("--profile <profile>", "how it proves itself").choices(["https_web", "https_spiffe"]))
     .option("--server-id <id>", "for https_spiffe: the endpoint's SPIFFE ID", spiffeIdArgument)
+    .option("--no-url", "there is no endpoint any more: the bundle is handed in")
     .option("--shared", "other tenants may register IDs below /tenant/<their slug>/; for tenants that curate")
+    .option("--no-shared", "not any more: what other tenants have registered of it opens nothing from then on")
     .action(act(setDomain));
   leaf(domain, "remove", {
     summary: "take a trust domain back, its bundle with it",
@@ -123,8 +126,9 @@ export function domainArgument(text: string): string {
 }
 
 function spiffeIdArgument(text: string): string {
-  if (!spiffeIdText.safeParse(text).success)
-    throw new InvalidArgumentError("A SPIFFE ID is spiffe://, a trust domain and a path.");
+  const id = registrableId(text);
+  if (!id.ok)
+    throw new InvalidArgumentError(`It is like spiffe://acme.example/fetcher/berlin-1: ${id.refusal.reason}.`);
   return text;
 }
 
@@ -156,19 +160,25 @@ async function listDomains({ out, ...session }: Session): Promise<void> {
 }
 
 interface DomainOptions {
-  readonly url?: string;
+  /** False, both: `--no-…`. */
+  readonly url?: string | false;
   readonly profile?: BundleEndpointStated["profile"];
   readonly serverId?: string;
-  readonly shared?: true;
+  readonly shared?: boolean;
 }
 
 async function setDomain(session: Session, name: string, options: DomainOptions): Promise<void> {
   const { url, profile = options.serverId === undefined ? "https_web" : "https_spiffe", serverId } = options;
-  if (url === undefined && (options.profile !== undefined || serverId !== undefined))
+  if (typeof url !== "string" && (options.profile !== undefined || serverId !== undefined))
     throw new Failure("usage", "--profile and --server-id say something of an endpoint, and --url is missing");
-  const endpoint = url === undefined ? null : { url, profile, server_id: serverId ?? null };
-  await (await session.api()).stateTrustDomain(name, { shared: options.shared === true, endpoint });
-  session.out.result({ name, shared: options.shared === true, endpoint }, () => `${name} is stated`);
+  const api = await session.api();
+  const before = (await api.trustDomains()).find((one) => one.name === name && one.own);
+  const said = typeof url === "string" ? { url, profile, server_id: serverId ?? null } : null;
+  const endpoint = url === undefined ? (before?.endpoint ?? null) : said;
+  const shared = options.shared ?? before?.shared ?? false;
+  await api.stateTrustDomain(name, { shared, endpoint });
+  const where = endpoint === null ? "its bundle is handed in" : `its bundle comes from ${endpoint.url}`;
+  session.out.result({ name, shared, endpoint }, () => `${name} is stated${shared ? ", shared" : ""}: ${where}`);
 }
 
 async function removeDomain(session: Session, name: string): Promise<void> {
@@ -229,7 +239,11 @@ interface SpiffeEndpoint {
 
 async function spiffeEndpoint(session: Session, name: string): Promise<SpiffeEndpoint> {
   const domain = (await (await session.api()).trustDomains()).find((one) => one.name === name && one.own);
-  if (domain === undefined) throw new Failure("not_found", `${name} is no trust domain that this tenant states`);
+  if (domain === undefined)
+    throw new Failure("not_found", `${name} is no trust domain that this tenant states`, {
+      advice: "State it first, with its endpoint:",
+      command: `maestro identity domain set ${name} --url https://… --profile https_spiffe --server-id spiffe://…`,
+    });
   const { endpoint } = domain;
   const stated = endpoint?.server_id ?? null;
   const serverId = stated === null ? null : parseSpiffeId(stated);

@@ -135,6 +135,7 @@ async function textIn(path: string, bytesMax: number): Promise<string> {
   } catch (error) {
     if (errorCode(error) === "ENOENT") throw new Failure("not_found", `There is no file ${path}`);
     if (errorCode(error) === "EISDIR") throw new Failure("usage", `${path} is a folder`);
-    throw error;
+    if (error instanceof Failure || errorCode(error) === null) throw error;
+    throw new Failure("usage", `${path} cannot be read (${errorCode(error)})`);
   }
 }

@@ -75,7 +75,8 @@ async function textIn(path: string, bytesMax: number): Promise<string | null> {
     return await readFile(path, "utf8");
   } catch (error) {
     if (errorCode(error) === "ENOENT" || errorCode(error) === "ENOTDIR") return null;
-    throw error;
+    if (error instanceof Failure || errorCode(error) === null) throw error;
+    throw new Failure("usage", `${path} cannot be read (${errorCode(error)})`);
   }
 }
 

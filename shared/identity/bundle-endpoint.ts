@@ -39,6 +39,11 @@ export const parseBundleEndpoint = (
 
 /** SPIFFE Federation 5.2.1.1 and 5.2.2.1. `base`: what a relative one is relative to. */
 function endpointUrl(text: string, base: string | null): string {
+  // A URL's reader would pass over some of them: then it is one that nobody has seen written.
+  // oxlint-disable-next-line no-control-regex
+  if (/[\u0000-\u0020\u007f-\u00a0\\]/.test(text)) {
+    refuse("SPIFFE Federation 5.2.1.1", "the endpoint's URL has a space, a backslash or a control character");
+  }
   let url: URL;
   try {
     url = base === null ? new URL(text) : new URL(text, base);

@@ -56,8 +56,8 @@ export const verifyJwtSvid = (
     if (token.length > tokenCharactersMax) refuse("bounds", `a token has at most ${tokenCharactersMax} characters`);
     const parts = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+$/.exec(token);
     if (parts === null) refuse("JWT-SVID 5.1", "the token is not in JWS compact serialization");
-    const header = jsonPart(parts[1] ?? "", "the header").value;
-    const claims = jsonPart(parts[2] ?? "", "the claims").value;
+    const header = jsonPart(parts[1] ?? "", "the token's header").value;
+    const claims = jsonPart(parts[2] ?? "", "the token's payload").value;
     const algorithm = checkHeader(header);
     const { id, audience, exp } = checkClaims(claims, expected);
     if (id.trustDomain !== bundle.trustDomain) {
@@ -81,10 +81,10 @@ function jsonPart(part: string, what: string): { readonly value: Readonly<Record
       base64Bytes(part.replaceAll("-", "+").replaceAll("_", "/") + "=".repeat((4 - (part.length % 4)) % 4)),
     );
   } catch {
-    refuse(section, `${what} are not base64url of UTF-8`);
+    refuse(section, `${what} is not base64url of UTF-8`);
   }
   const { value } = strictJson(text, tokenCharactersMax, "RFC 7519 4", what);
-  return { value: membersOf(value) ?? refuse(section, `${what} are no JSON object`) };
+  return { value: membersOf(value) ?? refuse(section, `${what} is no JSON object`) };
 }
 
 /** The algorithm. */

@@ -375,7 +375,8 @@ export async function listWorkloads(database: Database, tenantId: string): Promi
 
 /**
  * Service principal (of the same origin as its creator), SPIFFE ID, event and remembered answer (201), together or not at all. False:
- * the domain is not there, or not shared as `shared` says, any more. Throws what the driver throws where the ID is registered.
+ * the domain is not there, or not shared as `shared` says, any more. Throws what the driver throws where the ID is registered (SQLSTATE
+ * 23505), or the domain is removed at the same time (23503).
  */
 export async function registerWorkload(
   database: Database,

@@ -1,7 +1,7 @@
 // A download that is read slowly and held open while the authority of its SVID is revoked: an artifact of the API over the TLS front,
 // and a policy at the edges of both providers. It was decided before its first byte, so it ends; nothing else begins by that SVID.
 
-import { createHash, KeyObject, randomBytes, type webcrypto } from "node:crypto";
+import { createHash, KeyObject, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
 import { Agent, request as httpsRequest } from "node:https";
@@ -34,6 +34,10 @@ beforeAll(async () => {
 });
 
 const sha256Of = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
+interface Asked extends RequestOptions {
+  readonly headers?: Readonly<Record<string, string>>;
+}
 
 /** The answer has begun, and nothing of its body is read yet. */
 async function begun(url: string, options: RequestOptions): Promise<IncomingMessage> {
@@ -83,11 +87,11 @@ test("of the API ends whole, by a certificate and by a token; by neither anythin
   const keys = await newKeys("P-256");
   const agent = new Agent({
     cert: pemOf(await domain.leaf("/operator", { keys })),
-    key: KeyObject.from(keys.privateKey as webcrypto.CryptoKey).export({ type: "pkcs8", format: "pem" }),
+    key: KeyObject.from(keys.privateKey).export({ type: "pkcs8", format: "pem" }),
     rejectUnauthorized: false,
   });
   onTestFinished(() => agent.destroy());
-  const ways: readonly (readonly [string, RequestOptions])[] = [
+  const ways: readonly (readonly [string, Asked])[] = [
     [`${stack.tls.url}${path}`, { agent }],
     [`${stack.apiUrl}${path}`, { headers: { authorization: `Bearer ${await domain.token("/operator")}` } }],
   ];
@@ -114,7 +118,7 @@ test(
     const path = `policies/${tenant.slug}/${sha256Of(bytes)}.tar.gz`;
     const urls = [`${stack.edge.a}/${path}`, `${stack.edge.b}/${path}`];
     await Promise.all([stack.edgeStores.a.put(path, bytes), stack.edgeStores.b.put(path, bytes)]);
-    const statuses = (more: RequestOptions = {}) =>
+    const statuses = (more: Asked = {}) =>
       Promise.all(urls.map((url) => statusOf(url, { ...more, headers: { ...headers, ...more.headers } })));
     await stack.runScheduled();
     await expect.poll(() => statuses({ method: "HEAD" }), { timeout: 10_000 }).toEqual([200, 200]);

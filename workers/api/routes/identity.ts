@@ -336,6 +336,8 @@ function workloadRoutes(door: Door): void {
         const change = changeOf(call, event);
         if (!(await registerWorkload(parts.database, caller.tenant_id, body, domain.shared, change))) throw notFound();
       } catch (error) {
+        // The trust domain was taken back meanwhile.
+        if (isForeignKeyViolation(error)) throw notFound();
         if (!isUniqueViolation(error)) throw error;
         throw new Problem("workload_taken", "This SPIFFE ID is a principal already, here or of another tenant.");
       }
