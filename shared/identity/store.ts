@@ -331,20 +331,24 @@ export interface DueDomain {
   readonly url: string;
 }
 
-/** Domains that one run of the cron asks for: those that were not for the longest time. */
+/** Domains that one run of the cron asks for: of each tenant those that were not for the longest time. */
 const refreshedMax = 200;
 
 /**
  * As maestro_drain: the domains whose endpoint (`https_web`) is to be asked again at `now`, by the bundle's hint, which is kept between
- * ten seconds and an hour; five minutes without one (SPIFFE Federation 4.1); after a failure at the next interval (6.2).
+ * ten seconds and an hour; five minutes without one (SPIFFE Federation 4.1); after a failure at the next interval (6.2). Tenants take
+ * turns: whoever states many endpoints that do not answer holds up their own.
  */
 export async function dueDomains(database: Database, now: number): Promise<DueDomain[]> {
   const interval = sql`case when confirmed_at is null then 30 else least(3600, greatest(10, coalesce(refresh_hint_s, 300))) end`;
   const [rows] = await inBatch(database, [
-    sql`select name, tenant_id, endpoint_url from trust_domains
-        where endpoint_profile = 'https_web'
-          and coalesce(greatest(confirmed_at, refused_at) + ${interval} * interval '1 second' <= ${isoTime(now)}::timestamptz, true)
-        order by greatest(confirmed_at, refused_at) nulls first, name limit ${refreshedMax}`,
+    sql`select name, tenant_id, endpoint_url from (
+          select name, tenant_id, endpoint_url, greatest(confirmed_at, refused_at) as asked_at,
+            row_number() over (partition by tenant_id order by greatest(confirmed_at, refused_at) nulls first, name) as turn
+          from trust_domains
+          where endpoint_profile = 'https_web'
+            and coalesce(greatest(confirmed_at, refused_at) + ${interval} * interval '1 second' <= ${isoTime(now)}::timestamptz, true)
+        ) as due order by turn, asked_at nulls first, name limit ${refreshedMax}`,
   ]);
   return (rows ?? []).map((row) => ({
     name: String(row["name"]),

@@ -2,7 +2,7 @@
 // each answer, and that the last good bundle outlives all of them.
 
 import { sql } from "drizzle-orm";
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, onTestFinished, test } from "vitest";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import { dueDomains, type DueDomain } from "../../shared/identity/store.ts";
 import { inBatch } from "../../shared/tenancy/database.ts";
@@ -126,6 +126,25 @@ test("whatever else an endpoint does leaves the last good bundle in force, is to
   );
   expect(asked).toEqual([stated, "https://other.example/bundle"]);
   expect(await view()).toMatchObject({ bundle: { sequence_max: domain.sequence }, refused: null });
+});
+
+test("a tenant that states more endpoints than one run asks keeps nobody else's from its turn", async () => {
+  const many = await stack.seedTenant("identity-refresh-many");
+  const owner = databaseAs(stack, "owner");
+  onTestFinished(async () => {
+    await inBatch(owner, [sql`delete from trust_domains where tenant_id = ${many.tenant_id}::uuid`]);
+  });
+  await inBatch(owner, [
+    sql`insert into trust_domains (name, tenant_id, endpoint_url, endpoint_profile, created_at, created_by)
+        select 'identity-refresh-' || n || '.example', ${many.tenant_id}::uuid, 'https://tarpit.example/', 'https_web', now(), 'test'
+        from generate_series(1, 250) as n`,
+  ]);
+  const due = await dueDomains(databaseAs(stack, "drain"), Date.now() + 100_000 * minuteMs);
+  const turns = due.map((one) => (one.tenant_id === many.tenant_id ? "many" : one.name));
+  expect(turns.filter((turn) => turn === "many").length).toBeGreaterThan(100);
+  expect(turns.lastIndexOf(domain.name)).toBeGreaterThan(-1);
+  // The first of the many may come before it, and no other.
+  expect(turns.slice(0, turns.indexOf(domain.name)).filter((turn) => turn === "many").length).toBeLessThan(2);
 });
 
 test("an endpoint that cannot be spoken to from here, and none at all, are never due", async () => {
