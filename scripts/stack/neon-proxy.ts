@@ -73,6 +73,7 @@ export async function startNeonProxy(options: { port: number; postgresPort: numb
       password: decodeURIComponent(url.password),
       database: decodeURIComponent(url.pathname.slice(1)),
       max: connectionsPerPool,
+      pipeline: true,
       connectionTimeoutMillis: connectMsMax,
       idleTimeoutMillis: idleMsMax,
     });
@@ -98,6 +99,7 @@ export async function startNeonProxy(options: { port: number; postgresPort: numb
       rawText: header(request, "neon-raw-text-output") === "true",
       arrays: header(request, "neon-array-mode") === "true",
     };
+    const begin = beginStatement(request);
     const client = await poolOf(connectionString)
       .connect()
       .catch((error: unknown) => {
@@ -110,13 +112,26 @@ export async function startNeonProxy(options: { port: number; postgresPort: numb
       lost = error;
     };
     client.on("error", onLost);
-    try {
-      return "queries" in body
-        ? { results: await runBatch(client, body.queries, mode, beginStatement(request)) }
-        : await run(client, body, mode);
-    } finally {
-      giveBack(client, () => lost !== null, onLost);
-    }
+    // All in one write, so that PostgreSQL is woken once. Nothing of this session reaches the next request: no setting, no
+    // temporary table, no lock.
+    const { stream } = client.connection;
+    stream.cork();
+    const answer =
+      "queries" in body
+        ? runBatch(client, body.queries, mode, begin).then((results) => ({ results }))
+        : run(client, body, mode);
+    const discarded = client.query("discard all");
+    stream.uncork();
+    void discarded
+      .then(
+        () => lost !== null,
+        () => true,
+      )
+      .then((broken) => {
+        client.off("error", onLost);
+        client.release(broken);
+      });
+    return await answer;
   }
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -214,23 +229,19 @@ function beginStatement(request: IncomingMessage): string {
   return begin;
 }
 
+/** After a statement that failed PostgreSQL runs none, and rolls back where it is told to commit. The first error is the one to tell. */
 async function runBatch(
   client: pg.PoolClient,
   statements: readonly Statement[],
   mode: Mode,
   begin: string,
 ): Promise<unknown[]> {
-  await client.query(begin);
-  try {
-    const results: unknown[] = [];
-    for (const statement of statements) results.push(await run(client, statement, mode));
-    await client.query("commit");
-    return results;
-  } catch (error) {
-    // Where the connection is gone, PostgreSQL rolls back by itself, and the first error is the one to tell.
-    await client.query("rollback").catch(() => {});
-    throw error;
-  }
+  const begun = client.query(begin);
+  const answers = statements.map((statement) => run(client, statement, mode));
+  const ended = [begun, ...answers, client.query("commit")];
+  await Promise.allSettled(ended);
+  await Promise.all(ended);
+  return await Promise.all(answers);
 }
 
 async function run(client: pg.PoolClient, statement: Statement, mode: Mode): Promise<unknown> {
@@ -252,20 +263,6 @@ async function run(client: pg.PoolClient, statement: Statement, mode: Mode): Pro
       : result.rows.map((row) => Object.fromEntries(row.map((value, index) => [names[index], value]))),
     fields: result.fields,
   };
-}
-
-/** Nothing of a request's session reaches the next request: no setting, no temporary table, no lock. */
-function giveBack(client: pg.PoolClient, isLost: () => boolean, onLost: (error: Error) => void): void {
-  const release = (broken: boolean): void => {
-    client.off("error", onLost);
-    client.release(broken);
-  };
-  if (isLost()) release(true);
-  else
-    client.query("discard all").then(
-      () => release(isLost()),
-      () => release(true),
-    );
 }
 
 /** As Neon answers: PostgreSQL's fields beside the message. No connection is SQLSTATE 08006 (connection failure). */
