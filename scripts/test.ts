@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { endGroupsOnSignals, findLeftovers, runGroup, runMark } from "./run/group.ts";
+import { sampleSeed } from "../test/support/sampled.ts";
 import { countTests, type Count } from "./run/vitest-report.ts";
 
 const checkMsMax = 180_000;
@@ -42,7 +43,9 @@ async function main(): Promise<number> {
   const started = performance.now();
   const folder = mkdtempSync(join(tmpdir(), "maestro-test-"));
   const mark = randomBytes(8).toString("hex");
-  const env = { [runMark]: mark, ...(values.deep ? { MAESTRO_DEEP: "1" } : {}) };
+  const bundles = join(folder, "bundles");
+  const sample = { MAESTRO_SAMPLE: sampleSeed };
+  const env = { [runMark]: mark, MAESTRO_BUNDLES: bundles, ...(values.deep ? { MAESTRO_DEEP: "1" } : sample) };
   const total = { passed: 0, failed: 0 };
 
   const tell = (name: string, count: Count, ms: number, output: string, outputPath: string): void => {
@@ -84,20 +87,20 @@ async function main(): Promise<number> {
   };
 
   const queue = [...checks];
+  const runCheck = async (name: string, ...command: [string, ...string[]]): Promise<void> => {
+    const outputPath = join(folder, `${name.replaceAll(/[^a-z]+/g, "-")}.log`);
+    const { status, ms, timedOut, output } = await runGroup(command, { outputPath, env, timeoutMs: checkMsMax });
+    const ok = status === 0 && !timedOut;
+    tell(
+      name,
+      { passed: ok ? 1 : 0, failed: ok ? 0 : 1 },
+      ms,
+      timedOut ? `${output}\nno end within ${checkMsMax} ms` : output,
+      outputPath,
+    );
+  };
   const work = async (): Promise<void> => {
-    for (let check = queue.shift(); check !== undefined; check = queue.shift()) {
-      const [name, ...command] = check;
-      const outputPath = join(folder, `${name.replaceAll(/[^a-z]+/g, "-")}.log`);
-      const { status, ms, timedOut, output } = await runGroup(command, { outputPath, env, timeoutMs: checkMsMax });
-      const ok = status === 0 && !timedOut;
-      tell(
-        name,
-        { passed: ok ? 1 : 0, failed: ok ? 0 : 1 },
-        ms,
-        timedOut ? `${output}\nno end within ${checkMsMax} ms` : output,
-        outputPath,
-      );
-    }
+    for (let check = queue.shift(); check !== undefined; check = queue.shift()) await runCheck(...check);
   };
   const runSuites = async (suites: readonly string[]): Promise<void> => {
     for (const suite of suites) await runSuite(suite);
@@ -107,9 +110,10 @@ async function main(): Promise<number> {
     await runSuite("unit");
   } else {
     // The contract suites mostly wait; everything else, which follows each other beside them, mostly computes.
+    const bundled = runCheck("bundles", node, "scripts/run/bundles.ts", bundles);
     await Promise.all([
-      runSuite("contract"),
-      runSuite("contract-alone"),
+      bundled.then(() => runSuite("contract")),
+      bundled.then(() => runSuite("contract-alone")),
       work().then(() => runSuites(["unit", "simulation", "workerd", "start"])),
     ]);
   }
@@ -137,6 +141,8 @@ async function main(): Promise<number> {
   console.log(
     `\n${((performance.now() - started) / 1000).toFixed(0)} s${total.failed === 0 ? "" : `; the logs are in ${folder}`}`,
   );
+  if (!values.deep)
+    console.log(`of long lists, the sample ${sampleSeed}; the same again: MAESTRO_SAMPLE=${sampleSeed} npm test`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
   if (total.failed === 0) rmSync(folder, { recursive: true, force: true });
   return total.failed === 0 ? 0 : 1;

@@ -4,6 +4,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { maestro, testHost, type TestHost } from "../../cli/testing/host.ts";
@@ -33,7 +34,7 @@ let other: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "maestro-rotation-"));
   home = mkdtempSync(join(tmpdir(), "maestro-rotation-home-"));
-  stack = await startStack({ folder, bundlesFolder: useStack().folder });
+  stack = await startStack({ folder, bundlesFolder: useStack().bundlesFolder });
   tenant = await stack.seedTenant("rotation");
   api = await contractOf(stack.apiUrl);
   other = await anotherPerson(stack as unknown as Parameters<typeof anotherPerson>[0], tenant, "admin");
@@ -77,6 +78,9 @@ const pack = async (file: string): Promise<void> => {
   await works("auditor", "disclosure", "get", await finishedRun(api, tenant, name), "--out", file);
 };
 
+/** Between two calls of one kind: a rotation's steps take some hundred milliseconds, and the machine has other work. */
+const pauseMs = 100;
+
 /** Calls of every kind that signs or verifies, one after the other, until it is told to stop; answers what failed. */
 function traffic() {
   const running = { isOn: true };
@@ -90,6 +94,7 @@ function traffic() {
       } catch (error) {
         failed.push(`${what}: ${String(error)}`);
       }
+      await pause(pauseMs);
     }
   };
   const stamp = Date.now();

@@ -68,7 +68,12 @@ beforeAll(async () => {
   vkeys.push(await witnessVerifierKey("witness.test/liar", (await newSigner("Ed25519")).spki));
   const urls = [...ports, (liar.address() as AddressInfo).port].map((port) => `http://127.0.0.1:${port}`);
   const witnesses = urls.map((url, at) => ({ url, vkey: vkeys[at]! }));
-  stack = await startStack({ folder: ephemeralFolder(), ephemeral: true, witnesses, bundlesFolder: useStack().folder });
+  stack = await startStack({
+    folder: ephemeralFolder(),
+    ephemeral: true,
+    witnesses,
+    bundlesFolder: useStack().bundlesFolder,
+  });
   const keys = (await (await fetch(`${stack.apiUrl}/api/audit/keys`)).json()) as PublishedKeys;
   const key = keys.keys.find(({ use }) => use === "checkpoint")!;
   const log = await verifierKey(originOf(keys.origin_prefix, anchorTenantId), base64Bytes(key.spki));

@@ -4,7 +4,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { createServer, type AddressInfo } from "node:net";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -116,6 +116,8 @@ async function expectEnd(started: Start, status: number | null): Promise<void> {
 }
 
 beforeAll(async () => {
+  const bundles = process.env["MAESTRO_BUNDLES"];
+  if (bundles !== undefined) cpSync(bundles, folder, { recursive: true });
   tenant = await whoami((await running()).up);
 }, 120_000);
 

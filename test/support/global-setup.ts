@@ -62,7 +62,9 @@ const controls = {
 export type ControlName = keyof typeof controls;
 
 export default async function bringUpStack(project: TestProject): Promise<() => Promise<void>> {
-  const stack = await startStack({ folder: ephemeralFolder(), ephemeral: true });
+  const folder = ephemeralFolder();
+  const bundlesFolder = process.env["MAESTRO_BUNDLES"] ?? folder;
+  const stack = await startStack({ folder, ephemeral: true, bundlesFolder });
   const secret = randomBytes(16).toString("hex");
   const server = createServer((request, response) => {
     control(stack, secret, request)
@@ -79,6 +81,7 @@ export default async function bringUpStack(project: TestProject): Promise<() => 
   const facts: StackFacts = {
     controlUrl: `http://127.0.0.1:${port}/${secret}`,
     folder: stack.folder,
+    bundlesFolder,
     apiUrl: stack.apiUrl,
     tls: stack.tls,
     edge: stack.edge,

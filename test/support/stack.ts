@@ -15,6 +15,8 @@ export interface StackFacts extends Pick<
 > {
   readonly bunnyStorage: Pick<Stack["bunnyStorage"], "url" | "zone" | "accessKey">;
   readonly controlUrl: string;
+  /** For a stack of a test's own: what this one runs, bundled. */
+  readonly bundlesFolder: string;
 }
 
 declare module "vitest" {
