@@ -70,6 +70,8 @@ const contract = {
   globalSetup: ["./test/support/global-setup.ts"],
   testTimeout: 60_000,
   hookTimeout: 60_000,
+  // Asking costs the stack as much as any request, and what is waited for takes some hundred milliseconds and more.
+  expect: { poll: { interval: 150 } },
 };
 
 const interop = {

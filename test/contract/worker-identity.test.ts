@@ -4,6 +4,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { platformTrustDomain, startStack, type Stack } from "../../scripts/stack/index.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
@@ -227,6 +228,7 @@ test("MC-ZTE-1942: the workers' authority rotates under traffic: nothing fails, 
       } catch (error) {
         running.failed.push(String(error));
       }
+      await pause(100);
     }
   });
   const { id } = must(201, await api.fetch("/api/rotations", jsonCall(tenant.keys.admin, "POST", { kind: "worker" })))
