@@ -35,6 +35,7 @@ export const health = z
       .max(workersMax)
       .nullable()
       .describe("the platform's own workers, as each one shows itself to the API. null: one of them cannot"),
+    workers_seen_at: timestamp.describe("when they were looked at: ten seconds ago at most"),
   })
   .openapi("Health");
 export type Health = z.infer<typeof health>;

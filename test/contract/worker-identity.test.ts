@@ -69,6 +69,18 @@ test("health says of each worker when its SVID was issued and when it ends, for 
   }
 });
 
+test("health looks at the workers once in five seconds at most, and says when it did: ten seconds ago at most", async () => {
+  const seen: string[] = [];
+  for (let asked = 0; asked < 30; asked += 1) {
+    const { workers_seen_at: at } = (await api.fetch("/healthz")).json;
+    expect(Date.now() - Date.parse(String(at))).toBeLessThan(10_000);
+    seen.push(String(at));
+  }
+  const looks = [...new Set(seen)].map((at) => Date.parse(at));
+  for (const [index, at] of looks.slice(1).entries()) expect(at - looks[index]!).toBeGreaterThanOrEqual(5_000);
+  expect(looks.length).toBeLessThan(seen.length);
+});
+
 const idOf = (worker: string, domain = platformTrustDomain): string => `spiffe://${domain}/platform/${worker}`;
 
 function minted(

@@ -117,6 +117,7 @@ function makeParts(env: Env): Parts {
     later: waitUntil,
   });
   const { audit, signer, platform } = platformWorkers({
+    clock,
     log,
     trustDomain: env.PLATFORM_TRUST_DOMAIN,
     identity,

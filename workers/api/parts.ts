@@ -6,7 +6,6 @@ import type { Clock, Log, Random } from "../../shared/contract/ports.ts";
 import type { DisclosureServiceApi } from "../../shared/disclosure/service.ts";
 import type { FleetPort } from "../../shared/edge/fleet-board.ts";
 import type { PublisherPort, TufSignerApi } from "../../shared/edge/service.ts";
-import type { ShownIdentity } from "../../shared/identity/platform/worker-caller.ts";
 import type { WorkerDoor } from "../../shared/identity/platform/worker-door.ts";
 import type { SightingNotes } from "../../shared/identity/sighting-notes.ts";
 import type { SvidDesk } from "../../shared/identity/svid-desk.ts";
@@ -29,6 +28,7 @@ import type { DecisionNotes } from "./decision-notes.ts";
 import type { FlagMemory } from "./flag-memory.ts";
 import type { NoiseGate } from "./middleware/noise.ts";
 import type { PlatformIdentities } from "./rotations/targets.ts";
+import type { WorkerLook } from "./worker-looks.ts";
 
 export interface Parts {
   readonly clock: Clock;
@@ -76,8 +76,8 @@ export interface Parts {
   readonly platform: PlatformIdentities & {
     readonly trustDomain: string;
     bundle(): Promise<string>;
-    /** What each worker presents now, this one included. Throws where one cannot show who it is. */
-    shown(): Promise<readonly ShownIdentity[]>;
+    /** What each worker presents, this one included, as it was looked at some seconds ago at most (worker-looks.ts). */
+    shown(): Promise<WorkerLook>;
   };
   /** The tenant's publisher of edge policies. */
   publisher(tenantId: string): PublisherPort;
