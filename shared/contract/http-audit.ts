@@ -33,7 +33,9 @@ export const endorsementsMax = 200;
 export const publishedKeys = z
   .strictObject({
     origin_prefix: z.string(),
-    keys: z.array(publishedKey),
+    keys: z
+      .array(publishedKey)
+      .describe("of each use the key that signs now comes first; the one that is to take its place may follow it"),
     endorsements: z
       .array(signedBundle)
       .max(2 * endorsementsMax)

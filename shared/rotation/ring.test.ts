@@ -124,6 +124,21 @@ test("each step may come twice, and a restart in between changes nothing", async
   expect((await world.ring.sign("statement", old, world.now, [message])).state).toBe("rotated");
 });
 
+test("of each use the key that signs is published first: before, while its successor waits, and after", async () => {
+  const world = await RingWorld.make();
+  const firstOf = async (use: string) => (await world.ring.publishedKeys()).keys.find((key) => key.use === use)!.kid;
+  for (const rotation of [first, second]) {
+    const { new: made } = await world.ring.prepareKeys(rotation, ["checkpoint", "statement"]);
+    await world.ring.publishKeys(rotation);
+    for (const isThrough of [false, true]) {
+      if (isThrough) await world.ring.activateKeys(rotation);
+      const signing = [await world.kid("checkpoint"), await world.kid(), await world.kid()];
+      expect(await Promise.all(["checkpoint", "manifest", "pack"].map(firstOf))).toEqual(signing);
+      expect(signing.includes(made[0]!.kid)).toBe(isThrough);
+    }
+  }
+});
+
 test("nothing is signed by the old key after its successor was activated, whatever was under way", async () => {
   const world = await RingWorld.make();
   const old = await world.kid();

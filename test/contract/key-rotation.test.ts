@@ -202,6 +202,9 @@ test("a consumer that has not acknowledged blocks the switch, is named, and unbl
   await publishRelease(api, tenant, publisher, manifestOf("rotation/while-blocked"));
   const published = (await keysNow()).keys.filter(({ use, not_after }) => use === "release" && not_after === undefined);
   expect(published.map(({ kid }) => kid)[0]).toBe(before);
+  expect((await works("viewer", "status")).json()["signing_keys"]).toContainEqual(
+    expect.objectContaining({ use: "release", kid: before }),
+  );
   await works("operator", "rotation", "acknowledge", id, "plant-7-verifier");
   expect((await ended(id)).consumers).toContainEqual(
     expect.objectContaining({ name: "plant-7-verifier", acknowledged_at: expect.any(String) as string }),
