@@ -8,6 +8,7 @@ import { objectOutbox, objectOutboxSchema, outboxWaits } from "../shared/outbox/
 import type { RotationsPort } from "../shared/rotation/port.ts";
 import type { RotationAnswer, RotationCall } from "../shared/rotation/rotation-ledger.ts";
 import { Rotations, type RotationsParts } from "../shared/rotation/rotations.ts";
+import type { KeyReference } from "../shared/rotation/service.ts";
 import type { RotationTarget } from "../shared/rotation/target.ts";
 import { sqlOf } from "./sql.ts";
 
@@ -70,8 +71,8 @@ export function keyRotationObject<Env>(compose: (env: Env) => KeyRotationParts) 
       return await this.#thenAdvance(this.#rotations.start(call));
     }
 
-    async propose(call: RotationCall, reason: string) {
-      const answer = await this.#rotations.propose(call, reason);
+    async propose(call: RotationCall, reason: string, wanted: readonly KeyReference[] | null) {
+      const answer = await this.#rotations.propose(call, reason, wanted);
       await this.#schedule();
       return answer;
     }

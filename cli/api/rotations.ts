@@ -10,8 +10,8 @@ import {
   type NamedConsumer,
   type Rotated,
   type Rotation,
-  type RotationKind,
 } from "../../shared/contract/http-rotations.ts";
+import type { AuthorityName } from "../../shared/identity/authorities.ts";
 import { apiPath as path, type Client } from "./client.ts";
 
 export const rotationsApi = ({ json }: Client) => ({
@@ -24,9 +24,19 @@ export const rotationsApi = ({ json }: Client) => ({
       { method: "POST", path: path("rotations", id, "acknowledgements"), json: { consumer, kids }, idempotent: true },
       rotation,
     ),
-  proposeEmergency: (kind: RotationKind, reason: string): Promise<EmergencyProposal> =>
+  /** `authorities`: of a trust domain, those that it is about; none: the server's choice. */
+  proposeEmergency: (
+    rotated: Rotated,
+    reason: string,
+    authorities: readonly AuthorityName[],
+  ): Promise<EmergencyProposal> =>
     json(
-      { method: "POST", path: path("rotations", "emergencies"), json: { kind, reason }, idempotent: true },
+      {
+        method: "POST",
+        path: path("rotations", "emergencies"),
+        json: { ...asked(rotated), reason, ...(authorities.length === 0 ? {} : { authorities }) },
+        idempotent: true,
+      },
       emergencyProposal,
     ),
   stepRotation: (id: string, step: "approve" | "resume"): Promise<Rotation> =>

@@ -5,16 +5,15 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
 import {
+  authorityName,
   consumerName,
   rotatedKind,
-  rotationKinds,
   type EmergencyProposal,
   type Rotated,
   type RotatedKind,
   type Rotation,
-  type RotationKind,
 } from "../../shared/contract/http-rotations.ts";
-import { authoritiesOf } from "../../shared/identity/authorities.ts";
+import { authoritiesOf, type AuthorityName } from "../../shared/identity/authorities.ts";
 import { parseTrustDomain } from "../../shared/identity/spiffe-id.ts";
 import { parseTrustBundle } from "../../shared/identity/trust-bundle.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
@@ -85,10 +84,21 @@ export function rotationCommands(program: Command, act: Act): void {
   );
   leaf(rotation, "emergency", {
     summary: "propose to rotate without waiting for anyone, and to revoke the old keys; another person approves it",
-    more: "What it would break is said first. Nothing happens before the approval.",
-    examples: ['maestro rotation emergency release --reason "the signer was broken into"'],
+    more:
+      "What it would break is said first. Nothing happens before the approval.\n\n" +
+      "Of a trust domain (fetcher) nothing is believed of its authorities from the approval on, whatever its bundle says, for ever: of those\n" +
+      "that are named, else of the old ones of the rotation that runs, else of all that are in force. The proposal names them.",
+    examples: [
+      'maestro rotation emergency release --reason "the signer was broken into"',
+      'maestro rotation emergency fetcher --domain acme.example --reason "the server was broken into"',
+    ],
   })
-    .argument("<kind>", rotationKinds.join(", "), kindArgument)
+    .argument("<kind>", rotatedKinds, rotatedArgument)
+    .option("--domain <name>", "of the kind fetcher: the trust domain", domainArgument)
+    .option(
+      "--authority <names...>",
+      "of the kind fetcher: x509:KID or jwt:KID, as a rotation and a proposal show them",
+    )
     .requiredOption("--reason <text>", "why, 1 to 500 characters")
     .action(act(emergency));
   leaf(rotation, "approve <id>", {
@@ -108,12 +118,6 @@ export function rotationCommands(program: Command, act: Act): void {
       .option("--domain <name>", "of the kind fetcher: the trust domain", domainArgument)
       .action(act(change(verb)));
   }
-}
-
-function kindArgument(text: string): RotationKind {
-  const kind = rotationKinds.find((name) => name === text);
-  if (kind === undefined) throw new InvalidArgumentError(`A kind is one of ${rotationKinds.join(", ")}.`);
-  return kind;
 }
 
 function rotatedArgument(text: string): RotatedKind {
@@ -230,10 +234,26 @@ async function heldKids(session: Session, domain: string | null, file: string | 
   return (await authoritiesOf(parsed.value)).map(({ kid }) => kid);
 }
 
-async function emergency(session: Session, kind: RotationKind, { reason }: { readonly reason: string }): Promise<void> {
-  const proposal = await (await session.api()).proposeEmergency(kind, reason);
+async function emergency(
+  session: Session,
+  kind: RotatedKind,
+  options: OfDomain & { readonly reason: string; readonly authority?: readonly string[] },
+): Promise<void> {
+  const rotated = rotatedOf(kind, options);
+  const authorities = (options.authority ?? []).map(authorityOf);
+  if (kind !== "fetcher" && authorities.length > 0)
+    throw new Failure("usage", "--authority is for the kind fetcher alone");
+  const proposal = await (await session.api()).proposeEmergency(rotated, options.reason, authorities);
   session.out.result(proposal, () => proposalText(proposal));
   session.out.note(`next: an admin who did not propose it approves: maestro rotation approve ${proposal.id}`);
+}
+
+function authorityOf(text: string): AuthorityName {
+  const [slot, kid, ...more] = text.split(":");
+  const parsed = authorityName.safeParse({ slot, kid });
+  if (!parsed.success || more.length > 0)
+    throw new Failure("usage", `${text} is no authority: x509: or jwt:, and 64 hex digits`);
+  return parsed.data;
 }
 
 const change =
@@ -253,12 +273,16 @@ const change =
 const rotatedText = ({ kind, trust_domain: domain }: Pick<Rotation, "kind" | "trust_domain">): string =>
   domain === null ? kind : `${kind} ${domain}`;
 
-const proposalText = ({ id, kind, reason, proposed_by, proposed_at, breaks }: EmergencyProposal): string =>
-  [
-    printable(`emergency ${id} of the ${kind} keys, proposed at ${proposed_at} by ${proposed_by}: ${reason}`),
+const proposalText = (proposal: EmergencyProposal): string => {
+  const { id, reason, proposed_by, proposed_at, breaks } = proposal;
+  return [
+    printable(
+      `emergency ${id} of the ${rotatedText(proposal)} keys, proposed at ${proposed_at} by ${proposed_by}: ${reason}`,
+    ),
     "It would break:",
     ...breaks.map((sentence) => printable(`  - ${sentence}`)),
   ].join("\n");
+};
 
 function tell(session: Session, rotation: Rotation): void {
   const { out } = session;

@@ -132,21 +132,20 @@ export async function seedTrustDomain(
   now: Date,
 ): Promise<{ readonly tenantId: string; readonly bundleSha256: string | null }> {
   const digest = await sha256Hex(utf8(document));
-  const nothing = { sha256: null, sequence_max: null, sequence_max_sha256: null };
-  const received = await receiveDocument(
-    idOf(`spiffe://${localTrustDomain}`).trustDomain,
-    nothing,
-    document,
-    now.getTime(),
-  );
+  const nothing = { sha256: null, sequence_max: null, sequence_max_sha256: null, distrusted: [] };
+  const received = await receiveDocument(idOf(`spiffe://${localTrustDomain}`).trustDomain, nothing, document);
   if (!received.ok) throw new TypeError(received.refusal.reason);
   const { first } = received.value;
   const ends = first === null ? [null, null] : [new Date(first.notBeforeMs), new Date(first.notAfterMs)];
+  // Where some of its authorities were distrusted, the API is to take the document, without them.
   await client.query(
     `insert into trust_domains
        (name, tenant_id, shared, bundle, bundle_sha256, sequence_max, sequence_max_sha256, confirmed_at, created_at, created_by,
-        first_from_at, first_until_at)
-     values ($1, $2, true, $3, $4, $5, $4, $6, $6, $7, $8, $9)
+        first_from_at, first_until_at, distrusts)
+     select $1, $2, true, case when n = 0 then $3 end, case when n = 0 then $4 end, case when n = 0 then $5::bigint end,
+       case when n = 0 then $4 end, case when n = 0 then $6::timestamptz end, $6, $7,
+       case when n = 0 then $8::timestamptz end, case when n = 0 then $9::timestamptz end, n
+     from (select count(*)::int as n from distrusted_authorities where trust_domain = $1 and tenant_id = $2::uuid) as known
      on conflict (name) do nothing`,
     [localTrustDomain, owner.tenantId, document, digest, sequence, now, owner.principalId, ...ends],
   );

@@ -399,6 +399,17 @@ export const eventTypes = {
       outcome: z.enum(["handed_in", "refreshed"]),
     }),
   },
+  "mc.identity.authority_distrusted": {
+    urgent: true,
+    attributes: z.strictObject({
+      trust_domain: trustDomainName,
+      rotation_id: z.string().regex(idPattern("rotation")).describe("the emergency, which two persons made"),
+      authorities: joined("(?:x509|jwt):[0-9a-f]{64}", rotatedAuthoritiesMax).describe("joined by commas"),
+      distrusts: z.int().min(1).describe("how many of the domain's authorities are distrusted now"),
+      bundle_sha256: sha256Digest.nullable().describe("of the bundle in force without them; null: there is none"),
+      outcome: z.literal("distrusted"),
+    }),
+  },
   "mc.identity.workload_registered": { urgent: false, attributes: workloadChange("registered") },
   "mc.identity.workload_removed": { urgent: false, attributes: workloadChange("removed") },
   "mc.log.head": {

@@ -58,6 +58,12 @@ export const trustDomain = z
       .strictObject({ reason: z.string(), at: timestamp })
       .nullable()
       .describe("why the last attempt brought nothing; null after one that did"),
+    distrusts: z
+      .int()
+      .min(0)
+      .describe(
+        "authorities of it that are never believed again, whatever its bundle says: emergencies of the kind `fetcher`",
+      ),
     workloads: z.int().min(0).describe("SPIFFE IDs of it that this tenant has registered"),
     created_at: timestamp,
   })
@@ -67,7 +73,13 @@ export const trustDomainList = z.strictObject({ trust_domains: z.array(trustDoma
 
 export const bundlePut = z
   .strictObject({
-    document: z.string().min(1).max(524_288).describe("a SPIFFE bundle document, kept to the byte"),
+    document: z
+      .string()
+      .min(1)
+      .max(524_288)
+      .describe(
+        "a SPIFFE bundle document, kept to the byte where none of its authorities was distrusted, else without them",
+      ),
   })
   .openapi("BundlePut");
 

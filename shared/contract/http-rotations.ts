@@ -53,6 +53,12 @@ export const rotatedAuthoritiesMax = 32;
 export const rotationsListed = 50;
 
 const rotatedKey = z.strictObject({ slot: z.string(), kid: sha256Digest });
+export const authorityName = z
+  .strictObject({
+    slot: z.enum(["x509", "jwt"]),
+    kid: sha256Digest.describe("SHA-256 of the public key (SPKI), of a JWT key its RFC 7638 thumbprint"),
+  })
+  .openapi("AuthorityName");
 
 const consumer = z.strictObject({
   name: z.string(),
@@ -101,6 +107,11 @@ export const emergencyProposal = z
   .strictObject({
     id: rotationId.describe("of the rotation that it would hasten, or start"),
     ...rotatedOf,
+    old_keys: z
+      .array(rotatedKey)
+      .describe(
+        "of the kind `fetcher`: the authorities that nothing is believed of once it is approved; empty elsewhere",
+      ),
     reason: z.string(),
     proposed_by: principalId,
     proposed_at: timestamp,
@@ -122,7 +133,19 @@ const domainKeys = { kind: z.literal(authorityKind), trust_domain: trustDomainNa
 export const rotationStart = z
   .union([z.strictObject(platformKeys), z.strictObject(domainKeys)])
   .openapi("RotationStart");
-export const emergencyRequest = z.strictObject({ ...platformKeys, reason }).openapi("EmergencyRequest");
+const distrustRequest = z.strictObject({
+  ...domainKeys,
+  reason,
+  authorities: z
+    .array(authorityName)
+    .min(1)
+    .max(rotatedAuthoritiesMax)
+    .optional()
+    .describe("without it the old ones of the rotation that runs; without a rotation, all that are in force"),
+});
+export const emergencyRequest = z
+  .union([z.strictObject({ ...platformKeys, reason }), distrustRequest])
+  .openapi("EmergencyRequest");
 export const acknowledgement = z
   .strictObject({
     consumer: consumerName,

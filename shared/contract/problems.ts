@@ -205,6 +205,11 @@ export const problems = {
     "These keys have as many consumers as they may have",
     "Remove one that is gone: `maestro rotation consumer remove`.",
   ],
+  rotation_distrusts_max: [
+    409,
+    "This trust domain has as many distrusted authorities as it may have",
+    "They are never believed again, and stay in the list: state a trust domain of another name (`maestro identity domain set`).",
+  ],
   bucket_unavailable: [
     503,
     "The bucket of artifacts cannot be reached",

@@ -8,7 +8,7 @@
 //   …found gone                           `placed` has it no more, or still: then it is removed and looked for again
 //   a bundle read from Postgres           nothing was changed; it is read again
 //   a bundle noted, then put              the old one is there, or this; `placed` has no digest of it: put again. Its sequence
-//                                         is noted: none from before it is put any more, whatever Postgres says
+//                                         and its distrusts are noted: none from before it is put any more, whatever Postgres says
 //   …read back                            `placed` has its digest, or not: then it is put and read again
 //   a key or workload noted, then put     it is there or not; `placed` knows that it may be: put again, or taken back
 //   …read back                            `placed` has its digest, or not: then it is put and read again
@@ -25,7 +25,7 @@ import { canonicalJson } from "../contract/events.ts";
 import type { Clock, Log } from "../contract/ports.ts";
 import { errorName } from "../outbox/drain.ts";
 import { jsonContent, putAndRead, removeAndRead } from "./publisher-puts.ts";
-import type { PublisherState } from "./publisher-state.ts";
+import type { PublisherState, TrustOrder, TrustVersion } from "./publisher-state.ts";
 import { fetcherKey, isMirrored, trustKey, workloadKey } from "./serving-path.ts";
 import type { Content, ProviderStore } from "./stores.ts";
 
@@ -67,6 +67,8 @@ export interface TrustDocument {
   readonly document: string;
   /** Of the document; null where it has none. */
   readonly sequence: number | null;
+  /** How many of the domain's authorities it was held against that are distrusted. */
+  readonly distrusts: number;
 }
 
 export interface MirrorParts {
@@ -184,23 +186,28 @@ export class FetcherMirror {
     // Gone since the list was read: the nudge of who took it away is on its way.
     if (trust === null) return;
     const content = await jsonContent(trust.document, false);
-    const newest = this.#state.trustSequence(store.name, key);
-    const { sequence } = trust;
-    const isBack =
-      newest !== null &&
-      sequence !== null &&
-      (sequence < newest.sequence || (sequence === newest.sequence && content.sha256 !== newest.sha256));
-    if (isBack) {
-      this.#parts.log("error", "a trust bundle would go back in its sequence: the store keeps the newer one", {
+    const before = this.#state.trustOrder(store.name, key);
+    const { sequence, distrusts } = trust;
+    if (isBack(before, { sequence, distrusts, sha256: content.sha256 })) {
+      this.#parts.log("error", "a trust bundle would go back: the store keeps the newer one", {
         provider: store.name,
         trust_domain: trustDomain,
         sequence,
-        newest: newest.sequence,
+        distrusts,
+        newest: before.newest?.sequence ?? null,
+        most: before.distrusts,
       });
       return;
     }
-    this.#state.noteTrust(store.name, key, sequence, content.sha256);
+    this.#state.noteTrust(store.name, key, { sequence, distrusts, sha256: content.sha256 });
     await putAndRead(store, key, content);
     this.#state.notePlaced(store.name, key, content.sha256);
   }
+}
+
+/** As the edges themselves have it (shared/identity/bundle-state.ts): what was distrusted stays so, and the sequence does not fall. */
+function isBack({ newest, distrusts: most }: TrustOrder, { sequence, distrusts, sha256 }: TrustVersion): boolean {
+  if (distrusts < most) return true;
+  if (newest === null || newest.sequence === null || sequence === null || sequence > newest.sequence) return false;
+  return sequence < newest.sequence || (sha256 !== newest.sha256 && distrusts <= newest.distrusts);
 }

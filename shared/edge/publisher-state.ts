@@ -58,6 +58,11 @@ const schema = `
     provider text not null, key text not null, sequence integer not null, sha256 text not null,
     primary key (provider, key)
   );
+  -- Of the document of the highest sequence, and of all.
+  create table if not exists trust_distrusts (
+    provider text not null, key text not null, newest integer not null, most integer not null,
+    primary key (provider, key)
+  );
   create table if not exists unnamed (
     provider text not null, key text not null, since_ms integer not null, primary key (provider, key)
   );
@@ -75,6 +80,22 @@ const sinceRemoval = `revision > coalesce((
 
 /** A machine word: why nothing is signed. */
 export type SigningReason = (typeof signingReasons)[number];
+
+/** A bundle, as far as its order goes. */
+export interface TrustVersion {
+  /** Null: it has none. */
+  readonly sequence: number | null;
+  readonly distrusts: number;
+  readonly sha256: string;
+}
+
+/** What the bundles that a store may have had under a key say of what may follow. */
+export interface TrustOrder {
+  /** The one of the highest sequence; null: none that had one. */
+  readonly newest: TrustVersion | null;
+  /** The most of all. */
+  readonly distrusts: number;
+}
 
 export interface SignedRow {
   readonly version: number;
@@ -324,20 +345,35 @@ export class PublisherState implements ChangeFacts {
     this.sql.exec("delete from placed where provider = ? and key = ?", name, key);
   }
 
-  /** The highest sequence of a bundle that the store may have under that key, and its digest; null: none that had one. */
-  trustSequence(name: string, key: string): { readonly sequence: number; readonly sha256: string } | null {
-    const [row] = this.sql.exec<{ sequence: number; sha256: string }>(
-      "select sequence, sha256 from trust_placed where provider = ? and key = ?",
+  trustOrder(name: string, key: string): TrustOrder {
+    const [newest] = this.sql.exec<{ sequence: number; sha256: string; distrusts: number }>(
+      `select p.sequence, p.sha256, coalesce(d.newest, 0) as distrusts
+       from trust_placed p left join trust_distrusts d on d.provider = p.provider and d.key = p.key
+       where p.provider = ? and p.key = ?`,
       name,
       key,
     );
-    return row ?? null;
+    const [most] = this.sql.exec<{ most: number }>(
+      "select most from trust_distrusts where provider = ? and key = ?",
+      name,
+      key,
+    );
+    return { newest: newest ?? null, distrusts: most?.most ?? 0 };
   }
 
   /** A bundle is about to be put: what may be there from now on is known before it is. `sequence` null: it has none. */
-  noteTrust(name: string, key: string, sequence: number | null, sha256: string): void {
+  noteTrust(name: string, key: string, { sequence, distrusts, sha256 }: TrustVersion): void {
     this.sql.transaction(() => {
       this.notePlaced(name, key, "");
+      this.sql.exec(
+        `insert into trust_distrusts values (?, ?, ?, ?) on conflict (provider, key)
+         do update set newest = case when ? then excluded.newest else trust_distrusts.newest end, most = excluded.most`,
+        name,
+        key,
+        sequence === null ? 0 : distrusts,
+        distrusts,
+        sequence === null ? 0 : 1,
+      );
       if (sequence === null) return;
       this.sql.exec(
         `insert into trust_placed values (?, ?, ?, ?) on conflict (provider, key)
@@ -356,6 +392,7 @@ export class PublisherState implements ChangeFacts {
       this.noteRemoved(name, key);
       // A trust domain that is stated anew begins anew.
       this.sql.exec("delete from trust_placed where provider = ? and key = ?", name, key);
+      this.sql.exec("delete from trust_distrusts where provider = ? and key = ?", name, key);
       this.sql.exec(
         `insert into taken_back values (?, ?, ?, ?) on conflict (provider, key)
          do update set taken_ms = excluded.taken_ms, looked_ms = excluded.looked_ms`,

@@ -66,13 +66,17 @@ export async function trustDocumentOf(
   trustDomain: string,
 ): Promise<TrustDocument | null> {
   const [rows] = await asTenant(database, tenantId, [
-    sql`select bundle from trust_domains where name = ${trustDomain} and bundle is not null`,
+    sql`select bundle, distrusts from trust_domains where name = ${trustDomain} and bundle is not null`,
   ]);
   if (rows?.[0] === undefined) return null;
   const document = String(rows[0]["bundle"]);
   // It was read strictly before it came into the row.
   const { spiffe_sequence: sequence } = JSON.parse(document) as { readonly spiffe_sequence?: unknown };
-  return { document, sequence: typeof sequence === "number" ? sequence : null };
+  return {
+    document,
+    sequence: typeof sequence === "number" ? sequence : null,
+    distrusts: Number(rows[0]["distrusts"]),
+  };
 }
 
 /** As maestro_auth: the tenants that have a workload in that trust domain, and so mirror its bundle. */

@@ -129,17 +129,18 @@ export interface SomeOf {
   readonly count: number;
 }
 
+const live = sql`workloads w join principals p on p.tenant_id = w.tenant_id and p.id = w.principal_id
+  and p.disabled_at is null`;
+const among = (names: Names): SQL =>
+  sql`s.slot || ' ' || s.kid in (
+    select jsonb_array_elements_text(${JSON.stringify(names.map(({ slot, kid }) => `${slot} ${kid}`))}::jsonb))`;
+
 /** As maestro_auth, at one moment. A domain that was never watched has only `unseen` ones. */
 export async function seenOfDomain(
   database: Database,
   trustDomain: string,
   { old, next, sinceMs }: { readonly old: Names; readonly next: Names; readonly sinceMs: number },
 ): Promise<SeenOfDomain> {
-  const live = sql`workloads w join principals p on p.tenant_id = w.tenant_id and p.id = w.principal_id
-    and p.disabled_at is null`;
-  const among = (names: Names) =>
-    sql`s.slot || ' ' || s.kid in (
-      select jsonb_array_elements_text(${JSON.stringify(names.map(({ slot, kid }) => `${slot} ${kid}`))}::jsonb))`;
   const seen = sql`from workload_sightings s join ${live} on w.spiffe_id = s.spiffe_id
     join trust_domains d on d.name = w.trust_domain where w.trust_domain = ${trustDomain}`;
   const isWatched = sql`coalesce(s.seen_at >= d.watched_from, false)`;
@@ -163,6 +164,22 @@ export async function seenOfDomain(
     still_old: someOf(behind),
     unseen: someOf(unseen),
   };
+}
+
+/** As maestro_auth: how many workloads are registered, and who presented one of `names` when it was seen last. */
+export async function lastByAuthorities(
+  database: Database,
+  trustDomain: string,
+  names: Names,
+): Promise<{ readonly workloads: number; readonly last: SomeOf }> {
+  const [counts, last] = await inBatch(database, [
+    sql`select count(*) as workloads from ${live} where w.trust_domain = ${trustDomain}`,
+    sql`select s.spiffe_id, s.slot, count(*) over () as count
+        from workload_sightings s join ${live} on w.spiffe_id = s.spiffe_id where w.trust_domain = ${trustDomain}
+        group by s.spiffe_id, s.slot having max(s.seen_at) filter (where ${among(names)}) = max(s.seen_at)
+        order by s.spiffe_id, s.slot limit ${firstMax}`,
+  ]);
+  return { workloads: Number(counts?.[0]?.["workloads"] ?? 0), last: someOf(last) };
 }
 
 const someOf = (rows: readonly Row[] | undefined): SomeOf => ({

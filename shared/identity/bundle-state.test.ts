@@ -28,6 +28,32 @@ test("what holds is kept, and asked for again after the hint, within bounds (4.1
   expect(await Promise.all([undefined, 60, 0, 10_000_000].map(after))).toEqual([300_000, 60_000, 10_000, 3_600_000]);
 });
 
+test("a distrust counts under the same sequence; what is of before it never follows, whatever sequence it has", async () => {
+  const of = (sequence: number | null, distrusts: number, keys: readonly object[]): string =>
+    bundleDocument(keys, {
+      ...(sequence === null ? {} : { spiffe_sequence: sequence }),
+      ...(distrusts === 0 ? {} : { maestro_distrusts: distrusts }),
+    });
+  const held = await receiveBundle(await receiveBundle(empty, of(5, 0, [first]), start), of(5, 2, []), start);
+  expect([held.refused, held.bundle?.authorities]).toEqual([null, []]);
+  const sequence = "SPIFFE Trust Domain and Bundle 4.1.1";
+  for (const [document, section] of [
+    [of(5, 0, [first]), "ADR-1243"],
+    [of(6, 1, [first]), "ADR-1243"],
+    [of(null, 0, [first]), "ADR-1243"],
+    [of(5, 2, [second]), sequence],
+    [of(4, 3, []), sequence],
+    [of(5, 3, [second]), null],
+    [of(6, 2, [second]), null],
+    [of(null, 2, [second]), null],
+  ] as const) {
+    const next = await receiveBundle(held, document, start);
+    expect([document, next.refused?.refusal.section ?? null]).toEqual([document, section]);
+  }
+  const between = await receiveBundle(held, of(null, 3, []), start);
+  expect((await receiveBundle(between, of(5, 3, [second]), start)).refused).toBeNull();
+});
+
 test("a document that goes back, or changes without its sequence, leaves the last good one and says why (4.1.1)", async () => {
   const held = await receiveBundle(empty, documentOf(5, [first]), start);
   const outcomes: Record<string, unknown> = {};

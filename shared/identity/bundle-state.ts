@@ -9,8 +9,10 @@ export interface BundleState {
   readonly trustDomain: TrustDomain;
   /** The last good one. Null: nothing of this domain is believed yet. */
   readonly bundle: TrustBundle | null;
-  /** The highest sequence that a good document had, and that document's digest. */
-  readonly newest: { readonly sequence: number; readonly digest: string } | null;
+  /** The highest sequence that a good document had, and that document's digest and distrusts. */
+  readonly newest: { readonly sequence: number; readonly digest: string; readonly distrusts: number } | null;
+  /** The most that a good document had. */
+  readonly distrusts: number;
   /** When the endpoint last gave a good document, also where it was the one that is held; milliseconds since 1970 UTC. */
   readonly confirmedAtMs: number | null;
   /** Why the last attempt brought nothing; null after one that did. */
@@ -32,6 +34,7 @@ export const emptyBundleState = (trustDomain: TrustDomain, now: number): BundleS
   trustDomain,
   bundle: null,
   newest: null,
+  distrusts: 0,
   confirmedAtMs: null,
   refused: null,
   failures: 0,
@@ -42,13 +45,14 @@ export const emptyBundleState = (trustDomain: TrustDomain, now: number): BundleS
 export async function receiveBundle(state: BundleState, document: string, now: number): Promise<BundleState> {
   const parsed = await parseTrustBundle(state.trustDomain, document);
   if (!parsed.ok) return failed(state, parsed.refusal, now);
-  const { sequence, digest } = parsed.value;
-  const backwards = whyNotAfter(state.newest, sequence, digest);
+  const { sequence, digest, distrusts } = parsed.value;
+  const backwards = whyNotAfter(state, parsed.value);
   if (backwards !== null) return failed(state, backwards, now);
   return {
     trustDomain: state.trustDomain,
     bundle: state.bundle?.digest === digest ? state.bundle : parsed.value,
-    newest: sequence === null ? state.newest : { sequence, digest },
+    newest: sequence === null ? state.newest : { sequence, digest, distrusts },
+    distrusts,
     confirmedAtMs: now,
     refused: null,
     failures: 0,
@@ -62,15 +66,24 @@ export const missBundle = (state: BundleState, reason: string, now: number): Bun
 
 /**
  * SPIFFE Trust Domain and Bundle 4.1.1: the sequence rises, and changes with every change. A document without one counts as
- * the newest (SPIFFE Federation 4.2), but does not make a lower one good again. Null: it may follow.
+ * the newest (SPIFFE Federation 4.2), but does not make a lower one good again. What was distrusted stays so: neither number falls, and
+ * under one sequence the document changes with every distrust, and with nothing else. Null: it may follow.
  */
-function whyNotAfter(newest: BundleState["newest"], sequence: number | null, digest: string): Refusal | null {
+export function whyNotAfter(
+  { newest, distrusts: most }: Pick<BundleState, "newest" | "distrusts">,
+  { sequence, digest, distrusts }: Pick<TrustBundle, "sequence" | "digest" | "distrusts">,
+): Refusal | null {
   const section = "SPIFFE Trust Domain and Bundle 4.1.1";
+  if (distrusts < most)
+    return {
+      section: "ADR-1243",
+      reason: `the bundle is of before ${most - distrusts} of its authorities were distrusted`,
+    };
   if (newest === null || sequence === null || sequence > newest.sequence) return null;
   if (sequence < newest.sequence) {
     return { section, reason: `the bundle has sequence ${sequence}, which is before ${newest.sequence}` };
   }
-  if (digest === newest.digest) return null;
+  if (digest === newest.digest || distrusts > newest.distrusts) return null;
   return { section, reason: `the bundle has changed and still has sequence ${sequence}` };
 }
 

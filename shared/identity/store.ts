@@ -8,6 +8,7 @@ import type { Role } from "../contract/names.ts";
 import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy/idempotency.ts";
 import { servicePrincipalInsert, type Holder, type Outbox } from "../tenancy/store.ts";
+import { distrustedAuthorities, lockDistrusts, namesOf } from "./distrust-store.ts";
 import { isNearItsEnd } from "./near-its-end.ts";
 import type { HeldBundle, ReceivedBundle } from "./receive-document.ts";
 
@@ -72,7 +73,7 @@ export async function svidHolder(
 export const domainsListed = 1_000;
 
 const domainColumns = (tenantId: string): SQL => sql`d.name, d.tenant_id = ${tenantId}::uuid as own, d.shared,
-  d.endpoint_url, d.endpoint_profile, d.endpoint_server_id, d.bundle_sha256, d.sequence_max, d.refresh_hint_s,
+  d.endpoint_url, d.endpoint_profile, d.distrusts, d.endpoint_server_id, d.bundle_sha256, d.sequence_max, d.refresh_hint_s,
   ${time(sql`d.first_from_at`)} as first_from_at, ${time(sql`d.first_until_at`)} as first_until_at,
   ${time(sql`d.confirmed_at`)} as confirmed_at, ${time(sql`d.bundle_changed_at`)} as changed_at, d.refused_reason, ${time(sql`d.refused_at`)} as refused_at,
   (select count(*) from workloads w where w.trust_domain = d.name)::int as workloads, ${time(sql`d.created_at`)} as created_at`;
@@ -124,6 +125,7 @@ function domainOf(row: Row, now: number): TrustDomainView {
           },
     confirmed_at: textOrNull(row["confirmed_at"]),
     refused: reason === null || at === null ? null : { reason, at },
+    distrusts: Number(row["distrusts"]),
     workloads: Number(row["workloads"]),
     created_at: String(row["created_at"]),
   };
@@ -156,11 +158,13 @@ export async function stateDomain(
   const may = sql`(not ${shared}::boolean or app_curates())`;
   const own = sql`from trust_domains where name = ${name} and tenant_id = ${tenantId}::uuid and ${may}`;
   const results = await asTenant(database, tenantId, [
+    lockDistrusts(tenantId, name),
     ...forgetExpired(claim, now),
     sql`with made as (
           insert into trust_domains (name, tenant_id, shared, endpoint_url, endpoint_profile, endpoint_server_id, created_at,
-            created_by)
-          select ${name}, ${tenantId}::uuid, ${stated}, ${isoTime(now)}::timestamptz, ${principal_id} where ${may}
+            created_by, distrusts)
+          select ${name}, ${tenantId}::uuid, ${stated}, ${isoTime(now)}::timestamptz, ${principal_id},
+            (select count(*) from (${distrustedAuthorities(tenantId, name)}) as known) where ${may}
           on conflict (name) do nothing returning name
         ), altered as (
           update trust_domains set shared = n.shared, endpoint_url = n.url, endpoint_profile = n.profile,
@@ -216,9 +220,10 @@ export async function removeDomain(
 
 /** Null: it is not the tenant's. */
 export async function heldBundle(database: Database, tenantId: string, name: string): Promise<HeldBundle | null> {
-  const [rows] = await asTenant(database, tenantId, [
+  const [rows, distrusted] = await asTenant(database, tenantId, [
     sql`select bundle_sha256, sequence_max, sequence_max_sha256 from trust_domains
         where name = ${name} and tenant_id = ${tenantId}::uuid`,
+    distrustedAuthorities(tenantId, name),
   ]);
   const row = rows?.[0];
   if (row === undefined) return null;
@@ -226,6 +231,7 @@ export async function heldBundle(database: Database, tenantId: string, name: str
     sha256: textOrNull(row["bundle_sha256"]),
     sequence_max: numberOrNull(row["sequence_max"]),
     sequence_max_sha256: textOrNull(row["sequence_max_sha256"]),
+    distrusted: namesOf(distrusted),
   };
 }
 
@@ -256,8 +262,9 @@ export async function keepBundle(
             first_until_at = ${first === null ? null : isoTime(first.notAfterMs)}::timestamptz,
             refused_reason = null, refused_at = null
           where name = ${name} and tenant_id = ${tenantId}::uuid
-            and (bundle_sha256, sequence_max, sequence_max_sha256)
-              is not distinct from (${held.sha256}::text, ${held.sequence_max}::bigint, ${held.sequence_max_sha256}::text)
+            and (bundle_sha256, sequence_max, sequence_max_sha256, distrusts)
+              is not distinct from (${held.sha256}::text, ${held.sequence_max}::bigint, ${held.sequence_max_sha256}::text,
+                ${held.distrusted.length}::int)
           returning name
         ) ${told} select name from changed`,
     ...forgetExpired(claim, now),

@@ -18,6 +18,8 @@ export interface TrustBundle {
   readonly sequence: number | null;
   /** Seconds, as the document says it. */
   readonly refreshHint: number | null;
+  /** How many of the domain's authorities were distrusted when this became the bundle that is believed: never fewer later. */
+  readonly distrusts: number;
   /** Lower-case hex SHA-256 of the document. */
   readonly digest: string;
 }
@@ -28,6 +30,8 @@ export type JwtKey =
 
 /** Some 100 authorities with RSA keys of 4,096 bits. */
 export const bundleBytesMax = 524_288;
+/** Our own member of the documents that we keep and mirror; whoever else reads one passes it over (RFC 7517 5). */
+export const distrustsMember = "maestro_distrusts";
 const keysMax = 256;
 const keyIdCharactersMax = 256;
 const format = "SPIFFE Trust Domain and Bundle 4.1";
@@ -39,6 +43,7 @@ export const parseTrustBundle = (trustDomain: TrustDomain, document: string): Pr
     const members = membersOf(value) ?? refuse(format, "the bundle is no JSON object");
     const sequence = wholeNumber(members, numbers, "spiffe_sequence", "4.1.1");
     const refreshHint = wholeNumber(members, numbers, "spiffe_refresh_hint", "4.1.2");
+    const distrusts = wholeNumber(members, numbers, distrustsMember, "4.1") ?? 0;
     const keys = members["keys"];
     if (!Array.isArray(keys)) refuse(`${format}.3`, "the bundle has no list of keys");
     if (keys.length > keysMax) refuse("bounds", `a bundle has at most ${keysMax} keys`);
@@ -60,7 +65,15 @@ export const parseTrustBundle = (trustDomain: TrustDomain, document: string): Pr
         jwtKeys.set(kid, jwk);
       }
     }
-    return { trustDomain, authorities, jwtKeys, sequence, refreshHint, digest: await sha256Hex(utf8(document)) };
+    return {
+      trustDomain,
+      authorities,
+      jwtKeys,
+      sequence,
+      refreshHint,
+      distrusts,
+      digest: await sha256Hex(utf8(document)),
+    };
   });
 
 type Members = Readonly<Record<string, unknown>>;

@@ -71,8 +71,8 @@ export class Consumers {
     return this.#ledger.sql.transaction((): ConsumerAnswer => {
       const known = this.#ledger.named().find((one) => one.name === name);
       if (known === undefined) return { ok: false, code: "not_found", detail: "There is no such consumer." };
-      const running = this.#ledger.running();
-      if (running !== null && this.#ledger.waitingFor(running).includes(name)) return isRunning(running);
+      const waiting = this.#ledger.running().find((row) => this.#ledger.waitingFor(row).includes(name));
+      if (waiting !== undefined) return isRunning(waiting);
       this.#ledger.sql.exec("delete from consumers where name = ?", name);
       this.#tellConsumer(call, name, "removed", this.#ledger.parts.clock());
       return { ok: true, consumer: known };

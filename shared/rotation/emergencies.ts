@@ -6,13 +6,16 @@ import { newId } from "../contract/ids.ts";
 import {
   iso,
   isRunning,
+  keysOf,
   noSuch,
   type ProposalAnswer,
   type RotationAnswer,
   type RotationCall,
   type RotationLedger,
+  type RotationRow,
 } from "./rotation-ledger.ts";
 import type { RotationsParts } from "./rotations.ts";
+import type { KeyReference, RotatedKeys } from "./service.ts";
 
 interface ProposalRow extends Record<string, string | number | null> {
   readonly id: string;
@@ -34,24 +37,24 @@ export class Emergencies {
   }
 
   /** What an emergency would break is looked at first; nothing happens until another person has approved it. */
-  async propose({ tenant_id, principal, intent }: RotationCall, reason: string): Promise<ProposalAnswer> {
-    const words = await this.#target(tenant_id).breaks();
+  async propose(
+    { tenant_id, principal, intent }: RotationCall,
+    reason: string,
+    wanted: readonly KeyReference[] | null,
+  ): Promise<ProposalAnswer> {
+    const target = this.#target(tenant_id);
+    const named = (await target.emergencyKeys?.(wanted ?? this.#planned()?.old ?? null)) ?? null;
+    if (named !== null && !named.ok) return named;
+    const words = await target.breaks(named?.keys ?? []);
     const now = this.#ledger.parts.clock();
     return this.#ledger.sql.transaction((): ProposalAnswer => {
       const known = this.#proposal();
       if (known !== null && intent !== null && known.intent === intent)
         return { ok: true, proposal: this.#shownProposal(known) };
-      const running = this.#ledger.running();
+      const running = named === null ? (this.#ledger.running()[0] ?? null) : null;
       if (running !== null && running.approved_by !== null)
         return { ok: false, code: "rotation_state", detail: `${running.id} is an emergency already.` };
-      const unready =
-        running === null ? this.#ledger.named().map(({ name }) => name) : this.#ledger.waitingFor(running);
-      const breaks = [
-        ...unready.map(
-          (name) => `${name} has not acknowledged the new keys: what they sign it will refuse until it has them.`,
-        ),
-        ...words,
-      ];
+      const breaks = [...this.#unready(running, named !== null), ...words];
       const id = running?.id ?? newId("rotation", now, this.#ledger.parts.random(10));
       this.#ledger.sql.exec(
         `insert or replace into proposals (only, id, tenant_id, reason, proposed_by, proposed_at, breaks, intent)
@@ -64,7 +67,10 @@ export class Emergencies {
         JSON.stringify(breaks),
         intent,
       );
-      this.#ledger.tell({ id, tenant_id, keys: running?.keys ?? null }, principal, "proposed", now, []);
+      const keys = named === null ? null : JSON.stringify({ old: named.keys, new: [] } satisfies RotatedKeys);
+      this.#ledger.sql.exec("delete from proposed_keys");
+      if (keys !== null) this.#ledger.sql.exec("insert into proposed_keys values (?, ?)", id, keys);
+      this.#ledger.tell({ id, tenant_id, keys: keys ?? running?.keys ?? null }, principal, "proposed", now, []);
       return { ok: true, proposal: this.#shownProposal(this.#proposal()!) };
     });
   }
@@ -82,9 +88,10 @@ export class Emergencies {
       }
       if (row?.state === "revoked")
         return { ok: false, code: "rotation_state", detail: "The rotation has ended; propose the emergency anew." };
-      const running = this.#ledger.running();
-      if (row === null && running !== null) return isRunning(running);
-      if (row === null) this.#ledger.begin(id, proposal.tenant_id, proposal.proposed_by, null, now);
+      const keys = this.#proposedKeys(id);
+      const [running] = this.#ledger.running();
+      if (row === null && running !== undefined && keys === null) return isRunning(running);
+      if (row === null) this.#ledger.begin(id, proposal.tenant_id, proposal.proposed_by, null, now, keys);
       this.#ledger.sql.exec(
         `update rotations set reason = ?, proposed_by = ?, proposed_at = ?, approved_by = ?, approved_at = ?, again_at = 0
            where id = ?`,
@@ -96,7 +103,8 @@ export class Emergencies {
         id,
       );
       this.#ledger.sql.exec("delete from proposals");
-      this.#ledger.tell({ id, tenant_id, keys: row?.keys ?? null }, principal, "approved", now, []);
+      this.#ledger.sql.exec("delete from proposed_keys");
+      this.#ledger.tell({ id, tenant_id, keys: row?.keys ?? keys }, principal, "approved", now, []);
       return this.#ledger.answer(id);
     });
   }
@@ -117,6 +125,28 @@ export class Emergencies {
     this.#ledger.sql.exec("delete from proposals where id = ?", id);
   }
 
+  /** The keys of the rotation that runs as planned; null where none does, or where they are not known. */
+  #planned(): RotatedKeys | null {
+    const planned = this.#ledger.running().find(({ approved_by: by }) => by === null);
+    return planned === undefined ? null : keysOf(planned);
+  }
+
+  /** Of the named consumers; `isBeside`: there are no new keys that they could have. */
+  #unready(running: RotationRow | null, isBeside: boolean): string[] {
+    if (running === null && isBeside)
+      return this.#ledger
+        .named()
+        .map(({ name }) => `${name} verifies with a bundle of its own: what it believes is yours to change there.`);
+    const unready = running === null ? this.#ledger.named().map(({ name }) => name) : this.#ledger.waitingFor(running);
+    return unready.map(
+      (name) => `${name} has not acknowledged the new keys: what they sign it will refuse until it has them.`,
+    );
+  }
+
+  #proposedKeys(id: string): string | null {
+    return this.#ledger.sql.exec<{ keys: string }>("select keys from proposed_keys where id = ?", id)[0]?.keys ?? null;
+  }
+
   #proposal(): ProposalRow | null {
     return this.#ledger.sql.exec<ProposalRow>("select * from proposals")[0] ?? null;
   }
@@ -125,6 +155,7 @@ export class Emergencies {
     return {
       id,
       ...this.#ledger.parts.rotated,
+      old_keys: [...(keysOf({ keys: this.#proposedKeys(id) })?.old ?? [])],
       reason,
       proposed_by,
       proposed_at: iso(proposed_at),

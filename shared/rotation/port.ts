@@ -2,6 +2,7 @@
 
 import type { EmergencyProposal, NamedConsumer, Rotation } from "../contract/http-rotations.ts";
 import type { RotationCounts } from "./rotation-metrics.ts";
+import type { KeyReference } from "./service.ts";
 import type { ConsumerAnswer, ProposalAnswer, RotationAnswer, RotationCall } from "./rotation-ledger.ts";
 
 export interface RotationsPort {
@@ -14,7 +15,8 @@ export interface RotationsPort {
   proposal(id: string): Promise<EmergencyProposal | null>;
   /** Durable when it resolves, as all that follows; it has gone on as far as it can within some seconds. */
   start(call: RotationCall): Promise<RotationAnswer>;
-  propose(call: RotationCall, reason: string): Promise<ProposalAnswer>;
+  /** `wanted`: the keys that it is to be about, where the kind takes a choice; null: no choice. */
+  propose(call: RotationCall, reason: string, wanted: readonly KeyReference[] | null): Promise<ProposalAnswer>;
   approve(call: RotationCall, id: string): Promise<RotationAnswer>;
   acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]): Promise<RotationAnswer>;
   resume(id: string): Promise<RotationAnswer>;

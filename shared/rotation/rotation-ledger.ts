@@ -30,7 +30,10 @@ export interface RotationCall {
 
 export interface RotationRefused {
   readonly ok: false;
-  readonly code: Extract<ProblemCode, "rotation_running" | "rotation_state" | "not_found" | "rotation_consumers_max">;
+  readonly code: Extract<
+    ProblemCode,
+    "rotation_running" | "rotation_state" | "not_found" | "rotation_consumers_max" | "rotation_distrusts_max"
+  >;
   readonly detail: string;
 }
 export type RotationAnswer = { readonly ok: true; readonly rotation: Rotation } | RotationRefused;
@@ -74,6 +77,8 @@ const schema = `
     only integer primary key check (only = 1), id text not null, tenant_id text not null, reason text not null,
     proposed_by text not null, proposed_at integer not null, breaks text not null, intent text
   );
+  -- Of a proposal that names its keys.
+  create table if not exists proposed_keys (id text primary key, keys text not null);
 `;
 
 export const iso = (time: number): string => new Date(time).toISOString();
@@ -89,16 +94,25 @@ export class RotationLedger {
     this.sql.exec(schema);
   }
 
-  begin(id: string, tenantId: string, principal: string, intent: string | null, now: number): string {
+  /** `keys`: where it is known from the beginning which ones it is about. */
+  begin(
+    id: string,
+    tenantId: string,
+    principal: string,
+    intent: string | null,
+    now: number,
+    keys: string | null = null,
+  ): string {
     this.sql.exec(
-      "insert into rotations (id, tenant_id, state, started_by, intent) values (?, ?, 'prepare', ?, ?)",
+      "insert into rotations (id, tenant_id, state, started_by, intent, keys) values (?, ?, 'prepare', ?, ?, ?)",
       id,
       tenantId,
       principal,
       intent,
+      keys,
     );
     this.sql.exec("insert into transitions values (?, 'prepare', ?)", id, now);
-    this.tell({ id, tenant_id: tenantId, keys: null }, principal, "prepare", now, []);
+    this.tell({ id, tenant_id: tenantId, keys }, principal, "prepare", now, []);
     return id;
   }
 
@@ -129,8 +143,9 @@ export class RotationLedger {
     return this.sql.exec<RotationRow>(`select * from rotations ${where}`, ...values);
   }
 
-  running(): RotationRow | null {
-    return this.rows("where state <> 'revoked' limit 1")[0] ?? null;
+  /** Those that have not ended, emergencies first. More than one where emergencies go beside a rotation. */
+  running(): RotationRow[] {
+    return this.rows("where state <> 'revoked' order by approved_by is null, n");
   }
 
   named(): NamedConsumer[] {

@@ -5,6 +5,7 @@
 // What stands where after a crash at each await; the alarm, or whoever asks next, goes on from there:
 //   start, propose, approve, acknowledge,
 //   consumers added and removed            one transaction each, with its event and its intent: all of it or none
+//   propose: what it breaks looked at      nothing
 //   prepare: keys made                     in their ring, unpublished; made once a rotation, a retry finds the same ones
 //   prepare: keys found in part            what was found is kept, or not: then it is found anew, before any state was entered
 //   prepare: published                     published, and this object does not know it yet: published again, which changes nothing
@@ -41,6 +42,7 @@ import {
   type RotationRow,
 } from "./rotation-ledger.ts";
 import type { RotationCounts } from "./rotation-metrics.ts";
+import type { KeyReference } from "./service.ts";
 import type { RotationTarget } from "./target.ts";
 
 /** After a step that failed, or whose condition does not hold yet, it is looked at again: in ms. */
@@ -78,16 +80,16 @@ export class Rotations {
     return this.#ledger.sql.transaction((): RotationAnswer => {
       const known = intent === null ? undefined : this.#ledger.rows("where intent = ?", intent)[0];
       if (known !== undefined) return this.#ledger.answer(known.id);
-      const running = this.#ledger.running();
-      if (running !== null) return isRunning(running);
+      const [running] = this.#ledger.running();
+      if (running !== undefined) return isRunning(running);
       return this.#ledger.answer(
         this.#ledger.begin(newId("rotation", now, this.#parts.random(10)), tenant_id, principal, intent, now),
       );
     });
   }
 
-  propose(call: RotationCall, reason: string): Promise<ProposalAnswer> {
-    return this.#emergencies.propose(call, reason);
+  propose(call: RotationCall, reason: string, wanted: readonly KeyReference[] | null): Promise<ProposalAnswer> {
+    return this.#emergencies.propose(call, reason, wanted);
   }
 
   /** Who approves is not who proposed: that is decided before this is called. */
@@ -111,15 +113,19 @@ export class Rotations {
     return this.#emergencies.proposal(id);
   }
 
-  /** Takes the running rotation as far as it goes. Never throws for a step that failed: that is noted, and tried again. */
+  /** Takes what runs as far as it goes. Never throws for a step that failed: that is noted, and tried again. */
   advance(): Promise<void> {
     return this.#serially(async () => {
-      // As many turns as there are states.
-      for (const _ of rotationStates) {
-        const row = this.#ledger.running();
-        if (row === null || !(await this.#step(row))) return;
-      }
+      for (const { id } of this.#ledger.running()) await this.#advanceOne(id);
     });
+  }
+
+  async #advanceOne(id: string): Promise<void> {
+    // As many turns as there are states.
+    for (const _ of rotationStates) {
+      const [row] = this.#ledger.rows("where id = ? and state <> 'revoked'", id);
+      if (row === undefined || !(await this.#step(row))) return;
+    }
   }
 
   /** Has `advance` look now, however long the last failure asked to wait. */
@@ -157,8 +163,9 @@ export class Rotations {
 
   /** When `advance` has something to do; null while no rotation runs. */
   nextDue(): number | null {
-    const row = this.#ledger.running();
-    return row === null ? null : Math.max(row.again_at, this.#parts.clock());
+    const running = this.#ledger.running();
+    if (running.length === 0) return null;
+    return Math.max(Math.min(...running.map(({ again_at: at }) => at)), this.#parts.clock());
   }
 
   /** Whether it went on: false where its condition does not hold yet, or it failed. */
@@ -194,8 +201,9 @@ export class Rotations {
   /** The state's work, and the next state; or why not yet. */
   async #effect(row: RotationRow): Promise<string | null> {
     const target = this.#parts.target(row.tenant_id);
+    const compromised = row.approved_by !== null;
     if (row.state === "prepare") {
-      const keys = await target.prepare(row.id, keysOf(row));
+      const keys = await target.prepare(row.id, keysOf(row), compromised);
       if ("obstacle" in keys) {
         if (keys.found !== null)
           this.#ledger.sql.exec("update rotations set keys = ? where id = ?", JSON.stringify(keys.found), row.id);
@@ -206,7 +214,7 @@ export class Rotations {
     const keys = keysOf(row)!;
     switch (row.state) {
       case "published": {
-        const builtIn = await target.consumers(keys);
+        const builtIn = await target.consumers(keys, compromised);
         this.#ledger.sql.exec("update rotations set built_in = ? where id = ?", JSON.stringify(builtIn), row.id);
         // Read anew: someone may have acknowledged meanwhile.
         const now = this.#ledger.rows("where id = ?", row.id)[0]!;
@@ -215,15 +223,14 @@ export class Rotations {
         return isBlocked ? `waiting for ${waiting.join(", ")}` : this.#goOn(row, now);
       }
       case "acknowledged":
-        return (await target.activate(row.id, keys)) ?? this.#goOn(row, row);
+        return (await target.activate(row.id, keys, compromised)) ?? this.#goOn(row, row);
       case "active":
         return (await target.taint(row.id, keys)) ?? this.#goOn(row, row);
       case "tainted": {
-        const missing = await target.verify(row.id, keys, row.approved_by !== null);
+        const missing = await target.verify(row.id, keys, compromised);
         return missing ?? this.#goOn(row, row);
       }
       case "verified": {
-        const compromised = row.approved_by !== null;
         // It may have become an emergency since it was verified: then there is more to sign.
         const missing = compromised ? await target.verify(row.id, keys, true) : null;
         if (missing !== null) return missing;

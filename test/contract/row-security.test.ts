@@ -48,6 +48,7 @@ const tenantColumns: Readonly<Record<string, string>> = {
   release_bars: "tenant_id",
   policy_repositories: "tenant_id",
   decision_inputs: "tenant_id",
+  distrusted_authorities: "tenant_id",
   trust_domains: "tenant_id",
   workload_sightings: "tenant_id",
   workloads: "tenant_id",
@@ -121,6 +122,7 @@ async function fill(tenantId: string, principal: string): Promise<void> {
     sql`insert into audit_sealed values (${tenantId}, 0, '2020-01-02Z', '2020-01-02Z') on conflict do nothing`,
     sql`insert into trust_domains (name, tenant_id, created_at, created_by) values (${tenantId}, ${tenantId}, now(), ${principal})`,
     sql`insert into workloads values (${`spiffe://${tenantId}/x`}, ${tenantId}, ${tenantId}, ${principal}, now(), ${principal})`,
+    sql`insert into distrusted_authorities values (${tenantId}, ${tenantId}, 'jwt', ${digest}, '', now())`,
     sql`insert into workload_sightings values (${`spiffe://${tenantId}/x`}, ${tenantId}, 'jwt', ${digest}, now())`,
   ]);
 }

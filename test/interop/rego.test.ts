@@ -53,7 +53,14 @@ test.skipIf(opa === null)(
 
 function* decidedInputs(): Generator<Record<string, unknown>> {
   const came = { credential: "token", fetcher_svids: null, spiffe_id: null, spiffe_domain: null };
-  const caller = (role: string, kind = "person") => ({ tenant_id: "t", tenant: "t", principal_id: "p", role, kind, ...came });
+  const caller = (role: string, kind = "person") => ({
+    tenant_id: "t",
+    tenant: "t",
+    principal_id: "p",
+    role,
+    kind,
+    ...came,
+  });
   for (const action of [...actions, "tenant.delete"]) {
     for (const role of [...roleNames, "root"]) yield { action, caller: caller(role) };
   }

@@ -20,9 +20,15 @@ describe("workloads and trust bundles", () => {
     trust_domain: "td.example",
     fetcher_id: `pri_${name}`,
   });
-  const bundle = (sequence: number | null, text = "") => ({
-    document: JSON.stringify({ ...(sequence === null ? {} : { spiffe_sequence: sequence }), keys: [], text }),
+  const bundle = (sequence: number | null, text = "", distrusts = 0) => ({
+    document: JSON.stringify({
+      ...(sequence === null ? {} : { spiffe_sequence: sequence }),
+      keys: [],
+      text,
+      distrusts,
+    }),
     sequence,
+    distrusts,
   });
   const trustFile = "trust/acme/td.example.json";
   const stateOf = (store: MemoryStore) => ({
@@ -107,6 +113,25 @@ describe("workloads and trust bundles", () => {
     world.trust.set("td.example", bundle(1));
     await world.publisher.sweep();
     expect(stateOf(world.a).bundle).toBe(bundle(1).document);
+  });
+
+  test("a distrust counts under the same sequence, and no bundle of before it is put any more, whatever sequence it has", async () => {
+    const world = await withWorkloads();
+    world.trust.set("td.example", bundle(1, "", 2));
+    await world.publisher.sweep();
+    for (const before of [bundle(1), bundle(1, "changed", 2), bundle(9, "", 1), bundle(null, "", 1)]) {
+      world.trust.set("td.example", before);
+      await world.reopen();
+      await world.publisher.sweep();
+      expect([stateOf(world.a).bundle, stateOf(world.b).bundle]).toEqual([1, 2].map(() => bundle(1, "", 2).document));
+      expect(world.logged.at(-1)).toContain("would go back");
+    }
+    // One without a sequence, and then the newest that had one, as of now.
+    for (const next of [bundle(null, "", 3), bundle(1, "", 3), bundle(2, "", 3)]) {
+      world.trust.set("td.example", next);
+      await world.publisher.sweep();
+      expect([stateOf(world.a).bundle, stateOf(world.b).bundle]).toEqual([next.document, next.document]);
+    }
   });
 
   test("are never collected, however long no metadata has named them", async () => {

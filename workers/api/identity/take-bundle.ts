@@ -44,7 +44,7 @@ export async function takeBundle(
   for (let attempt = 0; attempt < triesMax; attempt += 1) {
     const held = await heldBundle(parts.database, tenant_id, name);
     if (held === null) return { state: "missing" };
-    const received = await receiveDocument(domain.value, held, document, now);
+    const received = await receiveDocument(domain.value, held, document);
     if (!received.ok) {
       const { reason, section } = received.refusal;
       await noteRefusal(parts.database, tenant_id, name, `${reason} (${section})`, now);

@@ -18,7 +18,7 @@ import { changesNeeded, installingWays } from "./installing-ways.ts";
 import { isOwn } from "./own-work.ts";
 import { installFacts, moveFacts, upgradeFacts } from "./move-facts.ts";
 import { rotatedDomains } from "../../../shared/identity/authority-store.ts";
-import { ownRotation, proposalOf, rotationFacts, statesDomain } from "../rotations/rotation-facts.ts";
+import { approvalOf, ownRotation, rotationFacts, statesDomain } from "../rotations/rotation-facts.ts";
 import { noEntitlements, noRelease } from "./refusals.ts";
 import { rollbackFacts } from "./rollback-package.ts";
 import { rollbackReach } from "./rollback-reach.ts";
@@ -140,11 +140,10 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
     reads: ["rotation.read"],
     async facts({ parts, caller }, asked) {
       const id = needed(asked.rotation_id, "rotation_id");
-      const { curates } = await rotationFacts({ parts, caller }, false);
-      const proposed = curates ? await proposalOf({ parts, caller }, id) : null;
-      if (curates && proposed === null) throw new Problem("not_found", "There is no such proposal.");
-      const own = proposed !== null && (await isOwn({ parts, caller }, proposed.proposal.proposed_by));
-      return { curates, own_domain: false, rotation_id: id, own };
+      const { proposed, facts } = await approvalOf({ parts, caller }, id);
+      if (proposed === null && (facts.curates || facts.own_domain))
+        throw new Problem("not_found", "There is no such proposal.");
+      return facts;
     },
   },
   "entitlement.approve": {

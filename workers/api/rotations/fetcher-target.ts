@@ -1,7 +1,6 @@
 // The authority of a trust domain as a kind of rotation: it is the tenant's, so that this target makes and switches nothing. It looks, and says what is
-// missing until its condition holds (ADR-1241). Called by the domain's KeyRotation object, each call as often as it takes.
+// missing until its condition holds (ADR-1241); in an emergency it has the product stop believing an authority (ADR-1243). Called by the domain's KeyRotation object, each call as often as it takes.
 
-import type { Clock } from "../../../shared/contract/ports.ts";
 import type { FleetPort } from "../../../shared/edge/fleet-board.ts";
 import { silentMs } from "../../../shared/contract/http-edge.ts";
 import { trustKey } from "../../../shared/edge/serving-path.ts";
@@ -12,14 +11,20 @@ import {
   seenOfDomain,
   watchDomain,
   type RotatedDomain,
-  type SomeOf,
 } from "../../../shared/identity/authority-store.ts";
 import { parseTrustDomain } from "../../../shared/identity/spiffe-id.ts";
 import { parseTrustBundle, type TrustBundle } from "../../../shared/identity/trust-bundle.ts";
 import { rotatedAuthoritiesMax } from "../../../shared/contract/http-rotations.ts";
-import type { RotatedKeys } from "../../../shared/rotation/service.ts";
+import type { KeyReference, RotatedKeys } from "../../../shared/rotation/service.ts";
 import type { RotationTarget } from "../../../shared/rotation/target.ts";
-import type { Database } from "../../../shared/tenancy/database.ts";
+import {
+  distrustAuthorities,
+  keysToDistrust,
+  someText,
+  whatDistrustBreaks,
+  type DistrustParts,
+  type OwnDomain,
+} from "./distrust-authorities.ts";
 
 /** Who was not seen for longer has no SVID that is good any more: SPIRE's default life of an X.509-SVID. */
 const seenLatelyMs = 3_600_000;
@@ -31,13 +36,8 @@ const lookMaxMs = 60_000;
 const readsMax = 16;
 const namedMax = 5;
 
-export interface FetcherTargetParts {
-  readonly clock: Clock;
+export interface FetcherTargetParts extends DistrustParts {
   readonly pause: (ms: number) => Promise<void>;
-  /** As maestro_app. */
-  readonly database: Database;
-  /** As maestro_auth. */
-  readonly authDatabase: Database;
   readonly providers: readonly ProviderStore[];
   readonly fleet: (tenantId: string) => Pick<FleetPort, "view">;
   /** Since when each store was seen to have the bundle in force, by the object; a restart begins anew, so that it is waited longer, never shorter. */
@@ -102,7 +102,7 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
   }
 
   /** Instances on the tenant's board that are not silent and hold a JWT-SVID of this domain by an old key. */
-  async function instancesWithOld({ old }: RotatedKeys, { jwtKeys }: TrustBundle): Promise<string[]> {
+  async function instancesWithOld({ old }: Pick<RotatedKeys, "old">, { jwtKeys }: TrustBundle): Promise<string[]> {
     const { instances } = await parts.fleet(tenantId).view();
     const prefix = `spiffe://${trustDomain}/`;
     const found: string[] = [];
@@ -115,11 +115,25 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
     return found;
   }
 
+  function ownDomain(): OwnDomain {
+    const checked = parseTrustDomain(trustDomain);
+    if (!checked.ok) throw new Error(`${trustDomain} is no trust domain`);
+    return { tenantId, trustDomain: checked.value };
+  }
+
+  /** What stays in force is what goes on: nobody is waited for. */
+  async function distrusted(rotation: string, old: readonly AuthorityName[]): Promise<RotatedKeys> {
+    await distrustAuthorities(parts, ownDomain(), rotation, old);
+    const now = await inForce();
+    return { old, new: typeof now === "string" ? [] : now.names.slice(0, rotatedAuthoritiesMax) };
+  }
+
   const steps = (move: string): string =>
     `maestro svid authority ${move} FOLDER (SPIRE: spire-server localauthority x509 ${move}, and jwt ${move})`;
 
   return {
-    async prepare(_, found) {
+    async prepare(rotation, found, compromised) {
+      if (compromised && found !== null) return await distrusted(rotation, namesOf(found.old));
       const now = await inForce();
       if (typeof now === "string") return { found, obstacle: now };
       const old = found?.old ?? now.names;
@@ -138,7 +152,9 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
       };
     },
     publish: () => parts.nudgeTrust(trustDomain),
-    async consumers(keys) {
+    async consumers(keys, compromised) {
+      // There is nothing to switch to. Who takes the old one away is looked at before it is said to be revoked.
+      if (compromised) return [];
       const now = await inForce();
       const holds = typeof now !== "string" && keys.new.every((name) => now.names.some((one) => one.kid === name.kid));
       const edges = parts.providers.map(async (store) => ({
@@ -147,7 +163,8 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
       }));
       return [{ name: "api", holds }, ...(await Promise.all(edges))];
     },
-    async activate(_, keys) {
+    async activate(_, keys, compromised) {
+      if (compromised) return null;
       const { workloads, is_new_seen } = await seen(keys);
       if (workloads === 0 || is_new_seen) return null;
       return `no SVID by a new authority was taken yet: ${steps("activate")}, then renew the workloads' SVIDs`;
@@ -170,7 +187,18 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
       return `nothing was presented since the old authority was tainted by ${someText(unseen)}: have them call, or, if they are gone, maestro identity workload remove`;
     },
     revoke: (_, keys) => withoutOld(keys),
-    breaks: () => Promise.resolve([]),
+    async breaks(keys) {
+      const now = await inForce();
+      const [names, bundle] = typeof now === "string" ? [[], null] : [now.names, now.bundle];
+      const instances = bundle === null ? [] : await instancesWithOld({ old: keys }, bundle);
+      const some = { first: instances.slice(0, namedMax), count: instances.length };
+      return await whatDistrustBreaks(parts, ownDomain(), namesOf(keys), names, some);
+    },
+    async emergencyKeys(wanted) {
+      const now = await inForce();
+      const names = typeof now === "string" ? [] : now.names;
+      return await keysToDistrust(parts, ownDomain(), wanted === null ? null : namesOf(wanted), names);
+    },
     lookAgainMs: (waitedMs) => Math.min(lookMaxMs, Math.max(lookFirstMs, waitedMs / 10)),
   };
 
@@ -191,5 +219,6 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
   }
 }
 
-const someText = ({ first, count }: SomeOf): string =>
-  count <= first.length ? first.join(", ") : `${first.join(", ")} and ${count - first.length} more`;
+/** This kind's slots are x509 and jwt, and no other. */
+const namesOf = (keys: readonly KeyReference[]): AuthorityName[] =>
+  keys.map(({ slot, kid }) => ({ slot: slot === "x509" ? "x509" : "jwt", kid }));

@@ -8,6 +8,7 @@ import type { RotationsPort } from "../../../shared/rotation/port.ts";
 import type { RotationCounts } from "../../../shared/rotation/rotation-metrics.ts";
 import { tenantCurates } from "../../../shared/tenancy/store.ts";
 import type { Call } from "../door.ts";
+import { isOwn } from "../market/own-work.ts";
 
 type AnyCall = Pick<Call, "parts" | "caller">;
 
@@ -56,12 +57,26 @@ export interface FoundProposal {
   readonly proposal: EmergencyProposal;
 }
 
+/** Of the authority of a trust domain that the tenant states; null where there is none. */
+const ownProposal = async (call: AnyCall, id: string): Promise<FoundProposal | null> =>
+  await proposalIn(await ownPorts(call), id);
+
 /** Of any kind of the platform's keys; null where there is none. */
-export const proposalOf = ({ parts }: AnyCall, id: string): Promise<FoundProposal | null> =>
+const platformProposal = ({ parts }: AnyCall, id: string): Promise<FoundProposal | null> =>
   proposalIn(
     rotationKinds.map((kind) => parts.rotations(kind)),
     id,
   );
+
+/** What approving it is decided on, and the proposal where the caller's tenant has one. */
+export async function approvalOf(call: AnyCall, id: string) {
+  const own = await ownProposal(call, id);
+  const ofOwnDomain = own !== null || (await ownRotation(call, id)) !== null;
+  const { curates, own_domain } = await rotationFacts(call, ofOwnDomain);
+  const proposed = own ?? (curates ? await platformProposal(call, id) : null);
+  const isOwnWord = proposed !== null && (await isOwn(call, proposed.proposal.proposed_by));
+  return { proposed, facts: { curates, own_domain, rotation_id: id, own: isOwnWord } };
+}
 
 async function proposalIn(ports: readonly RotationsPort[], id: string): Promise<FoundProposal | null> {
   const found = await Promise.all(ports.map(async (port) => ({ port, proposal: await port.proposal(id) })));

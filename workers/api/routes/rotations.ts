@@ -27,12 +27,11 @@ import type { RotationsPort } from "../../../shared/rotation/port.ts";
 import type { RotationAnswer, RotationCall, RotationRefused } from "../../../shared/rotation/rotation-ledger.ts";
 import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
-import { isOwn } from "../market/own-work.ts";
 import { denied } from "../middleware/deny.ts";
 import {
+  approvalOf,
   ownRotation,
   platformRotation,
-  proposalOf,
   rotationFacts,
   statesDomain,
   type FoundRotation,
@@ -116,18 +115,21 @@ export function register(door: Door): void {
       description:
         `${curators} The answer says what it would break. Nothing happens until another person has approved it. Where a rotation ` +
         "of these keys runs, it is hastened; else one begins with the approval. In the end the old keys are revoked: their " +
-        "signatures of releases, channels and links are refused from then on.",
+        "signatures of releases, channels and links are refused from then on. Of a trust domain the authorities that are named, or those " +
+        "that are in force, are distrusted with the approval: nothing that they signed is believed any more, whatever the bundle says, also " +
+        "where the domain is taken back and stated anew. That is not taken back: a tenant makes a new key. A rotation that runs goes on beside it.",
       request: { body: { required: true, content: json(emergencyRequest) } },
       responses: { 201: { description: "The proposal, and what it would break", content: json(emergencyProposal) } },
     }),
     action: "rotation.start",
     idempotency: "required",
     decision: "before_the_change",
-    problems: ["denied", "rotation_state"],
+    problems: ["denied", "rotation_state", "not_found", "rotation_distrusts_max"],
     handler: async (call) => {
-      await allowed(call, false);
-      const { kind, reason } = call.input.json;
-      const proposed = await call.parts.rotations(kind).propose(await callOf(call), reason);
+      const asked = call.input.json;
+      const port = await allowedPort(call, asked);
+      const wanted = asked.kind === "fetcher" ? (asked.authorities ?? null) : null;
+      const proposed = await port.propose(await callOf(call), asked.reason, wanted);
       if (!proposed.ok) throw refusal(proposed);
       return { status: 201, body: await remembered(call, 201, proposed.proposal) };
     },
@@ -186,14 +188,11 @@ export function register(door: Door): void {
     problems: ["denied", "not_found", "rotation_state", "rotation_running"],
     handler: async (call) => {
       const { id } = call.input.params;
-      const { curates } = await rotationFacts(call, false);
-      const proposed = curates ? await proposalOf(call, id) : null;
-      const own = proposed !== null && (await isOwn(call, proposed.proposal.proposed_by));
-      const facts = { curates, own_domain: false, rotation_id: id, own };
+      const { proposed, facts } = await approvalOf(call, id);
       const decision = await call.decide(facts);
       if (!decision.allow) await denied(call, decision, { facts });
       // Without a proposal it is one that was approved before, or none at all.
-      const { port } = proposed ?? found(await platformRotation(call, id));
+      const { port } = proposed ?? found((await ownRotation(call, id)) ?? (await platformRotation(call, id)));
       const answer = await port.approve(await callOf(call), id);
       return { status: 200, body: await remembered(call, 200, settled(answer)) };
     },

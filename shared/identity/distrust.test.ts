@@ -1,0 +1,64 @@
+import { expect, test } from "vitest";
+import { authorityEntry, bundleDocument, jwtEntry, newAuthority, newKeys } from "../../test/support/svid.ts";
+import { authoritiesOf, type AuthorityName } from "./authorities.ts";
+import { withoutDistrusted } from "./distrust.ts";
+import { parseTrustDomain, type TrustDomain } from "./spiffe-id.ts";
+import { parseTrustBundle, type TrustBundle } from "./trust-bundle.ts";
+
+function domainOf(name: string): TrustDomain {
+  const parsed = parseTrustDomain(name);
+  if (!parsed.ok) throw new Error(parsed.refusal.reason);
+  return parsed.value;
+}
+const domain = domainOf("td.example");
+
+async function parsed(document: string): Promise<TrustBundle> {
+  const bundle = await parseTrustBundle(domain, document);
+  if (!bundle.ok) throw new Error(bundle.refusal.reason);
+  return bundle.value;
+}
+const namesIn = async (document: string): Promise<AuthorityName[]> => authoritiesOf(await parsed(document));
+
+test("the old key leaves under whatever name: a certificate made anew around it, another kid; the others stay, with what is unknown", async () => {
+  const [old, next] = [await newKeys("P-256"), await newKeys("P-256")];
+  const [jwtOld, jwtNext] = [await newKeys("P-256"), await newKeys("RSA-2048")];
+  const [first, again, other] = [
+    await newAuthority("td.example", { keys: old }),
+    await newAuthority("td.example", { keys: old }),
+    await newAuthority("td.example", { keys: next }),
+  ];
+  const of = (...keys: readonly object[]): string =>
+    bundleDocument(keys, { spiffe_sequence: 5, spiffe_refresh_hint: 60, "x-theirs": "1.0" });
+  const stolen = await namesIn(of(authorityEntry(first), jwtEntry(jwtOld, "jwt-1")));
+  const unknown = { kty: "new", use: "x509-svid" };
+  const document = of(
+    authorityEntry(again),
+    unknown,
+    authorityEntry(other),
+    jwtEntry(jwtOld, "renamed"),
+    jwtEntry(jwtNext, "jwt-1"),
+  );
+  const kept = await withoutDistrusted(domain, document, stolen);
+  expect(await namesIn(kept)).toEqual(await namesIn(of(authorityEntry(other), jwtEntry(jwtNext, "jwt-1"))));
+  expect(await parsed(kept)).toMatchObject({ sequence: 5, refreshHint: 60, distrusts: 2 });
+  expect(JSON.parse(kept)).toMatchObject({ "x-theirs": "1.0", keys: [unknown, {}, {}] });
+  // One kind is not the other: the same key stays where it was not distrusted.
+  expect(await namesIn(await withoutDistrusted(domain, document, stolen.slice(1)))).toHaveLength(3);
+});
+
+test("in any order and in any number of steps it gives the same text; with nothing distrusted what came, to the byte", async () => {
+  const authorities = [await newAuthority("td.example"), await newAuthority("td.example")];
+  const document = JSON.stringify({ spiffe_sequence: 1, keys: authorities.map(authorityEntry) }, null, 2);
+  const [one, two] = await namesIn(document);
+  const whole = await withoutDistrusted(domain, document, [one!, two!]);
+  const half = await withoutDistrusted(domain, document, [one!]);
+  expect(await withoutDistrusted(domain, half, [two!, one!])).toBe(whole);
+  expect(await withoutDistrusted(domain, document, [])).toBe(document);
+});
+
+test("a document that says itself how much was distrusted is not believed in that", async () => {
+  const document = bundleDocument([authorityEntry(await newAuthority("td.example"))], { maestro_distrusts: 9 });
+  expect((await parsed(await withoutDistrusted(domain, document, []))).distrusts).toBe(0);
+  const [name] = await namesIn(document);
+  expect((await parsed(await withoutDistrusted(domain, document, [name!]))).distrusts).toBe(1);
+});
