@@ -188,7 +188,7 @@ const combinations: readonly (readonly [Way, readonly Hindrance[], readonly stri
 ];
 
 /** Each takes a tenant and several releases of its own, most of a second: all of them in `npm run test:deep`. */
-const taken = sampled(combinations, 9);
+const taken = sampled(combinations, 18);
 
 describe("what is named, applied in its order, is an allow:", () => {
   test.each(taken)("%s with %j needs %j", async (action, having, rules) => {

@@ -423,7 +423,7 @@ test("svid_needed: the refusal of a fetcher's key says what helps, an admin does
 });
 
 describe("every rule", () => {
-  test.each(sampled(Object.keys(cases), 3))(
+  test.each(sampled(Object.keys(cases), 5))(
     "%s: what the explanation names, applied as it is, allows it",
     async (rule) => {
       const one = await cases[rule]!();

@@ -40,7 +40,7 @@ const refused = { status: 422, code: "release_invalid", kept: [] };
 describe("an upload is refused and leaves nothing, when its archive has", () => {
   const manifest = manifestOf("market-archive/hostile");
 
-  test.each(sampled(hostileArchives(manifest), 7))("$what", async ({ archive, reason }) => {
+  test.each(sampled(hostileArchives(manifest), 14))("$what", async ({ archive, reason }) => {
     const answer = await upload(manifest, archive);
     expect(answer).toMatchObject(refused);
     expect(answer.detail).toMatch(/^The artifact is refused: /);

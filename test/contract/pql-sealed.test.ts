@@ -46,7 +46,7 @@ function countedOf(answered: PqlAnswer): Counted {
 const sealing = rowsOf(growing, 3, 1_400, spreadTimes);
 const timeOf = (at: number): number => (at < sealing.length ? Date.parse(sealing[at]!.logged_at) : Infinity);
 const hourOf = (ms: number): number => ms - (ms % hourMs);
-const runs = deep ? 20_000 : 240;
+const runs = deep ? 20_000 : 120;
 const usedTemplates = new Map<string, number>();
 
 test(

@@ -204,7 +204,7 @@ describe("one provider freezes, thaws, and then the other one dies, at 400 fetch
     [3, [40, 3]],
     [4, [10, 10]],
   ] as const;
-  test.each(sampled(latencies, 2))(
+  test.each(sampled(latencies, 4))(
     "seed %i, latencies of %j ms: none fails, none is stale, fewer than one in twenty are hedged",
     async (seed, baseMs) => {
       const { result } = await run(seed, baseMs, {

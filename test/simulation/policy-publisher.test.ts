@@ -64,7 +64,7 @@ describe("after a death at any call, before or after its effect,", () => {
   test("each store serves what belongs together, and the retry ends where it would have ended", async () => {
     const calls = await countCalls();
     expect(calls).toBeGreaterThan(80);
-    for (let at = 0; at < calls; at += deep ? 1 : 23) {
+    for (let at = 0; at < calls; at += deep ? 1 : 41) {
       for (const when of ["before", "after"] as const) {
         const world = await PublisherWorld.make();
         world.fetchers = [{ key_sha256: "f".repeat(64), fetcher_id: "key_1", expires_at: null }];
@@ -422,7 +422,7 @@ describe("a policy that is removed", () => {
 
 test("a version is of one bundle for ever, however many revisions came since", { timeout: 60_000 }, async () => {
   const world = await begun("r0", "r1", "r2");
-  for (let moves = 0; moves < (deep ? 1_000 : 150); moves += 1) {
+  for (let moves = 0; moves < (deep ? 1_000 : 80); moves += 1) {
     const back = { kind: "roll_back", policy: "gateway", channel: "stable", revision: null } as const;
     expect(await world.publisher.change({ principal, intent: null }, back)).toMatchObject({ ok: true });
   }
@@ -570,7 +570,7 @@ describe("what nothing names", () => {
       await counted.publisher.sweep();
       const calls = counted.death.calls - before;
       expect(calls).toBeGreaterThan(20);
-      for (let at = 0; at < calls; at += deep ? 1 : 11) {
+      for (let at = 0; at < calls; at += deep ? 1 : 17) {
         for (const when of ["before", "after"] as const) {
           const world = await aged();
           Object.assign(world.death, { at: world.death.calls + at, when });

@@ -8,7 +8,7 @@ import { PqlError } from "../../shared/pql/pql-error.ts";
 import { asks, askText, editedTexts, tokens } from "../contract/pql-generator.ts";
 
 const deep = process.env["MAESTRO_DEEP"] === "1";
-const runs = deep ? { numRuns: 350_000 } : { numRuns: 1_200, seed: 1921 };
+const runs = deep ? { numRuns: 350_000 } : { numRuns: 600, seed: 1921 };
 const now = Date.UTC(2026, 3, 13, 16, 20);
 
 /**
