@@ -19,7 +19,6 @@ import { parseTrustBundle } from "../../shared/identity/trust-bundle.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
-import { interruptedFailure } from "../http.ts";
 import { printable } from "../output.ts";
 import type { Session } from "../session.ts";
 import { trustedKeys } from "../trusted-keys.ts";
@@ -155,14 +154,17 @@ async function start(
   const api = await session.api();
   const until = host.now() + (options.wait ?? 0) * 1_000;
   let rotation = await api.startRotation(rotated);
-  while (rotation.state !== "revoked" && host.now() < until) {
-    try {
+  try {
+    while (rotation.state !== "revoked" && host.now() < until) {
       await host.sleep(Math.min(askEveryMs, Math.max(1, until - host.now())), host.interrupted);
-    } catch (error) {
-      if (host.interrupted.aborted) throw interruptedFailure();
-      throw error;
+      rotation = await api.rotation(rotation.id);
     }
-    rotation = await api.rotation(rotation.id);
+  } catch (error) {
+    if (!host.interrupted.aborted) throw error;
+    throw new Failure("interrupted", "Interrupted: the rotation goes on by itself, and nobody waits for it here", {
+      advice: "See how far it is:",
+      command: `maestro rotation show ${rotation.id}`,
+    });
   }
   tell(session, rotation);
   return options.wait === undefined || rotation.state === "revoked" ? "ok" : "not_current";
