@@ -12,6 +12,7 @@ const read = (config: string, env?: string) =>
 const kept = (config: ReturnType<typeof read>) => ({
   main: config.main,
   compatibility_date: config.compatibility_date,
+  compatibility_flags: config.compatibility_flags,
   objects: config.durable_objects.bindings,
   migrations: config.migrations,
   buckets: config.r2_buckets,
@@ -41,6 +42,10 @@ test.each([undefined, "production"])(
     expect(consumers.at(-1)?.queue).toBe("mc-audit-dead");
   },
 );
+
+test("what tenants name to be fetched from is fetched as anyone on the Internet would, also where it is of our own zone", () => {
+  expect(read("wrangler.toml", "production").compatibility_flags).toContain("global_fetch_strictly_public");
+});
 
 test("production has the plan's 24 shards", () => {
   expect(read("wrangler.toml", "production").vars["AUDIT_SHARDS"]).toBe("24");

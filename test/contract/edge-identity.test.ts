@@ -1,7 +1,7 @@
 // Fetchers as SPIFFE workloads at both providers, against the real stack: rows in Postgres, the publisher's mirror, and the edges on
 // workerd and on Deno, which have a store and no database.
 
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { Agent, request as httpRequest } from "node:http";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -218,6 +218,37 @@ test(
         expect(await one(before)).toEqual({ status: 401, port: ports[index] });
         expect(await one(after)).toEqual({ status: 200, port: ports[index] });
       }
+  },
+);
+
+test(
+  "a download that began before its authority was revoked ends whole at either provider; nothing begins by it, a range of it neither",
+  { timeout: 60_000 },
+  async () => {
+    const { kid } = domain.signing;
+    const headers = { authorization: `Bearer ${await domain.token(fetcher)}` };
+    // More than all buffers between a reader that has stopped and the store.
+    const bytes = randomBytes(16 * 1024 * 1024);
+    const path = `policies/${tenant.slug}/${sha256Of(bytes)}.tar.gz`;
+    await Promise.all(sides.map((side) => stack.edgeStores[side].put(path, bytes)));
+    const get = (side: Side, more: Record<string, string> = {}): Promise<Response> =>
+      fetch(`${stack.edge[side]}/${path}`, { headers: { ...headers, ...more } });
+    const held = await Promise.all(sides.map((side) => get(side)));
+    expect(held.map(({ status }) => status)).toEqual([200, 200]);
+    await domain.addAuthority();
+    await domain.revoke(kid);
+    await stack.runScheduled();
+    await sleep(leaseMs);
+    const begun = sides.flatMap((side) => [get(side), get(side, { range: "bytes=1048576-" })]);
+    expect((await Promise.all(begun)).map(({ status }) => status)).toEqual([401, 401, 401, 401]);
+    for (const { body } of held) {
+      const hash = createHash("sha256");
+      for await (const piece of body as AsyncIterable<Uint8Array>) {
+        hash.update(piece);
+        await sleep(1);
+      }
+      expect(hash.digest("hex")).toBe(sha256Of(bytes));
+    }
   },
 );
 

@@ -1,5 +1,5 @@
-// A download that is read slowly and held open while the authority of its SVID is revoked: an artifact of the API over the TLS front,
-// and a policy at the edges of both providers. It was decided before its first byte, so it ends; nothing else begins by that SVID.
+// A download of the API that is read slowly and held open while the authority of its SVID is revoked. It was decided before its first
+// byte, so it ends; nothing else begins by that SVID. (edge-identity.test.ts has the edges.)
 
 import { createHash, KeyObject, randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -8,20 +8,15 @@ import { Agent, request as httpsRequest } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, expect, onTestFinished, test } from "vitest";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
-import { databaseAs } from "../support/api.ts";
 import { callsAs, TestDomain } from "../support/identities.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
-import { putRoot, rootFor } from "../support/policies.ts";
 import { manifestOf, must, packageOf, publishRelease, registeredSigner } from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
 import { newKeys, pemOf } from "../support/svid.ts";
-import { TrustDomainRows } from "../support/trust-domain.ts";
 
 const stack = useStack();
 /** More than all buffers between a reader that has stopped and what it reads from. */
 const largeBytes = 16 * 1024 * 1024;
-/** docs/edge/SERVING.md: an edge holds a bundle for so long. */
-const leaseMs = 5_000;
 /** A reader takes so much, and then waits. */
 const pieceBytes = 1024 * 1024;
 let api: Contract;
@@ -30,7 +25,6 @@ let tenant: SeededTenant;
 beforeAll(async () => {
   api = await contractOf(stack.apiUrl);
   tenant = await stack.seedTenant("held-download");
-  must(200, await putRoot(api, tenant, await rootFor(api, tenant)));
 });
 
 const sha256Of = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
@@ -105,31 +99,3 @@ test("of the API ends whole, by a certificate and by a token; by neither anythin
   }
   for (const response of held) expect(sha256Of(await readSlowly(response))).toBe(sha256Of(artifact));
 }, 60_000);
-
-test(
-  "of either provider's edge ends whole; nothing begins once the lease is over, a range of it neither",
-  { timeout: 60_000 },
-  async () => {
-    const domain = await TrustDomainRows.make(databaseAs(stack, "owner"), tenant.tenant_id, "held-at-edges.example");
-    const old = domain.signing.kid;
-    const fetcher = await domain.register("/fetcher/one", tenant.principals.fetcher);
-    const headers = { authorization: `Bearer ${await domain.token(fetcher)}` };
-    const bytes = randomBytes(largeBytes);
-    const path = `policies/${tenant.slug}/${sha256Of(bytes)}.tar.gz`;
-    const urls = [`${stack.edge.a}/${path}`, `${stack.edge.b}/${path}`];
-    await Promise.all([stack.edgeStores.a.put(path, bytes), stack.edgeStores.b.put(path, bytes)]);
-    const statuses = (more: Asked = {}) =>
-      Promise.all(urls.map((url) => statusOf(url, { ...more, headers: { ...headers, ...more.headers } })));
-    await stack.runScheduled();
-    await expect.poll(() => statuses({ method: "HEAD" }), { timeout: 10_000 }).toEqual([200, 200]);
-    const held = await Promise.all(urls.map((url) => begun(url, { headers })));
-    expect(held.map(({ statusCode }) => statusCode)).toEqual([200, 200]);
-    await domain.addAuthority();
-    await domain.revoke(old);
-    await stack.runScheduled();
-    await sleep(leaseMs);
-    expect(await statuses()).toEqual([401, 401]);
-    expect(await statuses({ headers: { range: "bytes=1048576-" } })).toEqual([401, 401]);
-    for (const response of held) expect(sha256Of(await readSlowly(response))).toBe(sha256Of(bytes));
-  },
-);
