@@ -16,6 +16,7 @@ import { bundleBytesMax, parseTrustBundle, type TrustBundle } from "../../shared
 import { registrableId } from "../../shared/identity/workload-rules.ts";
 import { group, leaf, roleArgument, type Act } from "../command.ts";
 import { Failure, errorCode } from "../failure.ts";
+import { interruptedFailure } from "../http.ts";
 import type { Session } from "../session.ts";
 import { fetchBySpiffe } from "../svid/bundle-fetch.ts";
 
@@ -76,7 +77,8 @@ function bundleCommands(bundle: Command, act: Act): void {
     more:
       "The API fetches from https_web endpoints by itself; a server that proves itself by an SVID it cannot verify, so that this command does, from\n" +
       "wherever the endpoint can be reached. The server must be the stated SPIFFE ID, under the latest bundle of that ID's own trust domain: the\n" +
-      "one that the API has, or, before there is any, the one of --first. --watch goes on by the bundle's refresh hint until Ctrl-C.",
+      "one that the API has, or, before there is any, the one of --first. --watch goes on by the bundle's refresh hint until Ctrl-C, also where\n" +
+      "the API or the endpoint is away meanwhile: it says so, and asks again.",
     examples: [
       "maestro identity bundle push acme.example --first bundle.json",
       "maestro identity bundle push acme.example --watch",
@@ -215,8 +217,12 @@ interface PushOptions {
 async function pushBundle(session: Session, name: string, options: PushOptions): Promise<void> {
   const { host, out } = session;
   const endpoint = await spiffeEndpoint(session, name);
-  for (;;) {
-    const { taken, reason } = await pushOnce(session, name, endpoint, options.first);
+  for (let round = 1; ; round += 1) {
+    const { taken, reason } = await pushOnce(session, name, endpoint, options.first).catch((error: unknown): Pushed => {
+      // Who starts it sees what is wrong; once it runs it outlives an API that is away, and whatever else may pass.
+      if (round === 1 || host.interrupted.aborted || !(error instanceof Failure)) throw error;
+      return { taken: null, reason: error.message };
+    });
     if (options.watch !== true) {
       if (taken === null) throw new Failure("verification_failed", `The bundle of ${name} was not fetched: ${reason}`);
       return out.result(taken, () => `${bundleText(session, taken)}\nIt is in force.`);
@@ -224,8 +230,11 @@ async function pushBundle(session: Session, name: string, options: PushOptions):
     out.note(
       taken === null ? `not fetched: ${reason}` : `in force: sequence ${taken.sequence ?? "none"}, ${taken.sha256}`,
     );
-    await host.sleep(refreshSecondsOf(taken?.refresh_hint_seconds ?? null) * 1_000, host.interrupted);
-    host.interrupted.throwIfAborted();
+    try {
+      await host.sleep(refreshSecondsOf(taken?.refresh_hint_seconds ?? null) * 1_000, host.interrupted);
+    } catch (error) {
+      throw host.interrupted.aborted ? interruptedFailure() : error;
+    }
   }
 }
 
