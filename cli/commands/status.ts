@@ -68,7 +68,10 @@ async function showStatus(session: Session): Promise<void> {
         : out.table(["worker", "last rotated", "ends"], health.workers.map(workerLine)),
       domains === null
         ? out.paint.dim("trust domains: this role may not read them")
-        : out.table(["trust domain", "last rotated", "confirmed", "first authority ends"], domains.map(domainLine)),
+        : out.table(
+            ["trust domain", "last rotated", "confirmed", "first authority ends", "refused"],
+            domains.map(domainLine),
+          ),
       rotations === null
         ? out.paint.dim("rotations: this role may not read them")
         : out.table(
@@ -92,11 +95,13 @@ const workerLine = (worker: NonNullable<Health["workers"]>[number]): string[] =>
   `${worker.ends_at}${alarmOf(worker)}`,
 ];
 
-const domainLine = ({ name, bundle, confirmed_at: confirmed }: TrustDomainView): (string | null)[] => [
+const domainLine = ({ name, bundle, confirmed_at: confirmed, refused }: TrustDomainView): (string | null)[] => [
   name,
   bundle?.changed_at ?? null,
   confirmed,
   bundle === null ? null : `${bundle.first_authority_ends_at ?? "no authority"}${alarmOf(bundle)}`,
+  // Until a good one comes again the last one stays in force, whatever its authority has revoked since.
+  refused === null ? null : `${refused.at}: ${refused.reason}`,
 ];
 
 async function ownSvid(session: Session): Promise<OwnSvid | null> {

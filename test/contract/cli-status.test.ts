@@ -57,6 +57,13 @@ test("it says of every signing key and trust domain when it was last rotated, an
   );
 });
 
+test("it says of a trust domain why no bundle comes, while the last one stays in force", async () => {
+  must(422, await admin.handIn(domain.name, "{}"));
+  expect((await statusAs("auditor")).out).toMatch(/^cli-status\.example\b.*the bundle has no list of keys/m);
+  must(200, await admin.handIn(domain.name, domain.document()));
+  expect((await statusAs("auditor")).out).not.toContain("no list of keys");
+});
+
 test("a bundle that is confirmed and not changed is not rotated", async () => {
   const document = domain.document();
   must(200, await admin.handIn(domain.name, document));
