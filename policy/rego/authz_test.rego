@@ -480,6 +480,7 @@ test_a_domains_authority_is_rotated_by_whoever_states_it if {
 		not as_role("admin", action, {"curates": false, "own_domain": 1})
 	}
 	approving({"curates": false, "own_domain": true}).allow
+	approving({"curates": false, "own_domain": true, "own": true}).rule == "own_change"
 }
 
 test_an_emergency_is_approved_by_someone_else if {
