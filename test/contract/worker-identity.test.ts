@@ -12,10 +12,11 @@ import { projectFolder, workerConfigs } from "../../scripts/stack/workers.ts";
 import { writeAttestation, rawSignature } from "../../shared/identity/platform/attestation.ts";
 import { svidClaims } from "../../shared/identity/issue/issue-svid.ts";
 import { compactJws } from "../../shared/identity/issue/jws.ts";
-import type { Rotation } from "../../shared/contract/http-rotations.ts";
+import type { EmergencyProposal, Rotation } from "../../shared/contract/http-rotations.ts";
 import type { Issued, WorkerAnswer } from "../../shared/identity/platform/service.ts";
 import { importSigner, type Signer } from "../../shared/signing/keys.ts";
 import { contractOf, type Contract } from "../support/openapi.ts";
+import { anotherPerson } from "../support/people.ts";
 import { jsonCall, manifestOf, must, publishRelease, registeredSigner } from "../support/publisher.ts";
 
 type Answered = { readonly answer?: unknown; readonly threw?: string };
@@ -266,6 +267,44 @@ test("MC-ZTE-1942: the workers' authority rotates under traffic: nothing fails, 
     keys: { kid: string }[];
   };
   expect(bundle.keys.map(({ kid }) => kid)).toEqual(rotation.new_keys.map(({ kid }) => kid));
+}, 120_000);
+
+test("MC-ZTE-1942: an emergency of the workers' authority takes two persons, waits for no named consumer, and from its end on an SVID of the old key is refused while the workers go on", async () => {
+  const signer = await registeredSigner(api, tenant);
+  const other = await anotherPerson(stack as unknown as Parameters<typeof anotherPerson>[0], tenant, "admin");
+  const as = (key: string, method: string, path: string, body?: unknown) =>
+    api.fetch(path, jsonCall(key, method, body));
+  const admin = tenant.keys.admin;
+  must(200, await as(admin, "PUT", "/api/rotations/consumers/worker/plant-9-proxy"));
+  // By the key that signs now, whichever rotation it is of.
+  const ask = { self: "api", audience: "signer" } as const;
+  const attestation = await writeAttestation(keys.api, platformTrustDomain, ask, Date.now());
+  const { svid } = (await rogue("AUTHORITY", "issue", [attestation])).answer as Extract<Issued, { ok: true }>;
+  const call = async () => (await rogue("SIGNER", "call", [svid, "publishedKeys", []])).answer as WorkerAnswer;
+  expect(await call()).toMatchObject({ ok: true });
+
+  const asked = { kind: "worker", reason: "the signer was broken into" };
+  const proposal = must(201, await as(admin, "POST", "/api/rotations/emergencies", asked)).json as EmergencyProposal;
+  expect(proposal.breaks.join("\n")).toMatch(/plant-9-proxy has not acknowledged.*each worker of the platform takes/s);
+  const own = await as(admin, "POST", `/api/rotations/${proposal.id}/approve`);
+  expect([own.status, own.json.rule]).toEqual([403, "own_change"]);
+  expect(await call()).toMatchObject({ ok: true });
+  must(200, await as(other, "POST", `/api/rotations/${proposal.id}/approve`));
+  const shown = async () => must(200, await as(admin, "GET", `/api/rotations/${proposal.id}`)).json as Rotation;
+  const facts = async () => {
+    const { state, obstacle } = await shown();
+    return { state, obstacle };
+  };
+  await expect.poll(facts, { timeout: 60_000, interval: 500 }).toEqual({ state: "revoked", obstacle: null });
+  expect(await call()).toMatchObject({ ok: false, refusal: { code: "svid_refused" } });
+  const rotation = await shown();
+  expect(rotation.emergency).toMatchObject({ reason: "the signer was broken into" });
+  const bundle = (await api.fetch(`/.well-known/spiffe/${platformTrustDomain}/bundle.json`)).json as {
+    keys: { kid: string }[];
+  };
+  expect(bundle.keys.map(({ kid }) => kid)).toEqual(rotation.new_keys.map(({ kid }) => kid));
+  await publishRelease(api, tenant, signer, manifestOf("workers/after-emergency"));
+  must(200, await as(admin, "DELETE", "/api/rotations/consumers/worker/plant-9-proxy"));
 }, 120_000);
 
 async function strangersKey(): Promise<string> {
