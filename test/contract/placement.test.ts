@@ -26,6 +26,8 @@ function percentFor(installs: readonly Install[], wanted: number): number {
   return Math.min(98, Math.floor(bucket / 100) + 1);
 }
 
+const hostsMax = 40;
+
 /** Hosts on the last of these stable versions, having had all of them, and `tried` on canary with half of the hosts. */
 async function trying(
   versions: readonly string[],
@@ -34,13 +36,21 @@ async function trying(
   const name = newName();
   await market.entitle(name);
   let installs: Install[] = [];
+  let percent = 0;
   for (const [at, version] of versions.entries()) {
     await market.publish(name, version);
-    if (at === 0) installs = await market.install(name, 4);
-    else must(201, await market.upgrade(name));
+    if (at > 0) must(201, await market.upgrade(name));
+    else {
+      installs = await market.install(name, 4);
+      percent = percentFor(installs, 2);
+      // A bucket so near to the second one is in the cohort, too: at least two hosts are to be outside.
+      const isOutside = ({ bucket }: Install): boolean => bucket >= percent * 100;
+      while (installs.filter(isOutside).length < 2 && installs.length < hostsMax) {
+        installs.push(must(201, await install(name, { name: `host-${installs.length}` })).json as Install);
+      }
+    }
   }
   await market.publish(name, tried, "canary");
-  const percent = percentFor(installs, 2);
   const started = must(201, await market.upgrade(name, { channel: "canary", cohort_percent: percent })).json;
   const cohort = started.moves.map((move: { name: string }) => move.name) as string[];
   return {
