@@ -1,19 +1,18 @@
-// All SQL of workload identities: whom an SVID names (as maestro_auth), and a tenant's trust domains, bundles and SPIFFE IDs (as
-// maestro_app). Called by authenticate-svid.ts, by the routes of /api/identity and by the refresh of bundles.
+// All SQL of trust domains: whom an SVID names (as maestro_auth), and a tenant's domains and their bundles (as maestro_app). Called by
+// authenticate-svid.ts, by the routes of /api/identity and by the refresh of bundles.
 
 import { sql, type SQL } from "drizzle-orm";
-import type { BundleEndpointStated, TrustDomainPut, TrustDomainView, Workload } from "../contract/http-identity.ts";
+import type { BundleEndpointStated, TrustDomainPut, TrustDomainView } from "../contract/http-identity.ts";
 import { isoTime } from "../contract/iso-time.ts";
-import type { Role } from "../contract/names.ts";
 import { asTenant, inBatch, type Database, type Row } from "../tenancy/database.ts";
 import { forgetExpired, rememberAnswer, type IdempotencyClaim } from "../tenancy/idempotency.ts";
-import { servicePrincipalInsert, type Holder, type Outbox } from "../tenancy/store.ts";
+import type { Holder, Outbox } from "../tenancy/store.ts";
 import { distrustedAuthorities, lockDistrusts, namesOf } from "./distrust-store.ts";
 import { isNearItsEnd } from "./near-its-end.ts";
 import type { HeldBundle, ReceivedBundle } from "./receive-document.ts";
 
 /** A timestamptz as the contract writes it: RFC 3339, UTC, milliseconds. */
-const time = (column: SQL): SQL => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+export const time = (column: SQL): SQL => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 const textOrNull = (value: unknown): string | null => (typeof value === "string" ? value : null);
 const numberOrNull = (value: unknown): number | null => (value === null || value === undefined ? null : Number(value));
 
@@ -362,85 +361,4 @@ export async function dueDomains(database: Database, now: number): Promise<DueDo
     tenant_id: String(row["tenant_id"]),
     url: String(row["endpoint_url"]),
   }));
-}
-
-/** At most so many SPIFFE IDs are listed, newest first. */
-export const workloadsListed = 1_000;
-
-export async function listWorkloads(database: Database, tenantId: string): Promise<Workload[]> {
-  const [rows] = await asTenant(database, tenantId, [
-    sql`select w.principal_id as id, w.spiffe_id, w.trust_domain, p.role, ${time(sql`w.created_at`)} as created_at, w.created_by
-        from workloads w join principals p on p.tenant_id = w.tenant_id and p.id = w.principal_id
-        where w.tenant_id = ${tenantId}::uuid
-        order by w.created_at desc, w.spiffe_id limit ${workloadsListed}`,
-  ]);
-  return (rows ?? []).map((row) => ({
-    id: String(row["id"]),
-    spiffe_id: String(row["spiffe_id"]),
-    trust_domain: String(row["trust_domain"]),
-    role: row["role"] as Role,
-    created_at: String(row["created_at"]),
-    created_by: String(row["created_by"]),
-  }));
-}
-
-/**
- * Service principal (of the same origin as its creator), SPIFFE ID, event and remembered answer (201), together or not at all. False:
- * the domain is not there, or not shared as `shared` says, any more. Throws what the driver throws where the ID is registered (SQLSTATE
- * 23505), or the domain is removed at the same time (23503).
- */
-export async function registerWorkload(
-  database: Database,
-  tenantId: string,
-  workload: Workload,
-  shared: boolean,
-  { now, outbox, claim }: Change,
-): Promise<boolean> {
-  const { id, spiffe_id, trust_domain, role, created_at, created_by } = workload;
-  const domain = sql`trust_domains where name = ${trust_domain} and shared = ${shared} and (shared or tenant_id = ${tenantId}::uuid)`;
-  const made = sql`from workloads where spiffe_id = ${spiffe_id} and principal_id = ${id}`;
-  const results = await asTenant(database, tenantId, [
-    ...forgetExpired(claim, now),
-    servicePrincipalInsert(
-      tenantId,
-      { principal_id: id, role, created_at, created_by },
-      sql`exists (select from ${domain})`,
-    ),
-    sql`insert into workloads (spiffe_id, trust_domain, tenant_id, principal_id, created_at, created_by)
-        select ${spiffe_id}, ${trust_domain}, p.tenant_id, p.id, ${created_at}::timestamptz, ${created_by}
-        from principals p where p.tenant_id = ${tenantId}::uuid and p.id = ${id}`,
-    outbox(sql`where exists (select ${made})`),
-    ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 201, response: workload }, made)]),
-    sql`select spiffe_id ${made}`,
-  ]);
-  return results.at(-1)?.length === 1;
-}
-
-/** The SPIFFE ID of a workload's principal; null: the tenant has none such. */
-export async function readWorkload(
-  database: Database,
-  tenantId: string,
-  principalId: string,
-): Promise<{ readonly spiffe_id: string; readonly trust_domain: string } | null> {
-  const [rows] = await asTenant(database, tenantId, [
-    sql`select spiffe_id, trust_domain from workloads where tenant_id = ${tenantId}::uuid and principal_id = ${principalId}`,
-  ]);
-  const row = rows?.[0];
-  return row === undefined ? null : { spiffe_id: String(row["spiffe_id"]), trust_domain: String(row["trust_domain"]) };
-}
-
-/** The SPIFFE ID opens nothing any more when this returns; its principal stays, for what it did. */
-export async function removeWorkload(
-  database: Database,
-  tenantId: string,
-  principalId: string,
-  { now, outbox, claim }: Change,
-): Promise<void> {
-  await asTenant(database, tenantId, [
-    ...forgetExpired(claim, now),
-    sql`with changed as (
-          delete from workloads where tenant_id = ${tenantId}::uuid and principal_id = ${principalId} returning spiffe_id
-        ) ${outbox(sql`where exists (select from changed)`)}`,
-    ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 204, response: null })]),
-  ]);
 }

@@ -24,19 +24,21 @@ import { factsOfBundle } from "../../../shared/identity/receive-document.ts";
 import { parseTrustDomain } from "../../../shared/identity/spiffe-id.ts";
 import {
   listDomains,
-  listWorkloads,
   readBundle,
   readDomain,
-  readWorkload,
-  registerWorkload,
   removeDomain,
-  removeWorkload,
   sharedBundle,
   stateDomain,
   type Change,
 } from "../../../shared/identity/store.ts";
 import { parseTrustBundle } from "../../../shared/identity/trust-bundle.ts";
 import { registrableId, whyNotRegistered } from "../../../shared/identity/workload-rules.ts";
+import {
+  listWorkloads,
+  readWorkload,
+  registerWorkload,
+  removeWorkload,
+} from "../../../shared/identity/workload-store.ts";
 import { newEvent, outboxInsert } from "../../../shared/outbox/outbox.ts";
 import { isForeignKeyViolation, isUniqueViolation } from "../../../shared/tenancy/database.ts";
 import type { Call, Door } from "../door.ts";
