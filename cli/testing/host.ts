@@ -18,10 +18,13 @@ export interface TestHost extends Host {
   err(): string;
 }
 
+/** To remove a test's thousands of files on a machine that is busy; in ms. */
+const removeMsMax = 60_000;
+
 /** A folder that goes when the test ends. */
 export function testFolder(): string {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), "maestro-test-")));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }), removeMsMax);
   return folder;
 }
 

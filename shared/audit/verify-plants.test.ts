@@ -98,7 +98,7 @@ const needless: Readonly<Record<string, string>> = {
     why.zod,
   "shared/signing/bundle.ts: signature === undefined, of signature === undefined || others.length > 0": why.compiler,
   "shared/signing/bundle.ts: key === undefined, of key === null || key === undefined": why.compiler,
-  'shared/signing/bundle.ts: key.algorithm.name !== "ECDSA"': why.keys,
+  "shared/signing/bundle.ts: !algorithms.includes(key.algorithm.name)": why.keys,
   "shared/signing/bundle.ts: !statement.success, of !statement.success || !isTextOf(text, statement.data)": why.twice,
   "shared/signing/bundle.ts: !isTextOf(text, statement.data), of !statement.success || !isTextOf(text, statement.data)":
     why.zod,
