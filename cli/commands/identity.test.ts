@@ -33,6 +33,7 @@ async function watched(answers: readonly Answer[]) {
     confirmed_at: null,
     refused: null,
     workloads: 0,
+    distrusts: 0,
     created_at: "2026-03-05T11:50:00.000Z",
   };
   server.on("GET /api/identity/trust-domains", json({ trust_domains: [domain] }));
