@@ -170,6 +170,11 @@ export const problems = {
     "The board of the fleet is full",
     "Have an operator forget instances that are gone (`maestro edge forget`); silent ones make room by themselves.",
   ],
+  identity_full: [
+    409,
+    "The tenant has as many of these as it may have",
+    "Take back what is not used any more: `maestro identity workload remove`, `maestro identity domain remove`.",
+  ],
   trust_domain_taken: [
     409,
     "The trust domain is another tenant's",
@@ -193,7 +198,7 @@ export const problems = {
   rotation_running: [
     409,
     "These keys are being rotated",
-    "`maestro rotation list` shows how far it is and for whom it waits; it ends by itself, or as an emergency.",
+    "`maestro rotation list` shows how far it is and for whom it waits; it goes on by itself when that is there.",
   ],
   rotation_state: [
     409,

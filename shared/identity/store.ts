@@ -144,6 +144,9 @@ export interface Change {
   readonly claim: IdempotencyClaim | null;
 }
 
+/** Of a tenant. Of two that are stated at the same time both may still find room. */
+export const trustDomainsMax = 100;
+
 /** Domain, event and remembered answer (204), together or not at all. What stands so already leaves no event. */
 export async function stateDomain(
   database: Database,
@@ -151,11 +154,12 @@ export async function stateDomain(
   name: string,
   { shared, endpoint }: TrustDomainPut,
   { now, principal_id, outbox, claim }: Change,
-): Promise<"stated" | "taken" | "not_curating"> {
+): Promise<"stated" | "taken" | "not_curating" | "full"> {
   const stated = sql`${shared}::boolean, ${endpoint?.url ?? null}::text, ${endpoint?.profile ?? null}::text,
     ${endpoint?.server_id ?? null}::text`;
   const may = sql`(not ${shared}::boolean or app_curates())`;
   const own = sql`from trust_domains where name = ${name} and tenant_id = ${tenantId}::uuid and ${may}`;
+  const hasRoom = sql`(select count(*) from trust_domains where tenant_id = ${tenantId}::uuid) < ${trustDomainsMax}`;
   const results = await asTenant(database, tenantId, [
     lockDistrusts(tenantId, name),
     ...forgetExpired(claim, now),
@@ -163,7 +167,7 @@ export async function stateDomain(
           insert into trust_domains (name, tenant_id, shared, endpoint_url, endpoint_profile, endpoint_server_id, created_at,
             created_by, distrusts)
           select ${name}, ${tenantId}::uuid, ${stated}, ${isoTime(now)}::timestamptz, ${principal_id},
-            (select count(*) from (${distrustedAuthorities(tenantId, name)}) as known) where ${may}
+            (select count(*) from (${distrustedAuthorities(tenantId, name)}) as known) where ${may} and ${hasRoom}
           on conflict (name) do nothing returning name
         ), altered as (
           update trust_domains set shared = n.shared, endpoint_url = n.url, endpoint_profile = n.profile,
@@ -175,11 +179,12 @@ export async function stateDomain(
           returning name
         ) ${outbox(sql`where exists (select from made) or exists (select from altered)`)}`,
     ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 204, response: null }, own)]),
-    sql`select ${may} as may, exists (select ${own}) as own`,
+    sql`select ${may} as may, exists (select ${own}) as own, ${hasRoom} as has_room`,
   ]);
   const row = results.at(-1)?.[0];
   if (row?.["own"] === true) return "stated";
-  return row?.["may"] === true ? "taken" : "not_curating";
+  if (row?.["may"] !== true) return "not_curating";
+  return row["has_room"] === true ? "taken" : "full";
 }
 
 /**

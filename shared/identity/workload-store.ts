@@ -29,8 +29,11 @@ export async function listWorkloads(database: Database, tenantId: string): Promi
   }));
 }
 
+/** Of a tenant. Of two that are registered at the same time both may still find room. */
+export const workloadsMax = 10_000;
+
 /**
- * Service principal (of the same origin as its creator), SPIFFE ID, event and remembered answer (201), together or not at all. False:
+ * Service principal (of the same origin as its creator), SPIFFE ID, event and remembered answer (201), together or not at all. `missing`:
  * the domain is not there, or not shared as `shared` says, any more. Throws what the driver throws where the ID is registered (SQLSTATE
  * 23505), or the domain is removed at the same time (23503).
  */
@@ -40,25 +43,28 @@ export async function registerWorkload(
   workload: Workload,
   shared: boolean,
   { now, outbox, claim }: Change,
-): Promise<boolean> {
+): Promise<"registered" | "missing" | "full"> {
   const { id, spiffe_id, trust_domain, role, created_at, created_by } = workload;
   const domain = sql`trust_domains where name = ${trust_domain} and shared = ${shared} and (shared or tenant_id = ${tenantId}::uuid)`;
+  const hasRoom = sql`(select count(*) from workloads where tenant_id = ${tenantId}::uuid) < ${workloadsMax}`;
   const made = sql`from workloads where spiffe_id = ${spiffe_id} and principal_id = ${id}`;
   const results = await asTenant(database, tenantId, [
     ...forgetExpired(claim, now),
     servicePrincipalInsert(
       tenantId,
       { principal_id: id, role, created_at, created_by },
-      sql`exists (select from ${domain})`,
+      sql`exists (select from ${domain}) and ${hasRoom}`,
     ),
     sql`insert into workloads (spiffe_id, trust_domain, tenant_id, principal_id, created_at, created_by)
         select ${spiffe_id}, ${trust_domain}, p.tenant_id, p.id, ${created_at}::timestamptz, ${created_by}
         from principals p where p.tenant_id = ${tenantId}::uuid and p.id = ${id}`,
     outbox(sql`where exists (select ${made})`),
     ...(claim === null ? [] : [rememberAnswer(claim, now, { status: 201, response: workload }, made)]),
-    sql`select spiffe_id ${made}`,
+    sql`select exists (select ${made}) as made, ${hasRoom} as has_room`,
   ]);
-  return results.at(-1)?.length === 1;
+  const row = results.at(-1)?.[0];
+  if (row?.["made"] === true) return "registered";
+  return row?.["has_room"] === true ? "missing" : "full";
 }
 
 /** The SPIFFE ID of a workload's principal; null: the tenant has none such. */

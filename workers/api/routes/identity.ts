@@ -29,6 +29,7 @@ import {
   removeDomain,
   sharedBundle,
   stateDomain,
+  trustDomainsMax,
   type Change,
 } from "../../../shared/identity/store.ts";
 import { parseTrustBundle } from "../../../shared/identity/trust-bundle.ts";
@@ -37,6 +38,7 @@ import {
   listWorkloads,
   readWorkload,
   registerWorkload,
+  workloadsMax,
   removeWorkload,
 } from "../../../shared/identity/workload-store.ts";
 import { newEvent, outboxInsert } from "../../../shared/outbox/outbox.ts";
@@ -99,7 +101,7 @@ function domainRoutes(door: Door): void {
   door.route({
     action: "identity.write",
     idempotency: "optional",
-    problems: ["trust_domain_taken", "trust_domain_invalid"],
+    problems: ["trust_domain_taken", "trust_domain_invalid", "identity_full"],
     route: createRoute({
       method: "put",
       path: "/api/identity/trust-domains/{name}",
@@ -130,6 +132,8 @@ function domainRoutes(door: Door): void {
         outcome: "stated",
       });
       const state = await stateDomain(parts.database, caller.tenant_id, name, input.json, changeOf(call, event));
+      if (state === "full")
+        throw new Problem("identity_full", `A tenant states at most ${trustDomainsMax} trust domains.`);
       if (state === "taken") throw new Problem("trust_domain_taken", `${name} was stated by another tenant before.`);
       if (state === "not_curating")
         throw new Problem("trust_domain_invalid", "Only a tenant that curates the marketplace shares a trust domain.");
@@ -297,7 +301,7 @@ function workloadRoutes(door: Door): void {
   door.route({
     action: "identity.write",
     idempotency: "required",
-    problems: ["not_found", "workload_taken", "workload_invalid"],
+    problems: ["not_found", "workload_taken", "workload_invalid", "identity_full"],
     route: createRoute({
       method: "post",
       path: "/api/identity/workloads",
@@ -336,7 +340,10 @@ function workloadRoutes(door: Door): void {
       });
       try {
         const change = changeOf(call, event);
-        if (!(await registerWorkload(parts.database, caller.tenant_id, body, domain.shared, change))) throw notFound();
+        const state = await registerWorkload(parts.database, caller.tenant_id, body, domain.shared, change);
+        if (state === "missing") throw notFound();
+        if (state === "full")
+          throw new Problem("identity_full", `A tenant registers at most ${workloadsMax} SPIFFE IDs.`);
       } catch (error) {
         // The trust domain was taken back meanwhile.
         if (isForeignKeyViolation(error)) throw notFound();
