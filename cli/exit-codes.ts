@@ -10,7 +10,7 @@ export const exitCodes = {
   conflict: [5, "it collides with what is there already (409, 412)"],
   unavailable: [6, "the API cannot be reached or asks to wait (network, 429, 502, 503, 504)"],
   verification_failed: [7, "a signature, digest or log does not verify"],
-  not_current: [8, "not every instance of the fleet runs what is published"],
+  not_current: [8, "not every instance of the fleet runs what is published, or `--wait` ran out"],
   package_failed: [10, "the package ran, and its own run failed"],
   interrupted: [130, "interrupted by Ctrl-C or SIGTERM"],
 } as const satisfies Record<string, readonly [code: number, words: string]>;

@@ -181,6 +181,16 @@ test("an API that is away, and a bug, are answers without a word of what happene
   expect(`${await answer.text()}${JSON.stringify(logged)}`).not.toContain("secret of ours");
 });
 
+test("requests that say that they were here before are refused each, and have one line in a minute", async () => {
+  const edge = edgeOver(mapStore);
+  const looped = async (): Promise<string> => codeOf(await ask(edge, "/api/whoami", { "cdn-loop": "maestro-edge" }));
+  for (let count = 0; count < 50; count += 1) expect(await looped()).toBe("forwarding_loop");
+  expect(logged).toEqual([{ level: "error", message: "a request came back to the edge", provider: "a" }]);
+  now += 60_000;
+  await looped();
+  expect(logged).toHaveLength(2);
+});
+
 test("without an operator's key there are no metrics, and other paths are nothing", async () => {
   for (const at of ["/metrics", "/", "/fetchers/x.json", "/apis", "/tuf"]) {
     expect((await ask(edgeOver(mapStore), at)).status).toBe(404);

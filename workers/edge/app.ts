@@ -63,6 +63,8 @@ export const fetcherLimits: CacheLimits = {
 const trustLimits: CacheLimits = { ...fetcherLimits, missingMax: 1_024, objectBytesMax: bundleBytesMax };
 /** So long it is remembered that the next root is not there: each refresh of a TUF client asks for it. */
 export const rootMissingMs = 1_000;
+/** Requests that came back have one line in the log in so long. */
+const loopLineMs = 60_000;
 
 /** `no-transform`: a coding that is put on underway would make the strong tags weak. */
 const immutable = "private, max-age=31536000, immutable, no-transform";
@@ -87,6 +89,7 @@ export function createEdge(parts: EdgeParts): Edge {
   const { provider, clock, random, log } = parts;
   const counters = new EdgeCounters(provider);
   let instance = "";
+  let loopToldMs = Number.NEGATIVE_INFINITY;
 
   const cacheOf = (kind: "object" | "fetcher" | "workload" | "trust", limits: CacheLimits): EdgeCache =>
     new EdgeCache(
@@ -245,7 +248,11 @@ export function createEdge(parts: EdgeParts): Edge {
     const outcome = await forwardApi(request, provider, parts.api);
     if (outcome.state === "answered") return outcome.response;
     if (outcome.state === "loop") {
-      log("error", "a request came back to the edge", { provider });
+      // Whoever sends the header makes this one: a line a minute tells of a loop, and a flood of them of no more.
+      if (clock() - loopToldMs >= loopLineMs) {
+        loopToldMs = clock();
+        log("error", "a request came back to the edge", { provider });
+      }
       return refuse("forwarding_loop", "CDN-Loop says that this request was at the edge before.");
     }
     if (outcome.state === "too_large") return refuse("too_large", `The body has more than ${apiBodyBytesMax} bytes.`);

@@ -137,7 +137,11 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
       const now = await inForce();
       if (typeof now === "string") return { found, obstacle: now };
       const old = found?.old ?? now.names;
-      if (old.length === 0) return { found: null, obstacle: "the bundle in force has no authority" };
+      if (old.length === 0)
+        return {
+          found: null,
+          obstacle: "the bundle in force has no authority: hand one in that has (maestro identity bundle set)",
+        };
       if (old.length > rotatedAuthoritiesMax || now.names.length > 2 * rotatedAuthoritiesMax)
         return { found: null, obstacle: `the bundle in force has more than ${rotatedAuthoritiesMax} authorities` };
       const next = now.names.filter((name) => !isAmong(old, name)).slice(0, rotatedAuthoritiesMax);
