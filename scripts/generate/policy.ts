@@ -11,7 +11,7 @@ import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { unpackTar } from "modern-tar";
-import { policyEntrypoint, workerCallEntrypoint } from "../../shared/policy/compiled.ts";
+import { openRouteEntrypoint, policyEntrypoint, workerCallEntrypoint } from "../../shared/policy/compiled.ts";
 
 const run = promisify(execFile);
 const project = new URL("../../", import.meta.url);
@@ -68,7 +68,8 @@ export async function buildPolicy(opa: string): Promise<PolicyBuild & { readonly
     const bundle = join(folder, "bundle.tar.gz");
     const files = await policyFiles();
     // Relative names: the bundle holds the names it was given, and the project may lie anywhere.
-    const entrypoints = [policyEntrypoint, workerCallEntrypoint].flatMap((name) => ["--entrypoint", name]);
+    const rules = [policyEntrypoint, workerCallEntrypoint, openRouteEntrypoint];
+    const entrypoints = rules.flatMap((name) => ["--entrypoint", name]);
     await run(opa, ["build", "--target", "wasm", ...entrypoints, "--output", bundle, ...files], { cwd: sources });
     const { stdout } = await run(opa, ["version"]);
     const entries = await unpackTar(gunzipSync(await readFile(bundle)));

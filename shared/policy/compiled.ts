@@ -7,6 +7,8 @@ import type { Policy } from "./decide.ts";
 export const policyEntrypoint = "mc/authz/decision";
 /** Rule `worker_call` of the same package: calls between the platform's own workers (worker-calls.ts). */
 export const workerCallEntrypoint = "mc/authz/worker_call";
+/** Rule `open_route` of the same package: routes that ask for no credential (open-routes.ts). */
+export const openRouteEntrypoint = "mc/authz/open_route";
 
 /** opa-wasm's LoadedPolicy. */
 export interface LoadedPolicy {

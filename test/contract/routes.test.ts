@@ -1,5 +1,5 @@
-// Every route of the API, found in the router itself: none can be reached without a decision, but for the open ones
-// that are pinned here.
+// Every route of the API, found in the router itself: none can be reached without a decision, the open ones that are pinned here by
+// nobody's name.
 
 import { beforeAll, describe, expect, test } from "vitest";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
@@ -39,6 +39,8 @@ const examplePath = (path: string): string =>
     .replace("/workloads/{id}", "/workloads/pri_01k9x6f6c8a0b1c2d3e4f5g6h7")
     .replace("/policies/{name}", "/policies/gateway")
     .replace("/fleet/{instance}", "/fleet/fet_01k9x6f6c8a0b1c2d3e4f5g6h7")
+    .replace("/spiffe/{name}/", "/spiffe/acme.example/")
+    .replace("{token}", "t".repeat(43))
     .replace("{sha256}", "0".repeat(64))
     .replace("{range}", "00000000000000000000-00000000000000000001")
     .replace("{+path}", "0/000");
@@ -59,6 +61,21 @@ test("the open routes are these, and no others", () => {
       .sort(),
   ).toEqual(openRoutes);
 });
+
+describe.each(app.entries.filter(({ action }) => action === null).map((entry) => [name(entry), entry] as const))(
+  "%s",
+  (route, entry) => {
+    test("is open by the policy's word, which is asked first; without it the route is shut", async () => {
+      const before = api.opened.length;
+      expect((await api.fetch(examplePath(entry.route.path))).status).not.toBe(403);
+      expect(api.opened.slice(before)).toEqual([route]);
+      const shut = await localApi(stack, { openRoutes: () => ({ allow: false, reason: "Shut." }) });
+      const response = await shut.fetch(examplePath(entry.route.path));
+      expect(response.status).toBe(403);
+      expect(await response.json()).toMatchObject({ code: "denied", detail: "Shut.", reasons: ["Shut."], fix: null });
+    });
+  },
+);
 
 test("the router holds the door's routes and nothing else", () => {
   const fromDoor = new Map(app.entries.map((entry) => [name(entry), entry]));

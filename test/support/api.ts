@@ -10,7 +10,7 @@ import { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
 import { CallerMemory } from "../../shared/tenancy/caller-memory.ts";
 import type { Database } from "../../shared/tenancy/database.ts";
-import { loadCommittedPolicy } from "./policy.ts";
+import { loadCommittedRules } from "./policy.ts";
 import type { StackHandle } from "./stack.ts";
 
 /** `App` of workers/api/app.ts, as far as tests use it. */
@@ -32,6 +32,8 @@ export interface LocalApi {
   readonly logged: { level: string; message: string; fields: Readonly<Record<string, unknown>> }[];
   /** Inputs that were decided, in order. */
   readonly decided: unknown[];
+  /** Open routes that were asked about, in order. */
+  readonly opened: string[];
   fetch(path: string, init?: RequestInit): Promise<Response>;
 }
 
@@ -55,7 +57,8 @@ export function databaseAs(
 export async function localApi(stack: StackHandle, parts: Record<string, unknown> = {}): Promise<LocalApi> {
   const app = await loadApp();
   const { NoiseGate } = await workerModule<{ NoiseGate: new () => object }>("middleware/noise.ts");
-  const policy = await loadCommittedPolicy();
+  const { policy, openRoutes } = await loadCommittedRules();
+  const opened: string[] = [];
   const decided: unknown[] = [];
   const logged: LocalApi["logged"] = [];
   const log: Log = (level, message, fields = {}) => void logged.push({ level, message, fields });
@@ -84,6 +87,10 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
         return policy.evaluate(input);
       },
     },
+    openRoutes: (route: string) => {
+      opened.push(route);
+      return openRoutes(route);
+    },
     issuer: {
       issuer: stack.issuerUrl,
       audience: stack.audience,
@@ -103,6 +110,7 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
     database,
     logged,
     decided,
+    opened,
     fetch: async (path, init) => app.fetch(new Request(`${stack.apiUrl}${path}`, init), { parts: all }),
   };
 }

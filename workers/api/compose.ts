@@ -31,6 +31,7 @@ import type { DrainPort } from "../../shared/outbox/drain.ts";
 import { outboxInsert, shardOf } from "../../shared/outbox/outbox.ts";
 import { postgresOutbox } from "../../shared/outbox/store.ts";
 import { compiledPolicy } from "../../shared/policy/compiled.ts";
+import { openRoutes } from "../../shared/policy/open-routes.ts";
 import { workerCalls } from "../../shared/policy/worker-calls.ts";
 import { rememberedByRole } from "../../shared/policy/remembered.ts";
 import { AnswerCache } from "../../shared/pql/answer-cache.ts";
@@ -74,6 +75,7 @@ const log: Log = (level, message, fields = {}) => {
 const loadedPolicy = await loadPolicy(policyModule);
 const policy = rememberedByRole(compiledPolicy(loadedPolicy, policyBuild.source_sha256));
 const decideWorkerCall = workerCalls(loadedPolicy);
+const decideOpenRoute = openRoutes(loadedPolicy);
 
 const perIsolate = new WeakMap<object, Parts>();
 
@@ -145,6 +147,7 @@ function makeParts(env: Env): Parts {
       onLost: (error) => log("warn", "a workload's authority was not noted", errorFacts(error)),
     }),
     policy,
+    openRoutes: decideOpenRoute,
     issuer: tokenIssuer({ issuer: env.OIDC_ISSUER, audience: env.OIDC_AUDIENCE }, env.OIDC_JWKS_URL, clock),
     // The stubs have the methods of the objects' classes; RPC's own types do not carry unions of results over.
     ledger: (tenantId) => env.PRIVACY_LEDGER.getByName(tenantId) as unknown as LedgerPort,

@@ -1,10 +1,10 @@
 // The door: the only way to add a route to the API. A route names its action and cannot run before the policy allowed
-// it; a route without an action is declared `open`, and a test pins the list of those. Route modules call it from
-// `register(door)`; app.ts makes it.
+// it; a route without an action is declared `open`, asks for no credential, and cannot run either before the policy's table of those
+// lets it, which a test pins. Route modules call it from `register(door)`; app.ts makes it.
 
 import type { RouteConfig, z } from "@hono/zod-openapi";
 import type { StatusCode } from "hono/utils/http-status";
-import type { ProblemCode } from "../../shared/contract/problems.ts";
+import { Problem, type ProblemCode } from "../../shared/contract/problems.ts";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import {
   decisionInput,
@@ -175,7 +175,10 @@ export class RouteTable implements Door {
   open<R extends RouteConfig>(spec: OpenSpec<R>): void {
     const { route, problems = [] } = spec;
     const schemas = schemasOf(route);
+    const name = `${route.method.toUpperCase()} ${route.path}`;
     const answer = async (c: AppContext): Promise<Response> => {
+      const decision = c.env.parts.openRoutes(name);
+      if (!decision.allow) throw new Problem("denied", decision.reason, { reasons: [decision.reason], fix: null });
       const input = {
         params: parseParams(schemas.params, pathNames(route), c.req.param()),
         query: parseQuery(schemas.query, c.req.url),

@@ -62,7 +62,7 @@ export interface OpenApiDocument {
 }
 
 /** What every route may answer, and every route that is not open. */
-export const commonProblems: readonly ProblemCode[] = ["invalid_request", "internal"];
+export const commonProblems: readonly ProblemCode[] = ["invalid_request", "denied", "internal"];
 export const credentialProblems: readonly ProblemCode[] = [
   "unauthenticated",
   "token_invalid",
@@ -76,7 +76,6 @@ export const credentialProblems: readonly ProblemCode[] = [
   "key_expired",
   "principal_disabled",
   "role_too_low",
-  "denied",
   "issuer_unavailable",
   "identity_busy",
   "database_unavailable",

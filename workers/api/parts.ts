@@ -11,6 +11,7 @@ import type { SightingNotes } from "../../shared/identity/sighting-notes.ts";
 import type { SvidDesk } from "../../shared/identity/svid-desk.ts";
 import type { EntitlementsPort } from "../../shared/market/entitlements.ts";
 import type { Policy } from "../../shared/policy/decide.ts";
+import type { OpenRoutes } from "../../shared/policy/open-routes.ts";
 import type { AnswerCache } from "../../shared/pql/answer-cache.ts";
 import type { MeterPort } from "../../shared/pql/meter.ts";
 import type { QueryTime } from "../../shared/pql/query-times.ts";
@@ -47,6 +48,8 @@ export interface Parts {
   /** By which authorities they were signed, noted behind the answers. */
   readonly sightings: Pick<SightingNotes, "note">;
   readonly policy: Policy;
+  /** The same policy, of routes that ask for no credential. */
+  readonly openRoutes: OpenRoutes;
   /** The isolate's allows of requests that change nothing, on their way to the log. */
   readonly decisionNotes: Pick<DecisionNotes, "note">;
   /** Whose tokens are taken, and where its keys are. */
