@@ -70,7 +70,7 @@ const contract = {
   globalSetup: ["./test/support/global-setup.ts"],
   testTimeout: 60_000,
   hookTimeout: 60_000,
-  // Asking costs the stack as much as any request, and what is waited for takes some hundred milliseconds and more.
+  // Asking costs the stack as much as a request does, and what is waited for takes a tenth of a second at least.
   expect: { poll: { interval: 150 } },
 };
 

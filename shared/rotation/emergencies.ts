@@ -3,8 +3,8 @@
 
 import type { EmergencyProposal } from "../contract/http-rotations.ts";
 import { newId } from "../contract/ids.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import {
-  iso,
   isRunning,
   keysOf,
   noSuch,
@@ -158,7 +158,7 @@ export class Emergencies {
       old_keys: [...(keysOf({ keys: this.#proposedKeys(id) })?.old ?? [])],
       reason,
       proposed_by,
-      proposed_at: iso(proposed_at),
+      proposed_at: isoTime(proposed_at),
       breaks: JSON.parse(breaks) as string[],
     };
   }

@@ -9,6 +9,7 @@ import {
   type Rotated,
   type RotationState,
 } from "../contract/http-rotations.ts";
+import { isoTime } from "../contract/iso-time.ts";
 import type { Clock, Random, Sql } from "../contract/ports.ts";
 import type { ProblemCode } from "../contract/problems.ts";
 import { storeUncounted } from "../outbox/object-outbox.ts";
@@ -81,7 +82,6 @@ const schema = `
   create table if not exists proposed_keys (id text primary key, keys text not null);
 `;
 
-export const iso = (time: number): string => new Date(time).toISOString();
 export const noSuch: RotationRefused = { ok: false, code: "not_found", detail: "There is no such rotation." };
 
 export class RotationLedger {
@@ -151,7 +151,7 @@ export class RotationLedger {
   named(): NamedConsumer[] {
     return this.sql
       .exec<{ name: string; added_by: string; added_at: number }>("select * from consumers order by name")
-      .map((row) => ({ ...row, ...this.parts.rotated, added_at: iso(row.added_at) }));
+      .map((row) => ({ ...row, ...this.parts.rotated, added_at: isoTime(row.added_at) }));
   }
 
   consumers(row: RotationRow): Rotation["consumers"] {
@@ -162,12 +162,12 @@ export class RotationLedger {
     const builtIn = (JSON.parse(row.built_in) as { name: string; holds: boolean }[]).map(({ name, holds }) => ({
       name,
       built_in: true,
-      acknowledged_at: holds && published !== undefined ? iso(published.at) : null,
+      acknowledged_at: holds && published !== undefined ? isoTime(published.at) : null,
     }));
     const acknowledged = new Map(
       this.sql
         .exec<{ consumer: string; at: number }>("select consumer, at from acknowledgements where rotation = ?", row.id)
-        .map(({ consumer, at }) => [consumer, iso(at)]),
+        .map(({ consumer, at }) => [consumer, isoTime(at)]),
     );
     const named = this.named().map(({ name }) => ({
       name,
@@ -204,16 +204,16 @@ export class RotationLedger {
           : {
               reason: row.reason!,
               proposed_by: row.proposed_by!,
-              proposed_at: iso(row.proposed_at!),
+              proposed_at: isoTime(row.proposed_at!),
               approved_by: row.approved_by,
-              approved_at: iso(row.approved_at!),
+              approved_at: isoTime(row.approved_at!),
             },
       transitions: this.sql
         .exec<{ state: RotationState; at: number }>(
           "select state, at from transitions where rotation = ? order by rowid",
           row.id,
         )
-        .map(({ state, at }) => ({ state, at: iso(at) })),
+        .map(({ state, at }) => ({ state, at: isoTime(at) })),
     };
   }
 }

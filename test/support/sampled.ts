@@ -13,7 +13,7 @@ export const sampleSeed = process.env["MAESTRO_SAMPLE"] ?? new Date().toISOStrin
 export const firstOf = (seed: string, of: number): number =>
   createHash("sha256").update(seed).digest().readUInt32BE(0) % of;
 
-/** At least one case of a list that has any. `each`: at least 1. */
+/** Each `each`-th case (of 1 or more); at least one, where the list is not empty. */
 export function sampled<T>(cases: readonly T[], each: number): readonly T[] {
   if (isDeep || cases.length === 0) return cases;
   const first = firstOf(sampleSeed, Math.min(each, cases.length));
