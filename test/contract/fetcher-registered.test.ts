@@ -7,8 +7,8 @@ import { fetcherRegistered } from "../../shared/tenancy/store.ts";
 import { databaseAs } from "../support/api.ts";
 import { useStack } from "../support/stack.ts";
 
-/** The pages of tables and indexes that one key's answer may take: its own row, and a path down an index. */
-const pagesMax = 12;
+/** The pages that the look itself may take, without those by which the key is found: a path down an index, and a row. */
+const pagesMax = 6;
 const others = 2_000;
 const domain = "registered.example";
 
@@ -16,6 +16,7 @@ const stack = useStack();
 let owner: Database;
 let auth: Database;
 let tenantId: string;
+let keyId: string;
 const one = async (database: Database, statement: SQL): Promise<Row[]> =>
   (await inBatch(database, [statement]))[0] ?? [];
 
@@ -31,13 +32,24 @@ async function register(role: "viewer" | "fetcher", first: number, last: number)
   ]);
 }
 
+interface Plan {
+  readonly "Parent Relationship"?: string;
+  readonly "Shared Hit Blocks": number;
+  readonly "Shared Read Blocks": number;
+  readonly Plans?: readonly Plan[];
+}
+
 async function asked(): Promise<{ readonly isRegistered: unknown; readonly pages: number }> {
-  const question = sql`select ${fetcherRegistered} as registered from api_keys k where k.id =
-    (select min(id) from api_keys where tenant_id = ${tenantId}::uuid)`;
+  const question = sql`select ${fetcherRegistered} as registered from api_keys k where k.id = ${keyId}`;
   const [answer] = await one(auth, question);
   const [explained] = await one(auth, sql`explain (analyze, buffers, format json) ${question}`);
-  const [{ Plan: plan }] = explained!["QUERY PLAN"] as [{ readonly Plan: Record<string, number> }];
-  return { isRegistered: answer!["registered"], pages: plan["Shared Hit Blocks"]! + plan["Shared Read Blocks"]! };
+  const [{ Plan: plan }] = explained!["QUERY PLAN"] as [{ readonly Plan: Plan }];
+  const looks = plan.Plans!.filter((part) => part["Parent Relationship"] === "SubPlan");
+  expect(looks).toHaveLength(1);
+  return {
+    isRegistered: answer!["registered"],
+    pages: looks[0]!["Shared Hit Blocks"] + looks[0]!["Shared Read Blocks"],
+  };
 }
 
 beforeAll(async () => {
@@ -45,6 +57,8 @@ beforeAll(async () => {
   auth = databaseAs(stack, "auth");
   const tenant = await stack.seedTenant("registered");
   tenantId = tenant.tenant_id;
+  const [key] = await one(owner, sql`select id from api_keys where tenant_id = ${tenantId}::uuid limit 1`);
+  keyId = String(key!["id"]);
   await one(
     owner,
     sql`insert into trust_domains (name, tenant_id, created_at, created_by) values (${domain}, ${tenantId}, now(), 'x')`,
