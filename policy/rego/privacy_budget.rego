@@ -8,7 +8,7 @@ deny contains {
 		[input.privacy.units, input.privacy.remaining_units],
 	),
 	"fix": {
-		"words": sprintf("Wait until the budget has leaked back, or have an admin raise its limit by %d micro-epsilon.", [missing_units]),
+		"words": sprintf(words, [missing_units]),
 		"method": "PUT",
 		"path": "/api/privacy/budget",
 		"body": {
@@ -23,3 +23,12 @@ deny contains {
 }
 
 missing_units := input.privacy.units - input.privacy.remaining_units
+
+# Waiting helps where something comes back, and a budget with nothing spent has room for the run.
+words := "Wait until the budget has leaked back, or have an admin raise its limit by %d micro-epsilon." if {
+	input.privacy.leak_units_per_hour > 0
+	input.privacy.units <= limit_units
+} else := "Have an admin raise the budget's limit by %d micro-epsilon."
+
+# What the limit is: what is needed, without the run, with what is left.
+limit_units := (input.privacy.limit_needed_units - input.privacy.units) + input.privacy.remaining_units

@@ -148,7 +148,9 @@ async function pointAnew(parts: TargetParts, tenantId: string, kid: string): Pro
     if (!checked.ok) return `${named} was signed anew, and does not verify: ${checked.reason}`;
     await store.replacePointerBundle(database, row, signed.bundle);
   }
-  return rows.length === 0 ? null : `${rows.length} channels were signed anew; looking for more`;
+  return rows.length === 0
+    ? null
+    : `${rows.length === 1 ? "one channel was" : `${rows.length} channels were`} signed anew; looking for more`;
 }
 
 /** Null: no release stands on a countersignature of the key. */
