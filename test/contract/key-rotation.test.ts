@@ -155,13 +155,11 @@ test("MC-ZTE-1942: release, audit and link keys rotate while everything goes on:
     expect((await works("auditor", "disclosure", "verify", file)).json()).toMatchObject({ verdict: "verified" });
   const { keys } = await keysNow();
   expect(keys).toHaveLength(before.keys.length + 7);
-  const told = must(
-    200,
-    await call(tenant.keys.auditor, "POST", "/api/pql", {
-      query: 'FIND events WHERE type = "mc.key.rotation" SINCE 1h',
-    }),
-  ).json as { rows: { outcome: string }[] };
-  expect(told.rows).toHaveLength(28);
+  // An object's events come by its alarm: some moments after.
+  const query = 'FIND events WHERE type = "mc.key.rotation" SINCE 1h';
+  const told = async (): Promise<number> =>
+    (must(200, await call(tenant.keys.auditor, "POST", "/api/pql", { query })).json as { rows: unknown[] }).rows.length;
+  await expect.poll(told, { timeout: 20_000 }).toBe(28);
   const metrics = await works("admin", "metrics");
   expect(JSON.stringify(metrics.json())).toContain(
     'mc_spiffe_rotations_total{kind=\\"release\\",outcome=\\"completed\\"} 2',
