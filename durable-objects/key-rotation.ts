@@ -16,7 +16,7 @@ const retryMs = 1_000;
 /** How long a call waits for the steps that it set off; they go on by themselves. */
 const answerMs = 8_000;
 
-export interface KeyRotationParts extends Pick<RotationsParts, "clock" | "random" | "log"> {
+export interface KeyRotationParts extends Pick<RotationsParts, "clock" | "random" | "log" | "sha256"> {
   readonly pause: (ms: number) => Promise<void>;
   readonly send: DrainPort["send"];
   readonly target: (rotated: Rotated, tenantId: string) => RotationTarget;
@@ -45,10 +45,10 @@ export function keyRotationObject<Env>(compose: (env: Env) => KeyRotationParts) 
       this.#parts = compose(env);
       const sql = sqlOf(state.storage);
       sql.exec(objectOutboxSchema);
-      const { clock, random, log, target } = this.#parts;
+      const { clock, random, log, sha256, target } = this.#parts;
       const rotated = this.#rotated;
       const targetOf = (tenantId: string): RotationTarget => target(rotated, tenantId);
-      this.#rotations = new Rotations({ sql, clock, random, log, rotated, target: targetOf });
+      this.#rotations = new Rotations({ sql, clock, random, log, sha256, rotated, target: targetOf });
     }
 
     async list() {
@@ -77,8 +77,8 @@ export function keyRotationObject<Env>(compose: (env: Env) => KeyRotationParts) 
       return answer;
     }
 
-    async approve(call: RotationCall, id: string) {
-      return await this.#thenAdvance(await this.#rotations.approve(call, id));
+    async approve(call: RotationCall, id: string, approved: string) {
+      return await this.#thenAdvance(await this.#rotations.approve(call, id, approved));
     }
 
     async acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]) {

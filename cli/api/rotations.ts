@@ -39,8 +39,19 @@ export const rotationsApi = ({ json }: Client) => ({
       },
       emergencyProposal,
     ),
-  stepRotation: (id: string, step: "approve" | "resume"): Promise<Rotation> =>
-    json({ method: "POST", path: path("rotations", id, step), idempotent: true }, rotation),
+  resumeRotation: (id: string): Promise<Rotation> =>
+    json({ method: "POST", path: path("rotations", id, "resume"), idempotent: true }, rotation),
+  /** `proposalSha256`: of what was read. */
+  approveEmergency: (id: string, proposalSha256: string): Promise<Rotation> =>
+    json(
+      {
+        method: "POST",
+        path: path("rotations", id, "approve"),
+        json: { proposal_sha256: proposalSha256 },
+        idempotent: true,
+      },
+      rotation,
+    ),
   addRotationConsumer: (rotated: Rotated, name: string): Promise<NamedConsumer> =>
     json({ method: "PUT", path: consumer(rotated, name), idempotent: true }, namedConsumer),
   removeRotationConsumer: (rotated: Rotated, name: string): Promise<NamedConsumer> =>

@@ -13,10 +13,14 @@ import {
   type RotatedKind,
   type Rotation,
 } from "../../shared/contract/http-rotations.ts";
+import { sha256Hex } from "../../shared/contract/bytes.ts";
+import { sha256Digest } from "../../shared/contract/names.ts";
+import { proposalBytes } from "../../shared/contract/proposal-bytes.ts";
 import { authoritiesOf, type AuthorityName } from "../../shared/identity/authorities.ts";
 import { parseTrustDomain } from "../../shared/identity/spiffe-id.ts";
 import { parseTrustBundle } from "../../shared/identity/trust-bundle.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
+import { isConfirmed } from "../confirmation.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
 import { printable } from "../output.ts";
@@ -78,9 +82,7 @@ export function rotationCommands(program: Command, act: Act): void {
   leaf(rotation, "resume <id>", {
     summary: "have a rotation that failed in a step try again now",
     examples: [`maestro rotation resume ${exampleId}`],
-  }).action(
-    act(async (session: Session, id: string) => tell(session, await (await session.api()).stepRotation(id, "resume"))),
-  );
+  }).action(act(async (session: Session, id: string) => tell(session, await (await session.api()).resumeRotation(id))));
   leaf(rotation, "emergency", {
     summary: "propose to rotate without waiting for anyone, and to revoke the old keys; another person approves it",
     more:
@@ -102,10 +104,16 @@ export function rotationCommands(program: Command, act: Act): void {
     .action(act(emergency));
   leaf(rotation, "approve <id>", {
     summary: "approve an emergency that someone else proposed",
-    examples: [`maestro rotation approve ${exampleId}`],
-  }).action(
-    act(async (session: Session, id: string) => tell(session, await (await session.api()).stepRotation(id, "approve"))),
-  );
+    more:
+      "It is shown, and asked for, on a terminal. Elsewhere --proposal says what you have read, by its digest. Where someone has proposed anew\n" +
+      "meanwhile, nothing is approved: read what stands now.",
+    examples: [
+      `maestro rotation approve ${exampleId}`,
+      `maestro rotation approve ${exampleId} --proposal ${"0123456789abcdef".repeat(4)}`,
+    ],
+  })
+    .option("--proposal <sha256>", "what you have read: its `proposal_sha256`", digestArgument)
+    .action(act(approve));
   const consumer = group(rotation, "consumer", "who must have new keys before they sign");
   for (const [verb, summary] of [
     ["add", "name a consumer that rotations of these keys wait for"],
@@ -247,7 +255,39 @@ async function emergency(
     throw new Failure("usage", "--authority is for the kind fetcher alone");
   const proposal = await (await session.api()).proposeEmergency(rotated, options.reason, authorities);
   session.out.result(proposal, () => proposalText(proposal));
-  session.out.note(`next: an admin who did not propose it approves: maestro rotation approve ${proposal.id}`);
+  session.out.note(
+    `next: an admin who did not propose it reads and approves it: maestro rotation approve ${proposal.id}`,
+  );
+}
+
+async function approve(session: Session, id: string, options: { readonly proposal?: string }): Promise<void> {
+  const api = await session.api();
+  tell(session, await api.approveEmergency(id, options.proposal ?? (await readAndConfirmed(session, id))));
+}
+
+/** The digest of what was shown here, and not what the API says that it is. */
+async function readAndConfirmed(session: Session, id: string): Promise<string> {
+  const { host } = session;
+  const proposal = (await (await session.api()).rotations()).proposals.find((one) => one.id === id);
+  if (proposal === undefined)
+    throw new Failure("not_found", `No emergency ${id} waits for approval`, {
+      advice: "It may be approved already, or proposed anew under another id:",
+      command: "maestro rotation list",
+    });
+  if (host.stdin.isTTY !== true)
+    throw new Failure("usage", "--proposal is missing: there is no terminal to show the proposal on and to ask", {
+      advice: "Read it, and name what you have read by its digest:",
+      command: "maestro rotation list",
+    });
+  host.stderr.write(`${proposalText(proposal)}\n`);
+  if (!(await isConfirmed(host, "Approve it?"))) throw new Failure("failure", "Nothing was approved");
+  return await sha256Hex(proposalBytes(proposal));
+}
+
+function digestArgument(text: string): string {
+  const digest = sha256Digest.safeParse(text);
+  if (!digest.success) throw new InvalidArgumentError("A digest is 64 lower-case hex digits (SHA-256).");
+  return digest.data;
 }
 
 function authorityOf(text: string): AuthorityName {
@@ -276,13 +316,17 @@ const rotatedText = ({ kind, trust_domain: domain }: Pick<Rotation, "kind" | "tr
   domain === null ? kind : `${kind} ${domain}`;
 
 const proposalText = (proposal: EmergencyProposal): string => {
-  const { id, reason, proposed_by, proposed_at, breaks } = proposal;
+  const { id, reason, proposed_by, proposed_at, breaks, old_keys: keys, proposal_sha256: digest } = proposal;
   return [
     printable(
       `emergency ${id} of the ${rotatedText(proposal)} keys, proposed at ${proposed_at} by ${proposed_by}: ${reason}`,
     ),
+    ...(keys.length === 0
+      ? []
+      : [printable(`It is about ${keys.map(({ slot, kid }) => `${slot}:${kid}`).join(", ")}.`)]),
     "It would break:",
     ...breaks.map((sentence) => printable(`  - ${sentence}`)),
+    `proposal_sha256 ${digest}`,
   ].join("\n");
 };
 

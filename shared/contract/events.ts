@@ -278,6 +278,9 @@ export const eventTypes = {
       outcome: z
         .enum([...rotationStates, "proposed", "approved"])
         .describe("the state that it is in now; `proposed` and `approved` are of an emergency"),
+      proposal_sha256: sha256Digest
+        .optional()
+        .describe("of `proposed` and `approved`: what exactly, as `GET /api/rotations` showed it"),
       old_kids: joined("[0-9a-f]{64}", rotatedKeysMax).describe("joined by commas; none until the new ones are made"),
       new_kids: joined("[0-9a-f]{64}", rotatedKeysMax),
       old_authorities: joined("(?:x509|jwt):[0-9a-f]{64}", rotatedAuthoritiesMax)

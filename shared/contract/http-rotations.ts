@@ -72,6 +72,9 @@ const emergency = z.strictObject({
   proposed_at: timestamp,
   approved_by: principalId.nullable(),
   approved_at: timestamp.nullable(),
+  proposal_sha256: sha256Digest
+    .nullable()
+    .describe("what was approved; null: approved before approvals named what they approve"),
 });
 
 const rotatedOf = {
@@ -116,9 +119,18 @@ export const emergencyProposal = z
     proposed_by: principalId,
     proposed_at: timestamp,
     breaks: z.array(z.string()).describe("what it would break, in words, as far as that is known now"),
+    proposal_sha256: sha256Digest.describe(
+      "of all the other members (SHA-256 of their RFC 8785 text in UTF-8): who approves names it",
+    ),
   })
   .openapi("EmergencyProposal");
 export type EmergencyProposal = z.infer<typeof emergencyProposal>;
+
+export const emergencyApproval = z
+  .strictObject({
+    proposal_sha256: sha256Digest.describe("of the proposal that you have read, and approve; another one is refused"),
+  })
+  .openapi("EmergencyApproval");
 
 export const rotationList = z
   .strictObject({

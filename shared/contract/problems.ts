@@ -205,6 +205,11 @@ export const problems = {
     "The rotation is not in the state for this",
     "See `detail`, and `maestro rotation show` for how far it is.",
   ],
+  proposal_changed: [
+    409,
+    "What you approve is not what is proposed",
+    "Read it as it stands now (`maestro rotation approve` shows it; `GET /api/rotations` has it under `proposals`), and, if it is right, approve it by its `proposal_sha256`.",
+  ],
   rotation_consumers_max: [
     409,
     "These keys have as many consumers as they may have",

@@ -1,13 +1,16 @@
-// Emergencies of a kind of keys: proposed by one person with what they would break, approved by another. Called by rotations.ts; each is
-// one transaction with its event.
+// Emergencies of a kind of keys: proposed by one person with what they would break, approved by another, who names what they read: a newer proposal
+// takes an older one's place, under the same id where it is about the rotation that runs. Called by rotations.ts; each is one transaction with its event.
 
 import type { EmergencyProposal } from "../contract/http-rotations.ts";
+import { hex } from "../contract/bytes.ts";
 import { newId } from "../contract/ids.ts";
 import { isoTime } from "../contract/iso-time.ts";
+import { proposalBytes, type ProposalWords } from "../contract/proposal-bytes.ts";
 import {
   isRunning,
   keysOf,
   noSuch,
+  otherProposal,
   type ProposalAnswer,
   type RotationAnswer,
   type RotationCall,
@@ -70,22 +73,26 @@ export class Emergencies {
       const keys = named === null ? null : JSON.stringify({ old: named.keys, new: [] } satisfies RotatedKeys);
       this.#ledger.sql.exec("delete from proposed_keys");
       if (keys !== null) this.#ledger.sql.exec("insert into proposed_keys values (?, ?)", id, keys);
-      this.#ledger.tell({ id, tenant_id, keys: keys ?? running?.keys ?? null }, principal, "proposed", now, []);
-      return { ok: true, proposal: this.#shownProposal(this.#proposal()!) };
+      const proposal = this.#shownProposal(this.#proposal()!);
+      const told = { id, tenant_id, keys: keys ?? running?.keys ?? null };
+      this.#ledger.tell(told, principal, "proposed", now, [], proposal.proposal_sha256);
+      return { ok: true, proposal };
     });
   }
 
-  /** Who approves is not who proposed: that is decided before this is called. */
-  approve({ tenant_id, principal }: RotationCall, id: string): RotationAnswer {
+  /** `approved`: the digest of what was read. Who approves is not who proposed that: it is decided of the same digest, before this is called. */
+  approve({ tenant_id, principal }: RotationCall, id: string, approved: string): RotationAnswer {
     const now = this.#ledger.parts.clock();
     return this.#ledger.sql.transaction((): RotationAnswer => {
       const proposal = this.#proposal();
       const row = this.#ledger.rows("where id = ?", id)[0] ?? null;
       if (proposal?.id !== id) {
         if (row === null) return noSuch;
-        if (row.approved_by !== null) return this.#ledger.answer(id);
+        if (row.approved_by !== null) return this.#approvedBefore(row, approved);
         return { ok: false, code: "rotation_state", detail: "No emergency of this rotation was proposed." };
       }
+      const shown = this.#shownProposal(proposal);
+      if (shown.proposal_sha256 !== approved) return otherProposal(shown);
       if (row?.state === "revoked")
         return { ok: false, code: "rotation_state", detail: "The rotation has ended; propose the emergency anew." };
       const keys = this.#proposedKeys(id);
@@ -104,9 +111,17 @@ export class Emergencies {
       );
       this.#ledger.sql.exec("delete from proposals");
       this.#ledger.sql.exec("delete from proposed_keys");
-      this.#ledger.tell({ id, tenant_id, keys: row?.keys ?? keys }, principal, "approved", now, []);
+      this.#ledger.sql.exec("insert into approvals values (?, ?)", id, approved);
+      this.#ledger.tell({ id, tenant_id, keys: row?.keys ?? keys }, principal, "approved", now, [], approved);
       return this.#ledger.answer(id);
     });
+  }
+
+  /** The same approval again; of another proposal it is none. */
+  #approvedBefore({ id }: RotationRow, approved: string): RotationAnswer {
+    const named = this.#ledger.approvedProposal(id);
+    if (named === null || named === approved) return this.#ledger.answer(id);
+    return { ok: false, code: "proposal_changed", detail: `${id} was approved, and by another proposal than yours.` };
   }
 
   proposal(id: string): EmergencyProposal | null {
@@ -123,6 +138,11 @@ export class Emergencies {
   /** Within the transaction in which the rotation ends. */
   forget(id: string): void {
     this.#ledger.sql.exec("delete from proposals where id = ?", id);
+  }
+
+  /** Within the transaction in which a rotation's new keys sign: what was proposed about those that signed before would hit the new ones. */
+  forgetOvertaken(id: string): void {
+    this.#ledger.sql.exec("delete from proposals where id <> ? and id not in (select id from proposed_keys)", id);
   }
 
   /** The keys of the rotation that runs as planned; null where none does, or where they are not known. */
@@ -152,7 +172,7 @@ export class Emergencies {
   }
 
   #shownProposal({ id, reason, proposed_by, proposed_at, breaks }: ProposalRow): EmergencyProposal {
-    return {
+    const words: ProposalWords = {
       id,
       ...this.#ledger.parts.rotated,
       old_keys: [...(keysOf({ keys: this.#proposedKeys(id) })?.old ?? [])],
@@ -161,5 +181,6 @@ export class Emergencies {
       proposed_at: isoTime(proposed_at),
       breaks: JSON.parse(breaks) as string[],
     };
+    return { ...words, proposal_sha256: hex(this.#ledger.parts.sha256(proposalBytes(words))) };
   }
 }

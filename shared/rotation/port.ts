@@ -17,7 +17,8 @@ export interface RotationsPort {
   start(call: RotationCall): Promise<RotationAnswer>;
   /** `wanted`: the keys that it is to be about, where the kind takes a choice; null: no choice. */
   propose(call: RotationCall, reason: string, wanted: readonly KeyReference[] | null): Promise<ProposalAnswer>;
-  approve(call: RotationCall, id: string): Promise<RotationAnswer>;
+  /** `approved`: the digest of the proposal that was read; another one is refused. */
+  approve(call: RotationCall, id: string, approved: string): Promise<RotationAnswer>;
   acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]): Promise<RotationAnswer>;
   resume(id: string): Promise<RotationAnswer>;
   addConsumer(call: RotationCall, name: string): Promise<ConsumerAnswer>;

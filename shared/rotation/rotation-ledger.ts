@@ -20,6 +20,8 @@ export interface LedgerParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly rotated: Rotated;
+  /** Synchronous, handed in: what is approved is compared in the transaction that approves it. */
+  readonly sha256: (bytes: Uint8Array) => Uint8Array;
 }
 
 /** Who calls; `intent` is the same for the same call sent again, null where nothing tells. */
@@ -33,7 +35,12 @@ export interface RotationRefused {
   readonly ok: false;
   readonly code: Extract<
     ProblemCode,
-    "rotation_running" | "rotation_state" | "not_found" | "rotation_consumers_max" | "rotation_distrusts_max"
+    | "rotation_running"
+    | "rotation_state"
+    | "proposal_changed"
+    | "not_found"
+    | "rotation_consumers_max"
+    | "rotation_distrusts_max"
   >;
   readonly detail: string;
 }
@@ -80,7 +87,16 @@ const schema = `
   );
   -- Of a proposal that names its keys.
   create table if not exists proposed_keys (id text primary key, keys text not null);
+  -- Which proposal an approval named; none of rotations that were approved before approvals did.
+  create table if not exists approvals (rotation text primary key, proposal_sha256 text not null);
 `;
+
+/** For who approves another proposal than the one that stands. */
+export const otherProposal = ({ id, proposed_by, proposed_at }: EmergencyProposal): RotationRefused => ({
+  ok: false,
+  code: "proposal_changed",
+  detail: `What is proposed for ${id} since ${proposed_at}, by ${proposed_by}, is not what you approve.`,
+});
 
 export const noSuch: RotationRefused = { ok: false, code: "not_found", detail: "There is no such rotation." };
 
@@ -122,6 +138,7 @@ export class RotationLedger {
     outcome: EventAttributes<"mc.key.rotation">["outcome"],
     now: number,
     consumers: string[],
+    proposalSha256?: string,
   ): void {
     const { random, rotated } = this.parts;
     const keys = keysOf(row);
@@ -133,6 +150,7 @@ export class RotationLedger {
         rotation_id: row.id,
         kind: rotated.kind,
         outcome,
+        ...(proposalSha256 === undefined ? {} : { proposal_sha256: proposalSha256 }),
         ...toldKeys(rotated, keys),
         consumers: consumers.join(","),
       },
@@ -182,6 +200,15 @@ export class RotationLedger {
     return this.consumers(row).flatMap(({ name, acknowledged_at: at }) => (at === null ? [name] : []));
   }
 
+  /** Null: not approved, or before approvals named what they approve. */
+  approvedProposal(id: string): string | null {
+    const [row] = this.sql.exec<{ proposal_sha256: string }>(
+      "select proposal_sha256 from approvals where rotation = ?",
+      id,
+    );
+    return row?.proposal_sha256 ?? null;
+  }
+
   answer(id: string): RotationAnswer {
     return { ok: true, rotation: this.shown(this.rows("where id = ?", id)[0]!) };
   }
@@ -207,6 +234,7 @@ export class RotationLedger {
               proposed_at: isoTime(row.proposed_at!),
               approved_by: row.approved_by,
               approved_at: isoTime(row.approved_at!),
+              proposal_sha256: this.approvedProposal(row.id),
             },
       transitions: this.sql
         .exec<{ state: RotationState; at: number }>(

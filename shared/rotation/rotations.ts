@@ -92,9 +92,9 @@ export class Rotations {
     return this.#emergencies.propose(call, reason, wanted);
   }
 
-  /** Who approves is not who proposed: that is decided before this is called. */
-  approve(call: RotationCall, id: string): Promise<RotationAnswer> {
-    return this.#serially(() => Promise.resolve(this.#emergencies.approve(call, id)));
+  /** `approved`: the digest of the proposal that was read. Who approves is not who proposed it: that is decided before this is called. */
+  approve(call: RotationCall, id: string, approved: string): Promise<RotationAnswer> {
+    return this.#serially(() => Promise.resolve(this.#emergencies.approve(call, id, approved)));
   }
 
   acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]): RotationAnswer {
@@ -253,6 +253,7 @@ export class Rotations {
         row.id,
       );
       this.#ledger.sql.exec("insert or ignore into transitions values (?, ?, ?)", row.id, state, now);
+      if (state === "active") this.#emergencies.forgetOvertaken(row.id);
       if (state === "revoked") this.#emergencies.forget(row.id);
       this.#ledger.tell(
         row,

@@ -117,8 +117,8 @@ class World {
     return must(201, await this.admin.call("POST", "/api/rotations/emergencies", body)).json;
   }
 
-  async approve(id: string): Promise<Rotation> {
-    return must(200, await this.other.call("POST", `/api/rotations/${id}/approve`)).json;
+  async approve({ id, proposal_sha256 }: EmergencyProposal): Promise<Rotation> {
+    return must(200, await this.other.call("POST", `/api/rotations/${id}/approve`, { proposal_sha256 })).json;
   }
 
   async shown(id: string): Promise<Rotation> {
@@ -202,12 +202,13 @@ test("two persons have the product stop believing an authority that the bundle s
   // One person alone does not, nor with a key of theirs.
   const { key } = must(201, await admin.call("POST", "/api/keys", { role: "admin" })).json as { key: string };
   for (const caller of [admin, callsAs(api, { authorization: `Bearer ${key}` })]) {
-    const own = await caller.call("POST", `/api/rotations/${proposal.id}/approve`);
+    const { id, proposal_sha256 } = proposal;
+    const own = await caller.call("POST", `/api/rotations/${id}/approve`, { proposal_sha256 });
     expect([own.status, own.json.rule]).toEqual([403, "own_change"]);
   }
   expect([await whoami(old), await byLeaf(oldLeaf)]).toEqual([200, 200]);
 
-  await world.approve(proposal.id);
+  await world.approve(proposal);
   expect(await connection()).toEqual([401, port]);
   expect([await whoami(old), await byLeaf(oldLeaf)]).toEqual([401, 401]);
   expect([await whoami(young), await byLeaf(youngLeaf)]).toEqual([200, 200]);
@@ -298,7 +299,7 @@ test("where no other authority is left it says so, and all are refused until the
   const proposal = await world.propose();
   expect(proposal.old_keys).toEqual(await world.stolenNames());
   expect(proposal.breaks.join("\n")).toContain(`No other authority is left: all 1 registered workloads of ${domain}`);
-  await world.approve(proposal.id);
+  await world.approve(proposal);
   expect([await whoami(old), await whoami(await world.toApi(beside))]).toEqual([401, 401]);
   must(200, await admin.handIn(domain, world.document()));
   expect([await whoami(old), await whoami(await world.toApi(beside))]).toEqual([401, 200]);
@@ -316,9 +317,10 @@ test("where no other authority is left it says so, and all are refused until the
   const body = { kind: "fetcher", trust_domain: domain, reason: "none" };
   const next = await world.propose(await world.namesOf(...entries(beside, "jwt-2")));
   expect((await outsider.call("POST", "/api/rotations/emergencies", body)).status).toBe(404);
-  expect((await outsider.call("POST", `/api/rotations/${next.id}/approve`)).status).toBe(404);
+  const named = { proposal_sha256: next.proposal_sha256 };
+  expect((await outsider.call("POST", `/api/rotations/${next.id}/approve`, named)).status).toBe(404);
   const operator = callsAs(api, { authorization: `Bearer ${world.tenant.keys.operator}` });
-  expect((await operator.call("POST", `/api/rotations/${next.id}/approve`)).status).toBe(403);
+  expect((await operator.call("POST", `/api/rotations/${next.id}/approve`, named)).status).toBe(403);
   await inBatch(owner, [
     sql`insert into distrusted_authorities select ${world.tenant.tenant_id}::uuid, ${domain}, 'jwt', lpad(to_hex(n), 64, '0'), '', now()
         from generate_series(1, ${distrustedMax - 2}::int) as n`,

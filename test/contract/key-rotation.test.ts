@@ -11,7 +11,7 @@ import { maestro, testHost, type TestHost } from "../../cli/testing/host.ts";
 import { startStack, type Stack } from "../../scripts/stack/index.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
-import type { Rotation } from "../../shared/contract/http-rotations.ts";
+import type { EmergencyProposal, Rotation } from "../../shared/contract/http-rotations.ts";
 import type { Signer } from "../../shared/signing/keys.ts";
 import { inBatch } from "../../shared/tenancy/database.ts";
 import { databaseAs } from "../support/api.ts";
@@ -225,13 +225,19 @@ test("an emergency takes two persons; from its end on the old key's signatures a
   const proposed = (await works("admin", "rotation", "emergency", "release", "--reason", "a drill")).json();
   expect(proposed).toMatchObject({ id });
   expect(String(proposed["breaks"])).toMatch(/plant-8-verifier has not acknowledged.*are refused once it is revoked/s);
-  const own = await admin("POST", `/api/rotations/${id}/approve`);
+  const named = { proposal_sha256: proposed["proposal_sha256"] };
+  const own = await admin("POST", `/api/rotations/${id}/approve`, named);
   expect([own.status, own.json.rule]).toEqual([403, "own_change"]);
   const made = must(201, await admin("POST", "/api/keys", { role: "admin" })).json as { key: string };
-  expect((await call(made.key, "POST", `/api/rotations/${id}/approve`)).json.rule).toBe("own_change");
+  expect((await call(made.key, "POST", `/api/rotations/${id}/approve`, named)).json.rule).toBe("own_change");
+  // Proposed anew, what the other person has read is not what they would approve.
+  const anew = (await works("admin", "rotation", "emergency", "release", "--reason", "a drill, in other words")).json();
+  const stale = await call(other, "POST", `/api/rotations/${id}/approve`, named);
+  expect([stale.status, stale.json.code, anew["id"]]).toEqual([409, "proposal_changed", id]);
   expect(await shown(id)).toMatchObject({ state: "published", emergency: null });
-  must(200, await call(other, "POST", `/api/rotations/${id}/approve`));
-  expect(await ended(id)).toMatchObject({ emergency: { reason: "a drill" } });
+  const { proposal_sha256 } = anew;
+  must(200, await call(other, "POST", `/api/rotations/${id}/approve`, { proposal_sha256 }));
+  expect(await ended(id)).toMatchObject({ emergency: { reason: "a drill, in other words", proposal_sha256 } });
   const key = (await keysNow()).keys.find(({ kid }) => kid === old);
   expect(key).toMatchObject({ revoked_at: expect.any(String) as string });
   // Everything that the API stands on was signed anew.
@@ -261,8 +267,9 @@ test("a link that a revoked key signed opens nothing", async () => {
   const { url } = await linkOf(api, tenant.keys.auditor, await finishedRun(api, tenant, name));
   const proposed = must(201, await admin("POST", "/api/rotations/emergencies", { kind: "link", reason: "a drill" }));
   expect((await fetch(url)).status).toBe(200);
-  must(200, await call(other, "POST", `/api/rotations/${String(proposed.json.id)}/approve`));
-  await ended(String(proposed.json.id));
+  const { id, proposal_sha256 } = proposed.json as EmergencyProposal;
+  must(200, await call(other, "POST", `/api/rotations/${id}/approve`, { proposal_sha256 }));
+  await ended(id);
   expect((await fetch(url)).status).toBe(403);
   const next = await linkOf(api, tenant.keys.auditor, await finishedRun(api, tenant, name));
   expect((await fetch(next.url)).status).toBe(200);

@@ -286,10 +286,11 @@ test("MC-ZTE-1942: an emergency of the workers' authority takes two persons, wai
   const asked = { kind: "worker", reason: "the signer was broken into" };
   const proposal = must(201, await as(admin, "POST", "/api/rotations/emergencies", asked)).json as EmergencyProposal;
   expect(proposal.breaks.join("\n")).toMatch(/plant-9-proxy has not acknowledged.*each worker of the platform takes/s);
-  const own = await as(admin, "POST", `/api/rotations/${proposal.id}/approve`);
+  const { proposal_sha256 } = proposal;
+  const own = await as(admin, "POST", `/api/rotations/${proposal.id}/approve`, { proposal_sha256 });
   expect([own.status, own.json.rule]).toEqual([403, "own_change"]);
   expect(await call()).toMatchObject({ ok: true });
-  must(200, await as(other, "POST", `/api/rotations/${proposal.id}/approve`));
+  must(200, await as(other, "POST", `/api/rotations/${proposal.id}/approve`, { proposal_sha256 }));
   const shown = async () => must(200, await as(admin, "GET", `/api/rotations/${proposal.id}`)).json as Rotation;
   const facts = async () => {
     const { state, obstacle } = await shown();

@@ -1,6 +1,7 @@
 // A KeyRotation object's rotations on SQLite, whose process may die at each call of the target, and the keys of a ring that they rotate. Used by
 // key-rotation.test.ts and key-emergency.test.ts.
 
+import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +16,7 @@ import { openSql, type OpenSql } from "../support/sqlite.ts";
 import { randomBytes, seeded, tenantId } from "./audit-events.ts";
 import { Death } from "./publisher-world.ts";
 
-export const [alice, bob] = [`pri_${"a".repeat(26)}`, `pri_${"b".repeat(26)}`] as const;
+export const [alice, bob, carol] = [`pri_${"a".repeat(26)}`, `pri_${"b".repeat(26)}`, `pri_${"c".repeat(26)}`] as const;
 export const call = (principal: string = alice, intent: string | null = null): RotationCall => ({
   tenant_id: tenantId,
   principal,
@@ -108,6 +109,7 @@ export class RotationWorld {
       clock: () => this.now,
       random: (byteCount) => randomBytes(this.#next, byteCount),
       log: (_, message) => void this.logged.push(message),
+      sha256: (bytes) => createHash("sha256").update(bytes).digest(),
       rotated: { kind: "release", trust_domain: null },
       target: () => this.#watched?.() ?? this.keys.target(death),
     });
@@ -140,10 +142,24 @@ export class RotationWorld {
     return answer.rotation;
   }
 
+  /** Bob approves what is proposed under this id now. */
+  approved(id: string, principal: string = bob) {
+    const proposal = this.rotations.proposal(id);
+    return this.rotations.approve(call(principal), id, proposal?.proposal_sha256 ?? kid(0));
+  }
+
   events(): { outcome: string; principal: string | null; consumers: string; new_kids: string }[] {
     return this.#eventsOf("mc.key.rotation").map(({ principal, attributes }) => {
       const { outcome, consumers, new_kids } = attributes;
       return { principal, outcome: outcome!, consumers: consumers!, new_kids: new_kids! };
+    });
+  }
+
+  /** What was proposed and what was approved, by its digest. */
+  proposals(): unknown[] {
+    return this.#eventsOf("mc.key.rotation").flatMap(({ principal, attributes }) => {
+      const { outcome, proposal_sha256 } = attributes;
+      return proposal_sha256 === undefined ? [] : [[principal, outcome, proposal_sha256]];
     });
   }
 

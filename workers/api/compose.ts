@@ -1,5 +1,6 @@
 // Makes the API's parts out of what the platform binds: the only reader of Env. Called by index.ts, once an isolate.
 
+import nodeCrypto from "node:crypto";
 import { waitUntil } from "cloudflare:workers";
 import { neon, neonConfig } from "@neondatabase/serverless";
 import { loadPolicy } from "@open-policy-agent/opa-wasm";
@@ -298,6 +299,7 @@ export const keyRotationParts = (env: Env): KeyRotationParts => {
     clock,
     random,
     log,
+    sha256: (bytes) => nodeCrypto.createHash("sha256").update(bytes).digest(),
     pause: (ms) => scheduler.wait(ms),
     // Its events are of whichever tenant started a rotation: any queue takes them.
     send: sendTo(env, 0),

@@ -5,6 +5,7 @@ import { createRoute, z } from "@hono/zod-openapi";
 import {
   acknowledgement,
   consumerName,
+  emergencyApproval,
   emergencyProposal,
   emergencyRequest,
   namedConsumer,
@@ -24,7 +25,12 @@ import { hex } from "../../../shared/contract/bytes.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
 import { noteRotated, rotatedDomains } from "../../../shared/identity/authority-store.ts";
 import type { RotationsPort } from "../../../shared/rotation/port.ts";
-import type { RotationAnswer, RotationCall, RotationRefused } from "../../../shared/rotation/rotation-ledger.ts";
+import {
+  otherProposal,
+  type RotationAnswer,
+  type RotationCall,
+  type RotationRefused,
+} from "../../../shared/rotation/rotation-ledger.ts";
 import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call, Door } from "../door.ts";
 import { denied } from "../middleware/deny.ts";
@@ -178,22 +184,29 @@ export function register(door: Door): void {
       method: "post",
       path: "/api/rotations/{id}/approve",
       tags,
-      summary: "Approve an emergency that another person proposed",
-      request: { params: byId },
+      summary: "Approve an emergency that another person proposed, by the digest of what you read",
+      description:
+        "A newer proposal takes an older one's place, also under the same id. `proposal_sha256` is that of the one that you read; where " +
+        "another one stands, `proposal_changed` is the answer, and nothing is approved.",
+      request: { params: byId, body: { required: true, content: json(emergencyApproval) } },
       responses: { 200: { description: "The rotation, as far as it is now", content: json(rotation) } },
     }),
     action: "rotation.approve",
     idempotency: "required",
     decision: "before_the_change",
-    problems: ["denied", "not_found", "rotation_state", "rotation_running"],
+    problems: ["denied", "not_found", "proposal_changed", "rotation_state", "rotation_running"],
     handler: async (call) => {
       const { id } = call.input.params;
+      const { proposal_sha256: approved } = call.input.json;
       const { proposed, facts } = await approvalOf(call, id);
       const decision = await call.decide(facts);
       if (!decision.allow) await denied(call, decision, { facts });
       // Without a proposal it is one that was approved before, or none at all.
       const { port } = proposed ?? found((await ownRotation(call, id)) ?? (await platformRotation(call, id)));
-      const answer = await port.approve(await callOf(call), id);
+      // Whose proposal it is was decided of this one: the object is asked to approve this one, and no other.
+      if (proposed !== null && proposed.proposal.proposal_sha256 !== approved)
+        throw refusal(otherProposal(proposed.proposal));
+      const answer = await port.approve(await callOf(call), id, approved);
       return { status: 200, body: await remembered(call, 200, settled(answer)) };
     },
   });
