@@ -47,6 +47,7 @@ const ringMethods = [
   "activateKeys",
   "taintKeys",
   "revokeKeys",
+  "withdrawKeys",
   "publishedKeys",
   "slotKeys",
 ] as const satisfies readonly (keyof RingApi)[];
@@ -89,6 +90,10 @@ export function keyRingObject<Env>(compose: (env: Env) => KeyRingParts) {
 
     async revokeKeys(pass: string, rotation: string, compromised: boolean) {
       return (await this.#own(pass)).revokeKeys(rotation, compromised);
+    }
+
+    async withdrawKeys(pass: string, rotation: string) {
+      return (await this.#own(pass)).withdrawKeys(rotation);
     }
 
     async publishedKeys(pass: string) {

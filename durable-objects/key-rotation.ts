@@ -81,6 +81,10 @@ export function keyRotationObject<Env>(compose: (env: Env) => KeyRotationParts) 
       return await this.#thenAdvance(await this.#rotations.approve(call, id, approved));
     }
 
+    async cancel(call: RotationCall, id: string) {
+      return await this.#thenAdvance(await this.#rotations.cancel(call, id));
+    }
+
     async acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]) {
       return await this.#thenAdvance(this.#rotations.acknowledge(call, id, consumer, kids));
     }

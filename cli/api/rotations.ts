@@ -39,8 +39,8 @@ export const rotationsApi = ({ json }: Client) => ({
       },
       emergencyProposal,
     ),
-  resumeRotation: (id: string): Promise<Rotation> =>
-    json({ method: "POST", path: path("rotations", id, "resume"), idempotent: true }, rotation),
+  stepRotation: (id: string, step: "resume" | "cancel"): Promise<Rotation> =>
+    json({ method: "POST", path: path("rotations", id, step), idempotent: true }, rotation),
   /** `proposalSha256`: of what was read. */
   approveEmergency: (id: string, proposalSha256: string): Promise<Rotation> =>
     json(

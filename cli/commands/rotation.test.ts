@@ -31,6 +31,18 @@ test("who stops waiting for a rotation that has begun is told that it goes on, a
   expect([code, err]).toEqual([130, expect.stringContaining(`maestro rotation show ${id}`)]);
 });
 
+test("who waits for a rotation that somebody takes back waits no longer, and is told that it did not go through", async () => {
+  const server = await testServer();
+  const env = { MAESTRO_API_URL: server.url, MAESTRO_API_KEY: apiKey };
+  server.on("POST /api/rotations", json(running));
+  server.on(`GET /api/rotations/${id}`, json({ ...running, state: "cancelled", waiting_for: [] }));
+  server.on(`POST /api/rotations/${id}/cancel`, json({ ...running, state: "cancelled", waiting_for: [] }));
+  const waited = await maestro(testHost({ env }), "rotation", "start", "release", "--wait", "60");
+  expect([waited.code, waited.out]).toEqual([8, expect.stringContaining("cancelled")]);
+  const cancelled = await maestro(testHost({ env }), "rotation", "cancel", id);
+  expect([cancelled.code, cancelled.out]).toEqual([0, expect.stringContaining("cancelled")]);
+});
+
 const words = {
   id,
   kind: "release" as const,

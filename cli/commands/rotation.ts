@@ -7,6 +7,7 @@ import { InvalidArgumentError, type Command } from "commander";
 import {
   authorityName,
   consumerName,
+  endStates,
   rotatedKind,
   type EmergencyProposal,
   type Rotated,
@@ -82,7 +83,14 @@ export function rotationCommands(program: Command, act: Act): void {
   leaf(rotation, "resume <id>", {
     summary: "have a rotation that failed in a step try again now",
     examples: [`maestro rotation resume ${exampleId}`],
-  }).action(act(async (session: Session, id: string) => tell(session, await (await session.api()).resumeRotation(id))));
+  }).action(act(step("resume")));
+  leaf(rotation, "cancel <id>", {
+    summary: "take back a rotation whose new keys sign nothing yet",
+    more:
+      "Until it is acknowledged; of a trust domain's authority (fetcher) until it is active. The new keys never sign: those that were published\n" +
+      "stay so, as revoked, and the next rotation can be started. From then on a rotation goes to its end.",
+    examples: [`maestro rotation cancel ${exampleId}`],
+  }).action(act(step("cancel")));
   leaf(rotation, "emergency", {
     summary: "propose to rotate without waiting for anyone, and to revoke the old keys; another person approves it",
     more:
@@ -163,7 +171,7 @@ async function start(
   const until = host.now() + (options.wait ?? 0) * 1_000;
   let rotation = await api.startRotation(rotated);
   try {
-    while (rotation.state !== "revoked" && host.now() < until) {
+    while (!endStates.includes(rotation.state) && host.now() < until) {
       await host.sleep(Math.min(askEveryMs, Math.max(1, until - host.now())), host.interrupted);
       rotation = await api.rotation(rotation.id);
     }
@@ -297,6 +305,11 @@ function authorityOf(text: string): AuthorityName {
     throw new Failure("usage", `${text} is no authority: x509: or jwt:, and 64 hex digits`);
   return parsed.data;
 }
+
+const step =
+  (name: "resume" | "cancel") =>
+  async (session: Session, id: string): Promise<void> =>
+    tell(session, await (await session.api()).stepRotation(id, name));
 
 const change =
   (verb: "add" | "remove") =>

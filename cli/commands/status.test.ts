@@ -46,3 +46,14 @@ test("a key that was revoked signs nothing, and another use's end is not this on
     { use: "release", kid: "b", last_rotated_at: "2026-03-01T00:00:00.000Z" },
   ]);
 });
+
+test("a key that was taken back before it signed is not what the one that signs was rotated to", () => {
+  const withdrawn = key("b", {
+    not_before: "2026-03-05T11:50:00.000Z",
+    not_after: "2026-03-05T11:50:00.000Z",
+    revoked_at: "2026-03-05T12:30:00.000Z",
+  });
+  expect(signingKeys([key("a", {}), withdrawn])).toEqual([
+    { use: "release", kid: "a", last_rotated_at: "2026-03-01T00:00:00.000Z" },
+  ]);
+});

@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import type { Health } from "../../shared/contract/http-health.ts";
 import type { PublishedKey } from "../../shared/contract/http-audit.ts";
-import type { Rotation } from "../../shared/contract/http-rotations.ts";
+import { endStates, type Rotation } from "../../shared/contract/http-rotations.ts";
 import type { TrustDomainView } from "../../shared/contract/http-identity.ts";
 import type { Api } from "../api.ts";
 import { isNearItsEnd } from "../../shared/identity/near-its-end.ts";
@@ -125,8 +125,9 @@ export function signingKeys(listed: readonly PublishedKey[]): SigningKey[] {
   const ends = new Map<PublishedKey["use"], string>();
   const signing = new Map<PublishedKey["use"], PublishedKey>();
   for (const key of listed) {
-    const { use, not_after: ended } = key;
-    if (ended !== undefined && ended > (ends.get(use) ?? "")) ends.set(use, ended);
+    const { use, not_before: begun, not_after: ended } = key;
+    // One that ended when it began was taken back before it signed: nothing came in its place.
+    if (ended !== undefined && ended > begun && ended > (ends.get(use) ?? "")) ends.set(use, ended);
     if (ended === undefined && key.revoked_at === undefined && !signing.has(use)) signing.set(use, key);
   }
   return [...signing.values()].map(({ use, kid, not_before: begun }) => ({
@@ -139,7 +140,7 @@ export function signingKeys(listed: readonly PublishedKey[]): SigningKey[] {
 /** Those that are not through. */
 async function runningRotations(api: Api): Promise<Rotation[]> {
   const { rotations } = await api.rotations();
-  return rotations.filter(({ state }) => state !== "revoked");
+  return rotations.filter(({ state }) => !endStates.includes(state));
 }
 
 /** Null where the policy says no. */

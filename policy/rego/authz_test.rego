@@ -464,7 +464,7 @@ approving(facts) := as_role("admin", "rotation.approve", object.union(
 ))
 
 test_keys_are_rotated_by_tenants_that_curate_alone if {
-	every action in {"rotation.read", "rotation.start", "rotation.acknowledge"} {
+	every action in {"rotation.read", "rotation.start", "rotation.acknowledge", "rotation.cancel"} {
 		as_role("admin", action, {"curates": true, "own_domain": false}).allow
 		as_role("admin", action, {"curates": false, "own_domain": false}).rule == "tenant_not_curating"
 		not as_role("admin", action, {"curates": 1, "own_domain": false})
@@ -474,7 +474,7 @@ test_keys_are_rotated_by_tenants_that_curate_alone if {
 }
 
 test_a_domains_authority_is_rotated_by_whoever_states_it if {
-	every action in {"rotation.read", "rotation.start", "rotation.acknowledge"} {
+	every action in {"rotation.read", "rotation.start", "rotation.acknowledge", "rotation.cancel"} {
 		as_role("admin", action, {"curates": false, "own_domain": true}).allow
 		as_role("fetcher", action, {"curates": false, "own_domain": true}).rule == "role_too_low"
 		not as_role("admin", action, {"curates": false, "own_domain": 1})

@@ -103,7 +103,7 @@ fit if {
 }
 
 fit if {
-	input.action in {"rotation.read", "rotation.start", "rotation.acknowledge"}
+	input.action in {"rotation.read", "rotation.start", "rotation.acknowledge", "rotation.cancel"}
 	object.keys(input.facts) == {"curates", "own_domain"}
 	is_boolean(input.facts.curates)
 	is_boolean(input.facts.own_domain)

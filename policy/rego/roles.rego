@@ -54,6 +54,7 @@ by_action := {
 	"rotation.start": ["admin"],
 	"rotation.acknowledge": ["admin", "operator"],
 	"rotation.approve": ["admin"],
+	"rotation.cancel": ["admin"],
 }
 
 allowed := by_action[input.action]

@@ -13,6 +13,7 @@ methods := {
 		"activateKeys",
 		"taintKeys",
 		"revokeKeys",
+		"withdrawKeys",
 		"publishedKeys",
 	}},
 	"audit": {"api": {
@@ -34,6 +35,7 @@ methods := {
 		"activateKeys",
 		"taintKeys",
 		"revokeKeys",
+		"withdrawKeys",
 		"publishedKeys",
 	}},
 	"authority": {"api": {
@@ -43,6 +45,7 @@ methods := {
 		"activateKeys",
 		"taintKeys",
 		"revokeKeys",
+		"withdrawKeys",
 		"authorityKeys",
 	}},
 	"api": {"audit": {"introduce", "report"}},

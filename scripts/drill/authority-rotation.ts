@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { readAuthority, rotateAuthority } from "../../cli/svid/authority-folder.ts";
 import { sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import type { TrustDomainView } from "../../shared/contract/http-identity.ts";
-import type { Rotation } from "../../shared/contract/http-rotations.ts";
+import { endStates, type Rotation } from "../../shared/contract/http-rotations.ts";
 import { bundleOfState, type KeyKind } from "../../shared/identity/issue/authority-state.ts";
 import type { Revocation } from "./key-figures.ts";
 import type { Credentials } from "./key-load.ts";
@@ -103,7 +103,7 @@ export async function rotateFetchers(hands: AuthorityHands): Promise<Revocation>
 async function startedOrRunning(world: KeyWorld): Promise<Rotation> {
   const { trustDomain } = world;
   const { rotations } = (await world.admin("GET", "/api/rotations")) as { readonly rotations: readonly Rotation[] };
-  const running = rotations.find((one) => one.trust_domain === trustDomain && one.state !== "revoked");
+  const running = rotations.find((one) => one.trust_domain === trustDomain && !endStates.includes(one.state));
   return (
     running ??
     ((await world.admin("POST", "/api/rotations", { kind: "fetcher", trust_domain: trustDomain })) as Rotation)

@@ -6,7 +6,14 @@ import canonicalize from "canonicalize";
 import { z } from "@hono/zod-openapi";
 import { utf8Length } from "./bytes.ts";
 import { idPattern } from "./ids.ts";
-import { rotatedAuthoritiesMax, rotatedKind, rotatedKeysMax, consumersMax, rotationStates } from "./http-rotations.ts";
+import {
+  cancelStates,
+  consumersMax,
+  rotatedAuthoritiesMax,
+  rotatedKeysMax,
+  rotatedKind,
+  rotationStates,
+} from "./http-rotations.ts";
 import { policyNameInEvents, policyOutcomes } from "./http-policies.ts";
 import { trustDomainName } from "./http-identity.ts";
 import { channel, packageName, sha256Digest, tenantId, timestamp, version } from "./names.ts";
@@ -276,8 +283,11 @@ export const eventTypes = {
       kind: rotatedKind,
       trust_domain: trustDomainName.optional().describe("of the kind `fetcher`: whose authority"),
       outcome: z
-        .enum([...rotationStates, "proposed", "approved"])
-        .describe("the state that it is in now; `proposed` and `approved` are of an emergency"),
+        .enum([...rotationStates, "proposed", "approved", ...cancelStates])
+        .describe(
+          "the state that it is in now; `proposed` and `approved` are of an emergency, `cancelling` is somebody's word, and with " +
+            "`cancelled` the new keys never sign",
+        ),
       proposal_sha256: sha256Digest
         .optional()
         .describe("of `proposed` and `approved`: what exactly, as `GET /api/rotations` showed it"),

@@ -147,7 +147,7 @@ export const explainRequest = z
     barred: z.boolean().default(true).describe("for bar.write: false asks about lifting the bar"),
     cohort_percent: z.int().min(1).max(100).default(100).describe("for upgrade.start"),
     change_id: changeId.optional().describe("for entitlement.approve"),
-    rotation_id: rotationId.optional().describe("for rotation.approve"),
+    rotation_id: rotationId.optional().describe("for rotation.approve, rotation.acknowledge and rotation.cancel"),
     trust_domain: trustDomainName.optional().describe("for rotation.start, of the kind `fetcher`"),
   })
   .openapi("ExplainRequest");

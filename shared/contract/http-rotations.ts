@@ -29,7 +29,12 @@ export const rotationStates = [
   "verified",
   "revoked",
 ] as const;
-export type RotationState = (typeof rotationStates)[number];
+/** Of one that is taken back, instead of the states that were to come. */
+export const cancelStates = ["cancelling", "cancelled"] as const;
+const rotationState = z.enum([...rotationStates, ...cancelStates]);
+export type RotationState = z.infer<typeof rotationState>;
+/** Nothing comes after these. */
+export const endStates: readonly RotationState[] = ["revoked", "cancelled"];
 
 export const rotationId = z
   .string()
@@ -86,7 +91,7 @@ export const rotation = z
   .strictObject({
     id: rotationId,
     ...rotatedOf,
-    state: z.enum(rotationStates),
+    state: rotationState,
     started_by: principalId,
     old_keys: z.array(rotatedKey).describe("empty until the new ones are made"),
     new_keys: z.array(rotatedKey),
@@ -96,7 +101,7 @@ export const rotation = z
     emergency: emergency
       .nullable()
       .describe("approved: nobody is waited for, and the old keys' signatures are not believed in the end"),
-    transitions: z.array(z.strictObject({ state: z.enum(rotationStates), at: timestamp })),
+    transitions: z.array(z.strictObject({ state: rotationState, at: timestamp })),
   })
   .openapi("Rotation");
 export type Rotation = z.infer<typeof rotation>;

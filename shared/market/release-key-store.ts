@@ -69,6 +69,22 @@ export async function endReleaseKey(
   ]);
 }
 
+/** Of a key that never signed: revoked, also where it was not believed yet. `tenantId` curates, or row security refuses it. */
+export async function refuseReleaseKey(
+  database: Database,
+  tenantId: string,
+  rotation: string,
+  { kid, spki, not_before }: Omit<NewReleaseKey, "endorsement">,
+  now: number,
+): Promise<void> {
+  await asTenant(database, tenantId, [
+    sql`insert into release_keys as known (kid, spki, not_before, not_after, revoked_at, rotation_id, changed_at)
+        values (${kid}, ${spki}, ${not_before}, ${not_before}, ${isoTime(now)}, ${rotation}, ${isoTime(now)})
+        on conflict (kid) do update set not_after = coalesce(known.not_after, excluded.not_after),
+          revoked_at = coalesce(known.revoked_at, excluded.revoked_at), changed_at = excluded.changed_at`,
+  ]);
+}
+
 const hintOf = (column: string) => sql.raw(`${column} #>> '{verificationMaterial,publicKey,hint}'`);
 
 /** How many releases and live channels stand on a signature of this key. */

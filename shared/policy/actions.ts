@@ -58,6 +58,7 @@ export const actions = [
   "rotation.start",
   "rotation.acknowledge",
   "rotation.approve",
+  "rotation.cancel",
 ] as const;
 export type Action = (typeof actions)[number];
 
@@ -174,6 +175,7 @@ export interface ActionFacts {
   readonly "rotation.read": RotationFacts;
   readonly "rotation.start": RotationFacts;
   readonly "rotation.acknowledge": RotationFacts;
+  readonly "rotation.cancel": RotationFacts;
   /** `own`: the caller proposed the emergency, themselves or by a key that comes from the same person. */
   readonly "rotation.approve": RotationFacts & { readonly rotation_id: string; readonly own: boolean };
   /** `own`: the caller proposed it, themselves or by a key that comes from the same person. */

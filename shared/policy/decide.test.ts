@@ -405,6 +405,16 @@ describe("with facts", () => {
       ask("admin", "rotation.start", { curates: false, own_domain: false }),
       "tenant_not_curating",
     ],
+    [
+      "taking a rotation back, by an operator",
+      ask("operator", "rotation.cancel", { curates: true, own_domain: false }),
+      "role_too_low",
+    ],
+    [
+      "taking a rotation back, by a tenant that does not curate",
+      ask("admin", "rotation.cancel", { curates: false, own_domain: false }),
+      "tenant_not_curating",
+    ],
     ["a rotation by a tenant that curates", ask("admin", "rotation.start", { curates: true, own_domain: false }), "ok"],
   ];
   test.each(cases)("%s is decided", (_, decision, rule) => {

@@ -5,6 +5,7 @@ import type { EventAttributes } from "../contract/events.ts";
 import { consumersMax } from "../contract/http-rotations.ts";
 import { storeUncounted } from "../outbox/object-outbox.ts";
 import {
+  isCancelled,
   isRunning,
   keysOf,
   noSuch,
@@ -29,6 +30,8 @@ export class Consumers {
       if (row === undefined) return noSuch;
       if (!this.#ledger.named().some(({ name }) => name === consumer))
         return { ok: false, code: "not_found", detail: `${consumer} is no consumer of these keys.` };
+      if (isCancelled(row))
+        return { ok: false, code: "rotation_state", detail: "The rotation was cancelled: its new keys never sign." };
       const wanted = keysOf(row)?.new ?? [];
       if (wanted.length === 0 || row.state === "prepare")
         return { ok: false, code: "rotation_state", detail: "The new keys are not published yet." };

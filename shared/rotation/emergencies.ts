@@ -57,6 +57,7 @@ export class Emergencies {
       const running = named === null ? (this.#ledger.running()[0] ?? null) : null;
       if (running !== null && running.approved_by !== null)
         return { ok: false, code: "rotation_state", detail: `${running.id} is an emergency already.` };
+      if (running?.state === "cancelling") return isRunning(running);
       const breaks = [...this.#unready(running, named !== null), ...words];
       const id = running?.id ?? newId("rotation", now, this.#ledger.parts.random(10));
       this.#ledger.sql.exec(

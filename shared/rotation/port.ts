@@ -19,6 +19,8 @@ export interface RotationsPort {
   propose(call: RotationCall, reason: string, wanted: readonly KeyReference[] | null): Promise<ProposalAnswer>;
   /** `approved`: the digest of the proposal that was read; another one is refused. */
   approve(call: RotationCall, id: string, approved: string): Promise<RotationAnswer>;
+  /** While the new keys sign nothing; refused after that. */
+  cancel(call: RotationCall, id: string): Promise<RotationAnswer>;
   acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]): Promise<RotationAnswer>;
   resume(id: string): Promise<RotationAnswer>;
   addConsumer(call: RotationCall, name: string): Promise<ConsumerAnswer>;

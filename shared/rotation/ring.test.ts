@@ -234,6 +234,63 @@ test("a revoked key's private half is gone, and its revocation is published", as
   expect(await world.published(kid)).toMatchObject({ revoked_at: new Date(start).toISOString() });
 });
 
+test("keys that are taken back never sign: unpublished ones are gone, published ones are revoked and never in force, and the slot is free", async () => {
+  const world = await RingWorld.make();
+  const signing = [await world.kid("checkpoint"), await world.kid()];
+  const { new: made } = await world.ring.prepareKeys(first, ["checkpoint"]);
+  for (const _ of [1, 2]) expect(await world.ring.withdrawKeys(first)).toEqual({ old: [], new: [] });
+  await world.ring.publishKeys(first);
+  expect(await world.published(made[0]!.kid)).toBeUndefined();
+  const keys = await world.ring.prepareKeys(second, ["checkpoint", "statement"]);
+  await world.ring.publishKeys(second);
+  const before = await world.ring.publishedKeys();
+  world.now += 5_000;
+  for (const _ of [1, 2]) {
+    expect(await world.ring.withdrawKeys(second)).toEqual(keys);
+    world.open();
+    world.now += 5_000;
+  }
+  const after = await world.ring.publishedKeys();
+  const revoked_at = new Date(start + 5_000).toISOString();
+  for (const { kid } of keys.new) {
+    const shown = before.keys.find((key) => key.kid === kid)!;
+    expect(await world.published(kid)).toEqual({ ...shown, not_after: shown.not_before, revoked_at });
+  }
+  expect(after.keys.map(({ kid }) => kid)).toHaveLength(before.keys.length);
+  // Who has not seen them yet can follow the set still.
+  expect(after.endorsements).toEqual(before.endorsements);
+  const slot = await world.ring.slotKeys("statement");
+  expect(slot.map(({ active, revoked }) => [active, revoked])).toEqual([
+    [true, false],
+    [false, true],
+  ]);
+  await world.ring.activateKeys(second);
+  expect([await world.kid("checkpoint"), await world.kid()]).toEqual(signing);
+  for (const { slot: name, kid } of keys.new)
+    expect(await world.ring.sign(name, kid, world.now, [message])).toEqual({ state: "rotated" });
+  const third = `rot_${"3".repeat(26)}`;
+  const next = await world.rotate(third);
+  expect([await world.kid("checkpoint"), await world.kid()]).toEqual(next.new.map(({ kid }) => kid));
+  expect(next.old.map(({ kid }) => kid)).toEqual(signing);
+});
+
+test("keys that sign, or have signed, are not taken back; and what was taken back makes no keys, however late its step comes", async () => {
+  const world = await RingWorld.make();
+  await world.rotate(first, ["statement"]);
+  await expect(world.ring.withdrawKeys(first)).rejects.toThrow("signs, or has signed");
+  await world.rotate(second, ["statement"]);
+  await expect(world.ring.withdrawKeys(first)).rejects.toThrow("signs, or has signed");
+  const third = `rot_${"3".repeat(26)}`;
+  const late = world.ring.prepareKeys(third, ["statement"]);
+  await world.ring.withdrawKeys(third);
+  await expect(late).rejects.toThrow("was cancelled");
+  await expect(world.ring.prepareKeys(third, ["statement"])).rejects.toThrow("was cancelled");
+  expect(await world.ring.prepareKeys(`rot_${"4".repeat(26)}`, ["statement"])).toMatchObject({ new: [{}] });
+  // It needs no secret: a rotation that stands for the want of one can be taken back.
+  world.open({ secret: undefined });
+  expect(await world.ring.withdrawKeys(`rot_${"4".repeat(26)}`)).toEqual({ old: [], new: [] });
+});
+
 test("two rotations of one slot at once are refused, and of two of another ring's slots nothing is known", async () => {
   const world = await RingWorld.make();
   await world.ring.prepareKeys(first, ["statement"]);

@@ -11,7 +11,7 @@
 // What stands where after a crash at each await:
 //   prepare: keys made, encrypted, endorsed    nothing: a retry makes others
 //   prepare: the transaction                   all new keys of the rotation, not published; a retry finds them
-//   publish, taint, revoke                     one transaction each: done, or not; a retry does nothing more
+//   publish, taint, revoke, withdraw           one transaction each: done, or not; a retry does nothing more
 //   activate: the transaction                  the new keys sign; a retry has nothing to wait for: what was under way died with
 //                                              the object, and its caller got no signature
 
@@ -93,6 +93,8 @@ const schema = `
     not_before text not null, not_after text, tainted_at text, revoked_at text, sealed text, rotation text, replaces text,
     endorsement text
   );
+  -- Rotations that were taken back. A step of theirs that comes late makes nothing.
+  create table if not exists withdrawn (rotation text primary key);
   -- The latest time that a key signed, in ms, where that was ahead of the ring's clock.
   create table if not exists ahead (kid text primary key, at integer not null);
 `;
@@ -139,10 +141,12 @@ export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
   }
 
   async prepareKeys(rotation: string, slotNames: readonly string[]): Promise<RotatedKeys> {
+    this.#checkStands(rotation);
     const known = this.#rotated(rotation);
     if (known !== null) return known;
     const made = await Promise.all(slotNames.map((name) => this.#make(this.#slot(name))));
     return this.#sql.transaction(() => {
+      this.#checkStands(rotation);
       const meanwhile = this.#rotated(rotation);
       if (meanwhile !== null) return meanwhile;
       for (const { slot, key } of made) {
@@ -200,6 +204,25 @@ export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
           kid,
         );
       }
+    });
+  }
+
+  async withdrawKeys(rotation: string): Promise<RotatedKeys> {
+    const at = isoTime(this.#parts.clock());
+    return this.#sql.transaction(() => {
+      if (!this.#isWithdrawn(rotation)) {
+        const signs = this.#rows("where rotation = ? and state in ('active', 'retired')", rotation)[0];
+        if (signs !== undefined) throw new RingFault(`the key ${signs.kid} of ${rotation} signs, or has signed`);
+        this.#sql.exec("insert into withdrawn values (?)", rotation);
+        this.#sql.exec("delete from keys where rotation = ? and state = 'prepared'", rotation);
+        // Whoever has seen it is told that nothing is by it; one that vanished would look like a set of keys that was altered.
+        this.#sql.exec(
+          "update keys set state = 'retired', not_after = not_before, revoked_at = ?, sealed = null where rotation = ?",
+          at,
+          rotation,
+        );
+      }
+      return this.#rotated(rotation) ?? { old: [], new: [] };
     });
   }
 
@@ -280,6 +303,14 @@ export class KeyRing implements RingSignerApi, RotatingKeysApi, SlotKeysApi {
     const rotated = this.#rotated(rotation);
     if (rotated === null) throw new RingFault(`the ring ${this.#parts.name} knows no rotation ${rotation}`);
     return rotated;
+  }
+
+  #isWithdrawn(rotation: string): boolean {
+    return this.#sql.exec("select rotation from withdrawn where rotation = ?", rotation).length > 0;
+  }
+
+  #checkStands(rotation: string): void {
+    if (this.#isWithdrawn(rotation)) throw new RingFault(`the rotation ${rotation} was cancelled`);
   }
 
   #insert(row: KeyRow): void {

@@ -161,9 +161,19 @@ export class RotationLedger {
     return this.sql.exec<RotationRow>(`select * from rotations ${where}`, ...values);
   }
 
+  /** Enters a state, at this time. */
+  enter(id: string, state: RotationState, now: number): void {
+    this.sql.exec(
+      "update rotations set state = ?, obstacle = null, failures = 0, again_at = 0 where id = ?",
+      state,
+      id,
+    );
+    this.sql.exec("insert or ignore into transitions values (?, ?, ?)", id, state, now);
+  }
+
   /** Those that have not ended, emergencies first. More than one where emergencies go beside a rotation. */
   running(): RotationRow[] {
-    return this.rows("where state <> 'revoked' order by approved_by is null, n");
+    return this.rows("where state not in ('revoked', 'cancelled') order by approved_by is null, n");
   }
 
   named(): NamedConsumer[] {
@@ -271,6 +281,8 @@ function toldKeys(
     new_authorities: joined(next, named),
   };
 }
+
+export const isCancelled = ({ state }: RotationRow): boolean => state === "cancelling" || state === "cancelled";
 
 export const isRunning = ({ id, state }: RotationRow): RotationRefused => ({
   ok: false,

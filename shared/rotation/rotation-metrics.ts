@@ -3,7 +3,7 @@
 
 import type { RotatedKind } from "../contract/http-rotations.ts";
 
-const rotationOutcomes = ["started", "completed", "emergency"] as const;
+const rotationOutcomes = ["started", "completed", "emergency", "cancelled"] as const;
 
 export interface RotationCounts {
   readonly kind: RotatedKind;
@@ -15,7 +15,7 @@ const name = "mc_spiffe_rotations_total";
 /** Nothing but the heading of kinds that were never rotated. */
 export const rotationMetricsText = (kinds: readonly RotationCounts[]): string =>
   [
-    `# HELP ${name} Rotations of keys that this tenant started: and how many ended, as planned or as an emergency.\n`,
+    `# HELP ${name} Rotations of keys that this tenant started: and how many ended, as planned, as an emergency, or cancelled.\n`,
     `# TYPE ${name} counter\n`,
     ...kinds
       .filter(({ counts }) => counts.started > 0)

@@ -1,10 +1,10 @@
 // The rotations of one kind of keys, one after the other: prepare → published → acknowledged → active → tainted → verified →
-// revoked. A step goes on when its condition was observed, never because time has passed. Called by
+// revoked; or → cancelling → cancelled, while the new keys sign nothing. A step goes on when its condition was observed, never because time has passed. Called by
 // durable-objects/key-rotation.ts, whose SQLite and alarm it works with; what the steps do is the kind's RotationTarget.
 //
 // What stands where after a crash at each await; the alarm, or whoever asks next, goes on from there:
 //   start, propose, approve, acknowledge,
-//   consumers added and removed            one transaction each, with its event and its intent: all of it or none
+//   cancel, consumers added and removed            one transaction each, with its event and its intent: all of it or none
 //   propose: what it breaks looked at      nothing
 //   prepare: keys made                     in their ring, unpublished; made once a rotation, a retry finds the same ones
 //   prepare: keys found in part            what was found is kept, or not: then it is found anew, before any state was entered
@@ -14,9 +14,11 @@
 //   active: tainted                        marked; the same
 //   tainted: verified                      what was signed anew stays so; a retry signs the rest
 //   verified: revoked                      destroyed, and not believed where compromised; the state follows with the retry
+//   cancelling: keys withdrawn             they never sign, and the slots are free; the state follows with the retry
 //   any transaction of a state             the state, its time and its event, or none of them
 
 import {
+  endStates,
   rotationsListed,
   rotationStates,
   type EmergencyProposal,
@@ -30,6 +32,7 @@ import { errorName } from "../outbox/drain.ts";
 import { Consumers } from "./consumers.ts";
 import { Emergencies } from "./emergencies.ts";
 import {
+  isCancelled,
   isRunning,
   keysOf,
   noSuch,
@@ -57,7 +60,10 @@ export interface RotationsParts extends LedgerParts {
   readonly target: (tenantId: string) => RotationTarget;
 }
 
-const after = (state: RotationState): RotationState => rotationStates[rotationStates.indexOf(state) + 1]!;
+function after(state: RotationState): RotationState {
+  const order: readonly RotationState[] = rotationStates;
+  return order[order.indexOf(state) + 1]!;
+}
 
 export class Rotations {
   readonly #parts: RotationsParts;
@@ -97,6 +103,34 @@ export class Rotations {
     return this.#serially(() => Promise.resolve(this.#emergencies.approve(call, id, approved)));
   }
 
+  /** Behind the step that is under way: so none is, and what stands is how far the steps came. */
+  cancel(call: RotationCall, id: string): Promise<RotationAnswer> {
+    return this.#serially(() => Promise.resolve(this.#cancel(call, id)));
+  }
+
+  #cancel({ tenant_id, principal }: RotationCall, id: string): RotationAnswer {
+    const now = this.#parts.clock();
+    return this.#ledger.sql.transaction((): RotationAnswer => {
+      const [row] = this.#ledger.rows("where id = ?", id);
+      if (row === undefined) return noSuch;
+      if (isCancelled(row)) return this.#ledger.answer(id);
+      const obstacle = this.#uncancellable(row);
+      if (obstacle !== null) return { ok: false, code: "rotation_state", detail: obstacle };
+      this.#ledger.enter(id, "cancelling", now);
+      this.#emergencies.forget(id);
+      this.#ledger.tell({ ...row, tenant_id }, principal, "cancelling", now, []);
+      return this.#ledger.answer(id);
+    });
+  }
+
+  /** Null: it can be taken back. */
+  #uncancellable({ id, tenant_id: tenantId, state, approved_by: approvedBy }: RotationRow): string | null {
+    if (state === "revoked") return `${id} has ended.`;
+    if (approvedBy !== null) return `${id} is an emergency, which two persons decided: it goes to its end.`;
+    if (this.#parts.target(tenantId).cancellable.includes(state)) return null;
+    return `${id} is ${state}: its new keys sign, or may by now. It goes to its end; start another one then.`;
+  }
+
   acknowledge(call: RotationCall, id: string, consumer: string, kids: readonly string[]): RotationAnswer {
     return this.#consumers.acknowledge(call, id, consumer, kids);
   }
@@ -114,18 +148,19 @@ export class Rotations {
   }
 
   /** Takes what runs as far as it goes. Never throws for a step that failed: that is noted, and tried again. */
-  advance(): Promise<void> {
-    return this.#serially(async () => {
-      for (const { id } of this.#ledger.running()) await this.#advanceOne(id);
-    });
+  async advance(): Promise<void> {
+    for (const { id } of this.#ledger.running()) await this.#advanceOne(id);
   }
 
+  /** Step by step: what would change its course comes in between. */
   async #advanceOne(id: string): Promise<void> {
     // As many turns as there are states.
-    for (const _ of rotationStates) {
-      const [row] = this.#ledger.rows("where id = ? and state <> 'revoked'", id);
-      if (row === undefined || !(await this.#step(row))) return;
-    }
+    for (const _ of rotationStates) if (!(await this.#serially(() => this.#stepOf(id)))) return;
+  }
+
+  async #stepOf(id: string): Promise<boolean> {
+    const [row] = this.#ledger.rows("where id = ?", id);
+    return row !== undefined && !endStates.includes(row.state) && (await this.#step(row));
   }
 
   /** Has `advance` look now, however long the last failure asked to wait. */
@@ -152,13 +187,15 @@ export class Rotations {
 
   /** Of those that the tenant started: how many, and how many of them ended, by how they ended. */
   counts(tenantId: string): RotationCounts["counts"] {
-    const [row] = this.#ledger.sql.exec<{ started: number; completed: number; emergency: number }>(
+    const [row] = this.#ledger.sql.exec<{ started: number; completed: number; emergency: number; cancelled: number }>(
       `select count(*) as started, coalesce(sum(state = 'revoked' and approved_by is null), 0) as completed,
-         coalesce(sum(state = 'revoked' and approved_by is not null), 0) as emergency
+         coalesce(sum(state = 'revoked' and approved_by is not null), 0) as emergency,
+         coalesce(sum(state = 'cancelled'), 0) as cancelled
        from rotations where tenant_id = ?`,
       tenantId,
     );
-    return { started: row!.started, completed: row!.completed, emergency: row!.emergency };
+    const { started, completed, emergency, cancelled } = row!;
+    return { started, completed, emergency, cancelled };
   }
 
   /** When `advance` has something to do; null while no rotation runs. */
@@ -202,6 +239,11 @@ export class Rotations {
   async #effect(row: RotationRow): Promise<string | null> {
     const target = this.#parts.target(row.tenant_id);
     const compromised = row.approved_by !== null;
+    if (row.state === "cancelling") {
+      const withdrawn = await target.withdraw(row.id);
+      const keys = withdrawn === null || withdrawn.new.length === 0 ? row.keys : JSON.stringify(withdrawn);
+      return this.#goOn(row, { ...row, keys }, "cancelled");
+    }
     if (row.state === "prepare") {
       const keys = await target.prepare(row.id, keysOf(row), compromised);
       if ("obstacle" in keys) {
@@ -242,17 +284,11 @@ export class Rotations {
   }
 
   /** State, time and event in one transaction. */
-  #goOn(from: RotationRow, row: RotationRow): null {
-    const state = after(from.state);
+  #goOn(from: RotationRow, row: RotationRow, state: RotationState = after(from.state)): null {
     const now = this.#parts.clock();
     this.#ledger.sql.transaction(() => {
-      this.#ledger.sql.exec(
-        "update rotations set state = ?, keys = ?, obstacle = null, failures = 0, again_at = 0 where id = ?",
-        state,
-        row.keys,
-        row.id,
-      );
-      this.#ledger.sql.exec("insert or ignore into transitions values (?, ?, ?)", row.id, state, now);
+      this.#ledger.sql.exec("update rotations set keys = ? where id = ?", row.keys, row.id);
+      this.#ledger.enter(row.id, state, now);
       if (state === "active") this.#emergencies.forgetOvertaken(row.id);
       if (state === "revoked") this.#emergencies.forget(row.id);
       this.#ledger.tell(

@@ -70,6 +70,11 @@ export interface RotatingKeysApi {
   taintKeys(rotation: string): Promise<void>;
   /** Destroys the old keys' private halves; `compromised`: their signatures are not believed any more either. */
   revokeKeys(rotation: string, compromised: boolean): Promise<void>;
+  /**
+   * Takes back keys that sign nothing yet: their private halves are destroyed, and those that were published stay so, revoked and never in
+   * force; the slots are free. Answers what was published of them. Rejects where they sign, or have signed; no step of this rotation makes keys any more.
+   */
+  withdrawKeys(rotation: string): Promise<RotatedKeys>;
   publishedKeys(): Promise<RingKeys>;
 }
 

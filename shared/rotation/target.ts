@@ -1,6 +1,7 @@
 // What a kind of keys must be able to do to be rotated: the hands of rotations.ts. Each kind that the API rotates has one
 // (workers/api/rotations). Every call may come again after a crash, and does nothing more then; durable when it resolves.
 
+import type { RotationState } from "../contract/http-rotations.ts";
 import type { KeyReference, RotatedKeys } from "./service.ts";
 
 /** One who must hold the new keys before they sign, and who can be looked at. */
@@ -25,6 +26,8 @@ export type EmergencyKeys =
 
 /** `compromised`: an emergency was approved. */
 export interface RotationTarget {
+  /** In which states a rotation can be taken back: those in which its new keys sign nothing, and nobody was asked to have them sign. */
+  readonly cancellable: readonly RotationState[];
   /** Makes the new keys, or finds them. The same rotation gets the same ones. `found`: what was found when it was looked last. */
   prepare(rotation: string, found: RotatedKeys | null, compromised: boolean): Promise<RotatedKeys | Unprepared>;
   /** Whoever asks for the keys gets the new ones too from now on. */
@@ -39,6 +42,11 @@ export interface RotationTarget {
   verify(rotation: string, keys: RotatedKeys, compromised: boolean): Promise<string | null>;
   /** Destroys the old keys; `compromised`: nobody who asks for the keys believes their signatures any more. */
   revoke(rotation: string, keys: RotatedKeys, compromised: boolean): Promise<Obstacle>;
+  /**
+   * Takes the new keys back, however far the last step before came: they never sign. Answers what was published of them; null: this kind
+   * makes none.
+   */
+  withdraw(rotation: string): Promise<RotatedKeys | null>;
   /** What an emergency about those keys would break, a sentence each. `keys`: none where `emergencyKeys` is not there. */
   breaks(keys: readonly KeyReference[]): Promise<readonly string[]>;
   /**

@@ -45,6 +45,32 @@ test("a key that a trusted one endorsed is believed, over several rotations that
   });
 });
 
+test("a key that was taken back before it signed breaks nobody's set: who had seen it is told of its end, who had not is told of no new key, and what comes after it is believed", async () => {
+  const [a, b, c] = await Promise.all([newSigner("P-256"), newSigner("P-256"), newSigner("P-256")]);
+  const words = [await word(a, b, ["release"]), await word(a, c, ["release"])];
+  const withdrawn = lines(b, ["release"], { not_after: notBefore, revoked_at: end });
+  const served = setOf([...lines(a, ["release"]), ...withdrawn], words);
+  const seen = setOf([...lines(a, ["release"]), ...lines(b, ["release"])], words);
+  expect(await succession(seen, served)).toEqual({ ok: true, endorsed: [], ended: withdrawn });
+  expect(await succession(setOf(lines(a, ["release"])), served)).toEqual({ ok: true, endorsed: [], ended: [] });
+  const next = setOf(
+    [...lines(c, ["release"]), ...lines(a, ["release"], { not_after: end }), ...withdrawn],
+    [...words, await word(b, c, ["release"])],
+  );
+  for (const trusted of [seen, served, setOf(lines(a, ["release"]))])
+    expect(await succession(trusted, next)).toMatchObject({
+      ok: true,
+      endorsed: [{ kid: c.kid, uses: ["release"], by: a.kid }],
+    });
+  // Its own word counts for nothing.
+  const stranger = await newSigner("P-256");
+  const forged = setOf(
+    [...next.keys, ...lines(stranger, ["release"])],
+    [...words, await word(b, stranger, ["release"])],
+  );
+  expect(await succession(served, forged)).toEqual({ ok: false });
+});
+
 test("checkpoint keys endorse each other as well", async () => {
   const [a, b] = await Promise.all([newSigner("Ed25519"), newSigner("Ed25519")]);
   const served = setOf(

@@ -32,12 +32,13 @@ export async function succession(trusted: PublishedKeys, served: PublishedKeys):
   while (open.length > 0) {
     const found = await nextEndorsed(served, believed, open);
     if (found === null) return refused;
-    const of = (key: PublishedKey): boolean => key.kid === found.kid && found.uses.includes(key.use);
-    for (const key of open.filter(of)) {
+    const come = open.filter((key) => key.kid === found.kid && found.uses.includes(key.use));
+    for (const key of come) {
       believed.push(key);
       open.splice(open.indexOf(key), 1);
     }
-    endorsed.push(found);
+    // One that was revoked before it was seen is known from now on, and trusted for nothing.
+    if (come.some((key) => key.revoked_at === undefined)) endorsed.push(found);
   }
   return { ok: true, endorsed, ended };
 }

@@ -255,3 +255,33 @@ test("a domain's rotations are its tenant's alone: another one, also one that cu
   const bare = await world.admin.call("PUT", "/api/rotations/consumers/fetcher/stranger");
   expect([bare.status, bare.json.code]).toEqual([400, "invalid_request"]);
 });
+
+test("a rotation that was started by mistake is taken back until the new authority is in use, and the next one takes what is in force then for the old", async () => {
+  const world = await World.make("authority-cancel");
+  const { domain } = world;
+  await world.register("/fetcher/one");
+  const one = await world.mint("/fetcher/one");
+  const start = async () =>
+    (await world.cli("rotation", "start", "fetcher", "--domain", domain)) as unknown as Rotation;
+  const first = await start();
+  expect(first.state).toBe("prepare");
+  const again = await world.admin.call("POST", "/api/rotations", { kind: "fetcher", trust_domain: domain });
+  expect([again.status, again.json.code]).toEqual([409, "rotation_running"]);
+  expect(await world.cli("rotation", "cancel", first.id)).toMatchObject({ state: "cancelled", obstacle: null });
+  const outsider = await stack.seedTenant("authority-cancel-outsider");
+  const second = await start();
+  const theirs = callsAs(api, { authorization: `Bearer ${outsider.keys.admin}` });
+  expect((await theirs.call("POST", `/api/rotations/${second.id}/cancel`)).status).toBe(404);
+  await world.move("prepare");
+  await world.handIn();
+  await comesTo(world, second.id, { state: "acknowledged", old_keys: first.old_keys });
+  expect(await world.cli("rotation", "cancel", second.id)).toMatchObject({ state: "cancelled", new_keys: [{}, {}] });
+  // Nothing of it is left: what is in force now is believed, old and new, and is the old of the next one.
+  expect(await world.call(one)).toBe(200);
+  const third = await start();
+  await expect.poll(async () => (await world.resumed(third.id)).old_keys.length, { timeout: 20_000 }).toBe(4);
+  expect(await world.cli("rotation", "cancel", third.id)).toMatchObject({ state: "cancelled" });
+  const told = { query: 'FIND events WHERE type = "mc.key.rotation" AND outcome = "cancelled" SINCE 1h' };
+  const rows = async () => must(200, await world.admin.call("POST", "/api/pql", told)).json as { rows: unknown[] };
+  await expect.poll(async () => (await rows()).rows.length, { timeout: 20_000 }).toBe(3);
+}, 120_000);

@@ -447,6 +447,21 @@ describe("every rule", () => {
   });
 });
 
+test("whether somebody may take a rotation back is explained as it is decided", async () => {
+  const [curating, other] = [await newTenant(), await stack.seedTenant(`explain-${(count += 1)}`, { curates: false })];
+  const id = "rot_01k9x6f6c8a0b1c2d3e4f5g6h7";
+  for (const [key, rule, status] of [
+    [curating.keys.admin, "ok", 404],
+    [curating.keys.operator, "role_too_low", 403],
+    [other.keys.admin, "tenant_not_curating", 403],
+  ] as const) {
+    const asked = { action: "rotation.cancel", rotation_id: id };
+    expect(must(200, await post(key, "/api/market/explain", asked)).json).toMatchObject({ rule, complete: true });
+    const attempt = await post(key, `/api/rotations/${id}/cancel`, undefined);
+    expect([attempt.status, attempt.json.rule ?? "ok"]).toEqual([status, rule]);
+  }
+});
+
 test("where several rules deny, every fix is needed, and together they suffice", async () => {
   const { tenant, name } = await installed({ allowed: false });
   await published(name, "1.1.0");

@@ -214,6 +214,56 @@ test("a consumer that has not acknowledged blocks the switch, is named, and unbl
   await expect.poll(told, { timeout: 20_000 }).toBe(3);
 });
 
+test("a rotation that is taken back leaves the keys as they were: nobody's verification breaks, of its keys nothing is believed, and the next one goes through", async () => {
+  const owner = databaseAs(stack, "owner");
+  await works("operator", "market", "install", name);
+  for (const [kind, use] of [
+    ["release", "release"],
+    ["audit", "checkpoint"],
+    ["link", "link"],
+  ] as const) {
+    await works("admin", "rotation", "consumer", "add", kind, "plant-9-verifier");
+    const before = await signing(use);
+    const { id, new_keys: made } = await started(kind);
+    expect(await shown(id)).toMatchObject({ state: "published", waiting_for: ["plant-9-verifier"] });
+    // A user who has seen the new keys, and one who has not.
+    await works("operator", "market", "install", name);
+    expect((await call(tenant.keys.operator, "POST", `/api/rotations/${id}/cancel`)).json.rule).toBe("role_too_low");
+    const cancelled = (await works("admin", "rotation", "cancel", id)).json();
+    expect(cancelled).toMatchObject({ id, state: "cancelled", new_keys: made, waiting_for: [], obstacle: null });
+    expect(await shown(id)).toMatchObject({ state: "cancelled" });
+    expect((await admin("POST", `/api/rotations/${id}/cancel`)).json.state).toBe("cancelled");
+    const { keys } = await keysNow();
+    expect([use, await signing(use)]).toEqual([use, before]);
+    for (const { kid } of made)
+      for (const key of keys.filter((one) => one.kid === kid))
+        expect(key).toMatchObject({ not_after: key.not_before, revoked_at: expect.any(String) as string });
+    for (const role of ["operator", "auditor"] as const) {
+      const { code, err } = await maestro(hostAs(role), "audit", "verify", "--json");
+      expect([kind, role, code, err.includes("publishes other keys")]).toEqual([kind, role, 0, false]);
+    }
+    await works("admin", "rotation", "consumer", "remove", kind, "plant-9-verifier");
+    const next = await ended((await started(kind)).id);
+    expect(next.old_keys.map(({ kid }) => kid)).toContain(before);
+    const late = await admin("POST", `/api/rotations/${next.id}/cancel`);
+    expect([late.status, late.json.code]).toEqual([409, "rotation_state"]);
+    if (kind !== "release") continue;
+    // The API does not believe it either.
+    const [rows] = await inBatch(owner, [
+      sql`select kid from release_keys where kid = ${made[0]!.kid} and revoked_at is not null and not_after = not_before`,
+    ]);
+    expect(rows).toHaveLength(1);
+  }
+  await works("operator", "market", "install", name);
+  const { url } = await linkOf(api, tenant.keys.auditor, await finishedRun(api, tenant, name));
+  expect((await fetch(url)).status).toBe(200);
+  const verified = await works("auditor", "audit", "verify");
+  expect(verified.json()).toMatchObject({ verdict: "VERIFIED" });
+  expect(JSON.stringify((await works("admin", "metrics")).json())).toContain(
+    'mc_spiffe_rotations_total{kind=\\"audit\\",outcome=\\"cancelled\\"} 1',
+  );
+}, 120_000);
+
 test("an emergency takes two persons; from its end on the old key's signatures are refused here and by users, and what stands is signed anew", async () => {
   await works("admin", "rotation", "consumer", "add", "release", "plant-8-verifier");
   await works("operator", "market", "install", name);

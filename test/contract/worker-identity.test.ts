@@ -172,7 +172,7 @@ describe("a rogue worker that binds all that the platform's workers have bound",
 
   test("signs nothing with the rings, which it can bind as objects", async () => {
     for (const binding of ["RELEASE_RING", "WORKER_AUTHORITY", "AUDIT_RING"]) {
-      for (const method of ["current", "sign", "publishedKeys", "slotKeys", "revokeKeys"]) {
+      for (const method of ["current", "sign", "publishedKeys", "slotKeys", "revokeKeys", "withdrawKeys"]) {
         for (const pass of [undefined, "", "0".repeat(64)])
           expect((await rogue(binding, method, [pass, "release", "0", 0, []], "ring")).threw).toContain(
             "is called by its own script alone",
@@ -219,6 +219,31 @@ test("the platform's own bundle is served to anyone, and its trust domain is nob
   });
   expect([stated.status, stated.json.code]).toEqual([409, "trust_domain_taken"]);
 });
+
+test("a rotation of the workers' authority that is taken back takes its key out of the bundle under a higher sequence, and the workers go on", async () => {
+  const signer = await registeredSigner(api, tenant);
+  const as = (method: string, path: string, body?: unknown) =>
+    api.fetch(path, jsonCall(tenant.keys.admin, method, body));
+  const bundle = async () => {
+    const path = `/.well-known/spiffe/${platformTrustDomain}/bundle.json`;
+    const { keys: held, spiffe_sequence: sequence } = (await api.fetch(path)).json as {
+      keys: { kid: string }[];
+      spiffe_sequence: number;
+    };
+    return { kids: held.map(({ kid }) => kid), sequence };
+  };
+  const before = await bundle();
+  must(200, await as("PUT", "/api/rotations/consumers/worker/plant-9-proxy"));
+  const { id } = must(201, await as("POST", "/api/rotations", { kind: "worker" })).json as Rotation;
+  await expect.poll(async () => (await bundle()).kids.length, { timeout: 20_000 }).toBe(before.kids.length + 1);
+  const seen = await bundle();
+  const cancelled = must(200, await as("POST", `/api/rotations/${id}/cancel`)).json as Rotation;
+  expect(cancelled).toMatchObject({ state: "cancelled", obstacle: null });
+  await expect.poll(async () => (await bundle()).kids, { timeout: 20_000 }).toEqual(before.kids);
+  expect([before, seen, await bundle()].map(({ sequence }) => sequence - before.sequence)).toEqual([0, 1, 2]);
+  await publishRelease(api, tenant, signer, manifestOf("workers/after-cancel"));
+  must(200, await as("DELETE", "/api/rotations/consumers/worker/plant-9-proxy"));
+}, 60_000);
 
 test("MC-ZTE-1942: the workers' authority rotates under traffic: nothing fails, every worker presents an SVID of the new key, and nothing of the old one is accepted after that", async () => {
   const signer = await registeredSigner(api, tenant);

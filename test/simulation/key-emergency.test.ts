@@ -57,7 +57,7 @@ test("an emergency says what it breaks, does nothing before it is approved, wait
     "approved",
     ...rotationStates.slice(2),
   ]);
-  expect(world.rotations.counts(tenantId)).toEqual({ started: 1, completed: 0, emergency: 1 });
+  expect(world.rotations.counts(tenantId)).toEqual({ started: 1, completed: 0, emergency: 1, cancelled: 0 });
   expect(world.rotations.list().proposals).toEqual([]);
 });
 
@@ -189,6 +189,8 @@ class Authorities {
     const numbersOf = (keys: readonly { readonly kid: string }[]) => keys.map(({ kid: text }) => Number(`0x${text}`));
     const nothing = () => does("nothing", () => null);
     return {
+      cancellable: ["prepare", "published", "acknowledged"],
+      withdraw: nothing,
       prepare: (_, found, compromised) =>
         does("prepare", () => {
           const old = found?.old ?? named([1]);
@@ -269,7 +271,7 @@ test("MC-ZTE-1942: an emergency that names its keys goes beside the rotation tha
   world.rotations.acknowledge(call(bob), planned.id, "plant-7-proxy", [kid(3)]);
   await world.settle(6);
   expect(world.shown(planned.id)).toMatchObject({ state: "revoked", emergency: null });
-  expect(world.rotations.counts(tenantId)).toEqual({ started: 3, completed: 1, emergency: 2 });
+  expect(world.rotations.counts(tenantId)).toEqual({ started: 3, completed: 1, emergency: 2, cancelled: 0 });
 });
 
 test("one that is refused, for want of room, is no proposal", async () => {

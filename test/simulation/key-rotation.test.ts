@@ -21,7 +21,7 @@ test("a rotation goes through its states in their order, each with its time and 
     new_kids: kid(2),
   });
   expect(world.keys).toMatchObject({ signing: 2, live: [2, 2, 2], destroyed: new Set([1]), revoked: new Set() });
-  expect(world.rotations.counts(tenantId)).toEqual({ started: 1, completed: 1, emergency: 0 });
+  expect(world.rotations.counts(tenantId)).toEqual({ started: 1, completed: 1, emergency: 0, cancelled: 0 });
   expect(world.rotations.nextDue()).toBeNull();
 });
 
@@ -145,6 +145,8 @@ function observed(world: RotationWorld, facts: { inForce: number[]; seen: string
   const unless = (fact: string) => (): Promise<string | null> =>
     Promise.resolve(facts.seen.includes(fact) ? null : `not ${fact} yet`);
   const target: RotationTarget = {
+    cancellable: ["prepare", "published", "acknowledged"],
+    withdraw: () => Promise.resolve(null),
     prepare: (_, found) => {
       const old = found?.old ?? facts.inForce.map(key);
       const next = facts.inForce.map(key).filter(({ kid: one }) => old.every(({ kid: other }) => other !== one));

@@ -33,6 +33,7 @@ export class Keys {
   readonly tainted = new Set<number>();
   readonly destroyed = new Set<number>();
   readonly revoked = new Set<number>();
+  readonly withdrawn = new Set<number>();
   /** By which key what is live was signed. */
   live = [1, 1, 1];
   isHeld = true;
@@ -49,6 +50,7 @@ export class Keys {
     const numbers = ({ old, new: next }: RotatedKeys) =>
       [Number(`0x${old[0]!.kid}`), Number(`0x${next[0]!.kid}`)] as const;
     return {
+      cancellable: ["prepare", "published"],
       prepare: (rotation) =>
         does("prepare", () => {
           const known = this.made.get(rotation) ?? (this.count += 1);
@@ -70,6 +72,14 @@ export class Keys {
         does("revoke", () => {
           this.destroyed.add(numbers(keys)[0]);
           if (compromised) this.revoked.add(numbers(keys)[0]);
+        }),
+      withdraw: (rotation) =>
+        does("withdraw", () => {
+          const known = this.made.get(rotation);
+          if (known === this.signing) throw new Error("it signs");
+          if (known !== undefined) this.withdrawn.add(known);
+          if (known === undefined || !this.published.has(known)) return { old: [], new: [] };
+          return { old: [{ slot: "release", kid: kid(this.signing) }], new: [{ slot: "release", kid: kid(known) }] };
         }),
       breaks: () => does("breaks", () => ["Signatures are refused."]),
     };

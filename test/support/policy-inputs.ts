@@ -108,6 +108,7 @@ export const decisionInputs: fastCheck.Arbitrary<DecisionInput> = fastCheck.oneo
   asked("bar.write", fastCheck.constant({ package: "tools/a", version: "1.0.0", lifts: true })),
   asked("release.review", fastCheck.constant({ package: "tools/a", version: "1.0.0", own: true })),
   asked("rotation.start", fastCheck.record({ curates: bool, own_domain: bool })),
+  asked("rotation.cancel", fastCheck.record({ curates: bool, own_domain: bool })),
   asked(
     "rotation.approve",
     fastCheck.record({ curates: bool, own_domain: bool, rotation_id: fastCheck.constant("rot_1"), own: bool }),

@@ -85,6 +85,7 @@ test("whoever binds a ring without its script's secrets gets nothing from it: no
     () => rogue.activateKeys(rotation),
     () => rogue.taintKeys(rotation),
     () => rogue.revokeKeys(rotation, true),
+    () => rogue.withdrawKeys(rotation),
     () => rogue.publishedKeys(),
     () => rogue.slotKeys("release"),
   ];

@@ -111,6 +111,10 @@ export class AuditCalls implements AuditServiceApi, DisclosureServiceApi, Rotati
     return this.#parts.ring().revokeKeys(rotation, compromised);
   }
 
+  withdrawKeys(rotation: string): Promise<RotatedKeys> {
+    return this.#parts.ring().withdrawKeys(rotation);
+  }
+
   publishedKeys(): Promise<RingKeys> {
     return this.#parts.ring().publishedKeys();
   }

@@ -35,6 +35,10 @@ export class Authority {
     return this.#ring.revokeKeys(rotation, true);
   }
 
+  withdrawKeys(rotation: string): Promise<RotatedKeys> {
+    return this.#ring.withdrawKeys(rotation);
+  }
+
   authorityKeys(): Promise<SlotKey[]> {
     return this.#ring.slotKeys(svidSlot);
   }

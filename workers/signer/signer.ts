@@ -99,6 +99,10 @@ export class Signer implements SignerServiceApi, TufSignerApi, RotatingKeysApi {
     return this.#parts.ring.revokeKeys(rotation, compromised);
   }
 
+  withdrawKeys(rotation: string): Promise<RotatedKeys> {
+    return this.#parts.ring.withdrawKeys(rotation);
+  }
+
   publishedKeys(): Promise<RingKeys> {
     return this.#parts.ring.publishedKeys();
   }

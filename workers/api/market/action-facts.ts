@@ -37,6 +37,15 @@ interface FactsSource<A extends Action> {
   facts(call: AskedCall, asked: Asked): Promise<FactsOf<A>>;
 }
 
+/** Without an id it is of the platform's keys. */
+const ofRotation = {
+  reads: ["rotation.read"],
+  async facts({ parts, caller }: AskedCall, { rotation_id: id }: Asked) {
+    const own = id === undefined ? null : await ownRotation({ parts, caller }, id);
+    return await rotationFacts({ parts, caller }, own !== null);
+  },
+} as const;
+
 /** Every action that is decided on more than the role. */
 export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> } = {
   "execution.start": {
@@ -129,13 +138,8 @@ export const factsSources: { readonly [A in keyof ActionFacts]: FactsSource<A> }
       return await rotationFacts({ parts, caller }, name !== undefined);
     },
   },
-  "rotation.acknowledge": {
-    reads: ["rotation.read"],
-    async facts({ parts, caller }, { rotation_id: id }) {
-      const own = id === undefined ? null : await ownRotation({ parts, caller }, id);
-      return await rotationFacts({ parts, caller }, own !== null);
-    },
-  },
+  "rotation.acknowledge": ofRotation,
+  "rotation.cancel": ofRotation,
   "rotation.approve": {
     reads: ["rotation.read"],
     async facts({ parts, caller }, asked) {

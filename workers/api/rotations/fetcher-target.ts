@@ -132,6 +132,8 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
     `maestro svid authority ${move} FOLDER (SPIRE: spire-server localauthority x509 ${move}, and jwt ${move})`;
 
   return {
+    // It only looks: the tenant's own authority switches, and nothing here has to be undone.
+    cancellable: ["prepare", "published", "acknowledged"],
     async prepare(rotation, found, compromised) {
       if (compromised && found !== null) return await distrusted(rotation, namesOf(found.old));
       const now = await inForce();
@@ -191,6 +193,7 @@ export function fetcherTarget(parts: FetcherTargetParts, trustDomain: string, te
       return `nothing was presented since the old authority was tainted by ${someText(unseen)}: have them call, or, if they are gone, maestro identity workload remove`;
     },
     revoke: (_, keys) => withoutOld(keys),
+    withdraw: () => Promise.resolve(null),
     async breaks(keys) {
       const now = await inForce();
       const [names, bundle] = typeof now === "string" ? [[], null] : [now.names, now.bundle];

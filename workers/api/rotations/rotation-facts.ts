@@ -92,7 +92,7 @@ export async function rotationCounts(call: AnyCall): Promise<readonly RotationCo
     Promise.all(rotationKinds.map(async (kind) => ({ kind, counts: await counted(parts.rotations(kind)) }))),
     ownPorts(call).then((ports) => Promise.all(ports.map(counted))),
   ]);
-  const counts = { started: 0, completed: 0, emergency: 0 };
+  const counts = { started: 0, completed: 0, emergency: 0, cancelled: 0 };
   for (const each of own) for (const name of Object.keys(counts) as (keyof typeof counts)[]) counts[name] += each[name];
   return [...platform, { kind: "fetcher", counts }];
 }

@@ -52,11 +52,15 @@ export const rotationTarget = (parts: TargetParts, kind: RotationKind, tenantId:
       ? workerTarget(parts.platform)
       : auditTarget(parts, kind, tenantId);
 
+/** From `acknowledged` on the ring may have been told to switch, whatever came back. */
+const beforeTheSwitch = ["prepare", "published"] as const;
+
 const kids = (keys: RotatedKeys["new"]): string[] => keys.map(({ kid }) => kid);
 
 function releaseTarget(parts: TargetParts, tenantId: string): RotationTarget {
   const { clock, database, signer } = parts;
   return {
+    cancellable: beforeTheSwitch,
     prepare: (rotation) => signer.prepareKeys(rotation, ["release"]),
     async publish(rotation, keys) {
       await signer.publishKeys(rotation);
@@ -90,6 +94,14 @@ function releaseTarget(parts: TargetParts, tenantId: string): RotationTarget {
       for (const kid of kids(keys.old))
         await store.endReleaseKey(database, tenantId, kid, { not_after: null, revoked_at }, clock());
       await signer.revokeKeys(rotation, compromised);
+    },
+    async withdraw(rotation) {
+      const withdrawn = await signer.withdrawKeys(rotation);
+      const { keys } = await signer.publishedKeys();
+      // Also where the step that was to have it believed has not come to that, and comes late.
+      for (const key of keys.filter(({ use, kid }) => use === "release" && kids(withdrawn.new).includes(kid)))
+        await store.refuseReleaseKey(database, tenantId, rotation, key, clock());
+      return withdrawn;
     },
     async breaks() {
       const { keys } = await signer.publishedKeys();
@@ -169,6 +181,7 @@ const auditSlots = { audit: ["checkpoint", "statement"], link: ["link"] } as con
 
 function auditTarget({ audit }: TargetParts, kind: keyof typeof auditSlots, tenantId: string): RotationTarget {
   return {
+    cancellable: beforeTheSwitch,
     prepare: (rotation) => audit.prepareKeys(rotation, auditSlots[kind]),
     publish: (rotation) => audit.publishKeys(rotation),
     async consumers(keys) {
@@ -193,6 +206,7 @@ function auditTarget({ audit }: TargetParts, kind: keyof typeof auditSlots, tena
       return opened.ok ? null : "no head of the log was signed by the new checkpoint key yet";
     },
     revoke: (rotation, _, compromised) => audit.revokeKeys(rotation, compromised),
+    withdraw: (rotation) => audit.withdrawKeys(rotation),
     async breaks() {
       const { keys } = await audit.publishedKeys();
       const uses = kind === "link" ? ["link"] : ["checkpoint", "manifest"];
@@ -211,6 +225,7 @@ function auditTarget({ audit }: TargetParts, kind: keyof typeof auditSlots, tena
 /** The authority of the platform's own workers (ADR-1240). What it signs lives for five minutes, and is renewed at once. */
 function workerTarget({ authority, identities, waitOutLease }: PlatformIdentities): RotationTarget {
   return {
+    cancellable: beforeTheSwitch,
     prepare: (rotation) => authority.prepareKeys(rotation),
     publish: (rotation) => authority.publishKeys(rotation),
     async consumers(keys) {
@@ -233,6 +248,7 @@ function workerTarget({ authority, identities, waitOutLease }: PlatformIdentitie
       await authority.revokeKeys(rotation);
       await waitOutLease();
     },
+    withdraw: (rotation) => authority.withdrawKeys(rotation),
     breaks: async () => [
       "Nothing that lasts: each worker of the platform takes an SVID of the new key. Whoever holds the old key can call as any worker " +
         "until it is revoked.",

@@ -214,6 +214,29 @@ export function register(door: Door): void {
   door.route({
     route: createRoute({
       method: "post",
+      path: "/api/rotations/{id}/cancel",
+      tags,
+      summary: "Take back a rotation whose new keys sign nothing yet",
+      description:
+        "Until it is `acknowledged`; of a trust domain's authority until it is `active`. The new keys never sign: those that were published stay " +
+        "so, as revoked. From then on it goes to its end. An emergency that was approved is not taken back, and one that waits to hasten it is gone.",
+      request: { params: byId },
+      responses: { 200: { description: "The rotation, as far as it is now", content: json(rotation) } },
+    }),
+    action: "rotation.cancel",
+    idempotency: "required",
+    decision: "before_the_change",
+    problems: ["denied", "not_found", "rotation_state"],
+    handler: async (call) => {
+      const { port } = await allowedRotation(call, call.input.params.id);
+      const answer = await port.cancel(await callOf(call), call.input.params.id);
+      return { status: 200, body: await remembered(call, 200, settled(answer)) };
+    },
+  });
+
+  door.route({
+    route: createRoute({
+      method: "post",
       path: "/api/rotations/{id}/resume",
       tags,
       summary: "Have a rotation that failed in a step try again now",
@@ -275,7 +298,7 @@ export function register(door: Door): void {
   });
 }
 
-type RotationAction = "rotation.read" | "rotation.start" | "rotation.acknowledge";
+type RotationAction = "rotation.read" | "rotation.start" | "rotation.acknowledge" | "rotation.cancel";
 /** As far as these routes look at a call, whichever of the actions it is. */
 type AnyCall = Pick<Call, "parts" | "caller" | "claim" | "now">;
 
