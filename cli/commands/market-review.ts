@@ -27,7 +27,10 @@ export function reviewCommands(market: Command, act: Act): void {
     .action(act(show));
   leaf(review, "approve", {
     summary: "have the marketplace countersign it and put it on its channel",
-    more: "Whoever uploaded a release cannot approve it.",
+    more:
+      "Whoever uploaded a release cannot approve it.\n\n" +
+      "A version that was rejected is free again: PACKAGE@VERSION is whatever waits under that name by then. The id that `show` gave is the\n" +
+      "release that it showed, and no other.",
     examples: [
       "maestro market review approve tools/sbom-inventory@1.1.0",
       'maestro market review approve rel_01k9x6f6c8a0b1c2d3e4f5g6h7 --reason "read all of it"',
@@ -60,6 +63,7 @@ async function show(session: Session, named: NamedRelease): Promise<void> {
   const api = await session.api();
   const found = await api.review(await queuedIdOf(api, named));
   session.out.result(found, () => reviewText(session, found));
+  session.out.note(`next: approve this release, and no other: maestro market review approve ${found.release.id}`);
 }
 
 function decide(verdict: "approve" | "reject") {
