@@ -71,6 +71,11 @@ class RingWorld {
     return (await this.ring.current()).find((key) => key.slot === slot)!.kid;
   }
 
+  /** The keys whose private halves are kept. */
+  kept(): unknown[] {
+    return this.#sql!.exec("select kid from keys where sealed is not null order by n").map(({ kid }) => kid);
+  }
+
   async published(kid: string) {
     return (await this.ring.publishedKeys()).keys.find((key) => key.kid === kid);
   }
@@ -228,7 +233,9 @@ test("a revoked key's private half is gone, and its revocation is published", as
   await world.rotate(first, ["statement"]);
   const kid = await world.kid();
   await world.rotate(second, ["statement"]);
+  expect(world.kept()).toEqual([kid, await world.kid()]);
   await world.ring.revokeKeys(second, true);
+  expect(world.kept()).toEqual([await world.kid()]);
   expect(await world.published(kid)).toMatchObject({ revoked_at: new Date(start).toISOString() });
   await world.ring.revokeKeys(second, false);
   expect(await world.published(kid)).toMatchObject({ revoked_at: new Date(start).toISOString() });
@@ -250,6 +257,7 @@ test("keys that are taken back never sign: unpublished ones are gone, published 
     world.open();
     world.now += 5_000;
   }
+  expect(world.kept()).toEqual([]);
   const after = await world.ring.publishedKeys();
   const revoked_at = new Date(start + 5_000).toISOString();
   for (const { kid } of keys.new) {
