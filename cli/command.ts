@@ -42,9 +42,27 @@ export function leaf(parent: Command, usage: string, words: Words): Command {
     .addHelpText("after", `\nExamples:\n${words.examples.map((example) => `  $ ${example}`).join("\n")}`);
 }
 
-/** A command that only groups others. */
-export const group = (parent: Command, name: string, summary: string): Command =>
-  parent.command(name).summary(summary).description(summary).helpCommand(false);
+/** A command that only groups others. Of a word that is none of them it names those that there are. */
+export function group(parent: Command, name: string, summary: string): Command {
+  const made = parent.command(name).summary(summary).description(summary).helpCommand(false);
+  return (
+    made
+      .on("command:*", ([word = ""]: readonly string[]) => refuseWord(made, word))
+      // A group with a default command gives it every word that it does not know itself.
+      .hook("preSubcommand", (_, chosen) => {
+        const [word] = made.args;
+        if (word === undefined || word === chosen.name() || word.startsWith("-")) return;
+        if (chosen.registeredArguments.length === 0) refuseWord(made, word);
+      })
+  );
+}
+
+function refuseWord(of: Command, word: string): never {
+  const words: string[] = [];
+  for (let one: Command | null = of; one !== null; one = one.parent) words.unshift(one.name());
+  const names = of.commands.map((command) => command.name()).join(", ");
+  of.error(`error: unknown command '${word}'; ${words.join(" ")} has: ${names}`, { code: "commander.unknownCommand" });
+}
 
 export function integerFrom(min: number, max: number): (text: string) => number {
   return (text) => {

@@ -174,6 +174,25 @@ describe("help", () => {
     }
   });
 
+  test("every group names its commands where a word is none of them, also one that lists by default", async () => {
+    const groupsOf = (command: Command, path: readonly string[]): { path: string[]; names: string[] }[] =>
+      command.commands
+        .filter((one) => one.commands.length > 0)
+        .flatMap((one) => {
+          const to = [...path, one.name()];
+          return [{ path: to, names: one.commands.map((below) => below.name()) }, ...groupsOf(one, to)];
+        });
+    const groups = groupsOf(buildProgram(testHost(), { exit: "ok" }), []);
+    expect(groups.length).toBeGreaterThanOrEqual(20);
+    for (const { path, names } of groups) {
+      const { code, err, json } = await maestro(testHost(), ...path, "nothing", "more", "--json");
+      const title = `unknown command 'nothing'; maestro ${path.join(" ")} has: ${names.join(", ")}`;
+      expect(err).toBe(`error: ${title}\n(add --help for how it is used)\n`);
+      expect(json()).toEqual({ error: { title, exit: "usage", exit_code: 2 } });
+      expect(code).toBe(2);
+    }
+  });
+
   test("exit-codes lists them all, and unknown things are exit code 2 with one JSON value", async () => {
     const { json: value } = await maestro(testHost(), "help", "exit-codes", "--json");
     expect((value()["exit_codes"] as unknown[]).length).toBe(Object.keys(exitCodes).length);
