@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, rename, rm, stat } from "node:fs/promises";
 import { ApiProblem, errorCode, Failure, problemOf } from "./failure.ts";
-import { requireFilePlace } from "./folders.ts";
+import { notWritten, requireFilePlace, requireWritable } from "./folders.ts";
 import type { Host } from "./host.ts";
 import { interruptedFailure, networkFailure, readText } from "./http.ts";
 
@@ -22,14 +22,17 @@ export interface Wanted {
 
 /** Resolves when `file` holds the wanted bytes. What has arrived before a failure stays in FILE.part for the next try. */
 export async function download(host: Host, wanted: Wanted, onBytes: (have: number) => void): Promise<void> {
-  await requireFilePlace(wanted.file);
   const part = `${wanted.file}.part`;
+  await requireWritable(wanted.file);
+  await requireFilePlace(part);
   let resumed = (await sizeOf(part)) > 0;
   for (let attempt = 1; ; attempt += 1) {
     try {
       await fetchRest(host, wanted, part, onBytes);
       if ((await digestOf(part)) === wanted.sha256) {
-        await rename(part, wanted.file);
+        await rename(part, wanted.file).catch((error: unknown) => {
+          throw notWritten(wanted.file, error);
+        });
         return;
       }
       await rm(part, { force: true });
@@ -117,7 +120,7 @@ async function fetchRest(host: Host, wanted: Wanted, part: string, onBytes: (hav
     if (host.interrupted.aborted) throw interruptedFailure();
     if (error instanceof Failure) throw error;
     if (error instanceof TypeError || idle.signal.aborted) throw networkFailure(new URL(wanted.url).origin, error);
-    throw error;
+    throw notWritten(part, error);
   } finally {
     clearTimeout(timer);
   }

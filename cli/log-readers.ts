@@ -1,8 +1,8 @@
 // Where `maestro audit verify` reads a log from: the API, the bucket itself, or a folder laid out like it. None is trusted; the
 // verifier in shared/audit decides.
 
-import { mkdir, readdir, readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { utf8Text } from "../shared/contract/bytes.ts";
 import { anchoring, anchoringsMax, type Anchoring } from "../shared/contract/http-audit.ts";
 import { anchoringKey, manifestKey, parseRange, segmentKey, type Range } from "../shared/audit/layout.ts";
@@ -61,13 +61,7 @@ function rangeOf(name: string): Range {
 export function mirrored(reader: LogReader, tenantId: string, folder: string): LogReader {
   async function keep<T extends Uint8Array | string>(key: string, content: T | null): Promise<T | null> {
     if (content === null) return null;
-    const path = join(folder, key);
-    try {
-      await mkdir(dirname(path), { recursive: true });
-      await writePrivate(path, content);
-    } catch (error) {
-      throw new Failure("failure", `The copy cannot be written to ${path} (${errorCode(error) ?? "unknown"})`);
-    }
+    await writePrivate(join(folder, key), content);
     return content;
   }
   return {

@@ -4,6 +4,7 @@ import { enableCompileCache } from "node:module";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { exitCodeOf } from "./exit-codes.ts";
+import { NotWritten } from "./folders.ts";
 import type { Host } from "./host.ts";
 
 // Half of the time until the first line of work is compiling; where the folder cannot be written, Node goes without.
@@ -20,12 +21,15 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   });
 }
 
-// `maestro … | head`: the reader has left, which is not an error.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on("error", (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === "EPIPE" ? 0 : exitCodeOf("failure"));
-  });
-}
+// `maestro … | head`: the reader has left, which is not an error. A disk that is full behind `>` is one.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  process.stderr.write(`error: ${new NotWritten("The output", error.code ?? "unknown").message}\n`);
+  process.exit(exitCodeOf("failure"));
+});
+process.stderr.on("error", (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === "EPIPE" ? 0 : exitCodeOf("failure"));
+});
 
 const host: Host = {
   env: process.env,

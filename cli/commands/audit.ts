@@ -14,7 +14,7 @@ import { verifyLog, type LogReader, type LogVerdict, type RememberedHead } from 
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
-import { folderOf, writePrivate } from "../folders.ts";
+import { folderOf, requireFolderPlace, requireWritable, writePrivate } from "../folders.ts";
 import { gzip, sha256 } from "../hashing.ts";
 import type { Host } from "../host.ts";
 import { interruptedFailure } from "../http.ts";
@@ -80,11 +80,11 @@ export function auditCommands(program: Command, act: Act): void {
 }
 
 async function showKeys(session: Session, options: { accept?: boolean; out?: string }): Promise<void> {
+  const file = options.out === undefined ? null : resolve(session.host.cwd, options.out);
+  if (file !== null) await requireWritable(file);
   const { accepted, replaced } =
     options.accept === true ? await acceptKeys(session) : { accepted: await trustedKeys(session), replaced: null };
-  if (options.out !== undefined) {
-    await writePrivate(resolve(session.host.cwd, options.out), `${JSON.stringify(accepted, null, 2)}\n`);
-  }
+  if (file !== null) await writePrivate(file, `${JSON.stringify(accepted, null, 2)}\n`);
   session.out.result(options.accept === true ? { ...accepted, replaced } : accepted, () =>
     replaced === null ? keyTable(session, accepted) : replacement(session, replaced, accepted),
   );
@@ -120,6 +120,7 @@ interface VerifyOptions {
 
 async function verify(session: Session, options: VerifyOptions): Promise<ExitName> {
   const { host, out } = session;
+  if (options.dir === undefined && options.out !== undefined) await requireFolderPlace(resolve(host.cwd, options.out));
   const { reader, tenantId } = await logOf(session, options);
   const keys =
     options.keys === undefined && options.dir === undefined && options.bucket === undefined

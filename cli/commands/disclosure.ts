@@ -11,6 +11,7 @@ import { group, integerFrom, leaf, type Act } from "../command.ts";
 import { download } from "../download.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
+import { requireWritable } from "../folders.ts";
 import { interruptedFailure } from "../http.ts";
 import { printable } from "../output.ts";
 import type { Session } from "../session.ts";
@@ -109,6 +110,7 @@ async function get(session: Session, id: string, options: { out?: string; wait: 
   // The id becomes a file name, so it has to be one.
   if (!executionId.safeParse(id).success) throw new Failure("usage", "That is not the id of an execution");
   const file = resolve(session.host.cwd, options.out ?? `${id}.zip`);
+  await requireWritable(file);
   const api = await session.api();
   // What comes is for `disclosure verify`, without a network: its keys are settled while there is one.
   await trustedKeys(session);
@@ -118,9 +120,6 @@ async function get(session: Session, id: string, options: { out?: string; wait: 
     await download(session.host, { url: ready.url, file, bytes: ready.bytes, sha256: ready.sha256 }, (have) =>
       progress.update(have),
     );
-  } catch (error) {
-    if (errorCode(error) === null || error instanceof Failure) throw error;
-    throw new Failure("failure", `The pack cannot be written to ${file} (${errorCode(error)})`);
   } finally {
     progress.end();
   }

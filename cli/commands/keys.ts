@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import type { Role } from "../../shared/contract/names.ts";
 import { group, integerFrom, leaf, roleArgument, type Act } from "../command.ts";
 import { Failure } from "../failure.ts";
-import { writePrivate } from "../folders.ts";
+import { requireWritable, writePrivate } from "../folders.ts";
 import type { Session } from "../session.ts";
 
 export function keyCommands(program: Command, act: Act): void {
@@ -52,6 +52,8 @@ async function createKey(
   session: Session,
   options: { role: Role; expiresInDays: number; out?: string },
 ): Promise<void> {
+  const path = options.out === undefined ? null : resolve(session.host.cwd, options.out);
+  if (path !== null) await requireWritable(path);
   const made = await (await session.api()).createKey({ role: options.role, expires_in_days: options.expiresInDays });
   if (made.key === null) {
     // The answer was lost and asked for again: the secret is shown in the first answer only.
@@ -61,15 +63,20 @@ async function createKey(
     });
   }
   const { key, ...rest } = made;
-  if (options.out === undefined) {
+  if (path === null) {
     session.out.result(made, () => key);
     session.out.note(
       `${made.id}, ${made.role}, until ${made.expires_at ?? "it is revoked"}; this key is not shown again`,
     );
     return;
   }
-  const path = resolve(session.host.cwd, options.out);
-  await writePrivate(path, `${key}\n`);
+  await writePrivate(path, `${key}\n`).catch((error: unknown) => {
+    if (!(error instanceof Failure)) throw error;
+    throw new Failure(error.exit, `The key ${made.id} was made, but ${error.message}`, {
+      advice: "Revoke it and make another.",
+      command: `maestro keys revoke ${made.id}`,
+    });
+  });
   session.out.result({ ...rest, out: path }, () => `${made.id} written to ${path}`);
 }
 

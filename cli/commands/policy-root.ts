@@ -10,7 +10,7 @@ import { documentText, rootOf, type RootDocument } from "../../shared/edge/tuf.t
 import type { TufSigner } from "../../shared/edge/tuf-keys.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import { Failure } from "../failure.ts";
-import { writePrivate } from "../folders.ts";
+import { requireWritable, writePrivate } from "../folders.ts";
 import { readRootKeys, rootKeysFolder, rootKeysFor, type RootKey } from "../policy/root-keys.ts";
 import type { Session } from "../session.ts";
 
@@ -53,11 +53,13 @@ export function rootCommands(policy: Command, act: Act): void {
 }
 
 async function show(session: Session, options: { out?: string; publishers?: true }): Promise<void> {
+  if (options.publishers === true && options.out !== undefined)
+    throw new Failure("usage", "--publishers prints the keys alone; --out is for the root");
+  const file = options.out === undefined ? null : resolve(session.host.cwd, options.out);
+  if (file !== null) await requireWritable(file);
   const { tenant, root, publishers } = await (await session.api()).policyKeys();
   const keys = publishers.map(({ spki }) => spki);
   if (options.publishers === true) {
-    if (options.out !== undefined)
-      throw new Failure("usage", "--publishers prints the keys alone; --out is for the root");
     if (keys.length === 0)
       throw new Failure("usage", `${tenant} has no publisher's key`, {
         advice: "Whoever publishes makes and registers one:",
@@ -72,7 +74,6 @@ async function show(session: Session, options: { out?: string; publishers?: true
     });
   const text = documentText(root);
   const sha256 = await sha256Hex(utf8(text));
-  const file = options.out === undefined ? null : resolve(session.host.cwd, options.out);
   if (file !== null) await writePrivate(file, text);
   const { version, expires, roles } = root.signed;
   session.out.result({ tenant, version, expires, sha256, file, root, publishers: keys }, () =>

@@ -7,7 +7,7 @@ import type { PqlAnswer } from "../../shared/contract/http-pql.ts";
 import { leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { Failure } from "../failure.ts";
-import { requireFilePlace, writePrivate } from "../folders.ts";
+import { requireWritable, writePrivate } from "../folders.ts";
 import { answerText, chartNames, explanationText, type ChartName } from "../pql/answer-text.ts";
 import { askAll, type Ended } from "../pql/ask-all.ts";
 import { formatNames, isStream, parquetBytes, shown, streamPart, type FormatName } from "../pql/formats.ts";
@@ -118,7 +118,7 @@ async function ask(
 ): Promise<ExitName> {
   const { out, host } = session;
   const place = file === undefined ? null : resolve(host.cwd, file);
-  if (place !== null) await requireFilePlace(place);
+  if (place !== null) await requireWritable(place);
   const flows = all === true && isStream(format) && place === null;
   const progress = all === true ? out.progress("rows", 0) : null;
   let count = 0;

@@ -3,7 +3,7 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { access, chmod, constants, copyFile, mkdir, mkdtemp, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { chmod, constants, copyFile, mkdir, mkdtemp, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
@@ -13,7 +13,7 @@ import type { Api } from "../api.ts";
 import { installArgument, leaf, packageArgument, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
-import { requireFilePlace } from "../folders.ts";
+import { notWritten, requireFilePlace, requireWritableFolder } from "../folders.ts";
 import { printableLines } from "../output.ts";
 import { unpackPackage } from "../package/archive.ts";
 import { artifactOf } from "../package/artifact-cache.ts";
@@ -60,7 +60,7 @@ interface Workplace {
 
 async function run(session: Session, name: string, input: string, options: RunOptions): Promise<ExitName> {
   const out = options.out === undefined ? null : resolve(session.host.cwd, options.out);
-  await checkOutFolder(out === null ? session.host.cwd : dirname(out));
+  await requireWritableFolder(out === null ? session.host.cwd : dirname(out));
   if (out !== null) await requireFilePlace(out);
   const isolation = await findIsolation();
   if (isolation.network === "open" && options.requireIsolation === true) {
@@ -209,14 +209,6 @@ async function finish(session: Session, api: Api, started: Execution, body: Fini
   }
 }
 
-async function checkOutFolder(folder: string): Promise<void> {
-  try {
-    await access(folder, constants.W_OK);
-  } catch (error) {
-    throw new Failure("usage", `The output cannot be written into ${folder} (${errorCode(error) ?? "unknown"})`);
-  }
-}
-
 /** Copies the input, so that what is hashed is what the package reads, whatever happens to the original. */
 async function takeInput(folder: string, path: string): Promise<Workplace> {
   const copy = join(folder, "input");
@@ -250,6 +242,6 @@ async function moveInto(from: string, to: string): Promise<void> {
     await rename(part, to);
   } catch (error) {
     await rm(part, { force: true });
-    throw new Failure("failure", `The output cannot be written to ${to} (${errorCode(error) ?? "unknown"})`);
+    throw notWritten(to, error);
   }
 }

@@ -16,11 +16,12 @@
 // The order on the disk is kept by fsync: a part before its rename, the folder after it.
 
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Bytes } from "../../shared/contract/bytes.ts";
 import { heldSha256, heldState, type HeldState, type HeldStore, type Kept } from "../../shared/edge/held-state.ts";
 import { errorCode, Failure } from "../failure.ts";
+import { diskErrors, makeFolder } from "../folders.ts";
 
 const pointerName = "held.json";
 const bundlesName = "bundles";
@@ -37,25 +38,11 @@ export interface HeldFolder extends HeldStore {
   load(): Promise<HeldState | null>;
 }
 
-const outOfRoom: Readonly<Record<string, string>> = {
-  ENOSPC: "the disk is full",
-  EDQUOT: "the disk quota is used up",
-  EROFS: "the disk is read-only",
-  EACCES: "this user may not write there",
-  EPERM: "this user may not write there",
-  EIO: "the disk reports an error",
-  EFBIG: "the file is too large for the disk",
-};
-
 /** Takes the folder over: sweeps what an end in the middle has left. Throws Failure where it cannot be made. */
 export async function openHeldFolder(folder: string, beforeStep: BeforeStep = () => undefined): Promise<HeldFolder> {
   const bundles = join(folder, bundlesName);
   const pointer = join(folder, pointerName);
-  try {
-    await mkdir(bundles, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new Failure("failure", `Nothing can be held in ${folder} (${errorCode(error) ?? "unknown"})`);
-  }
+  await makeFolder(bundles);
   let generation = 0;
 
   async function load(): Promise<HeldState | null> {
@@ -94,7 +81,7 @@ export async function openHeldFolder(folder: string, beforeStep: BeforeStep = ()
       return { ok: true };
     } catch (error) {
       const code = errorCode(error);
-      const reason = outOfRoom[code ?? ""];
+      const reason = diskErrors[code ?? ""];
       // Once it is in place, nobody can say that nothing has changed: that is a crash, and a restart finds out.
       if (reason === undefined || isInPlace) throw error;
       await rm(part, { force: true });

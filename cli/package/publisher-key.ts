@@ -1,11 +1,11 @@
 // The publisher's signing key: a P-256 private JWK in the config folder, 0600. Called by `maestro market keygen` and
 // `market publish`; it never leaves this file but as a signature.
 
-import { open, readFile, mkdir } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { importSigner, type Signer } from "../../shared/signing/keys.ts";
 import { errorCode, Failure, messageOf } from "../failure.ts";
-import { folderOf } from "../folders.ts";
+import { folderOf, makeFolder, notWritten, writeNew } from "../folders.ts";
 import type { Host } from "../host.ts";
 
 export const publisherKeyPath = (host: Host): string => join(folderOf(host, "config"), "publisher-key.json");
@@ -34,13 +34,9 @@ export async function makePublisherKey(host: Host): Promise<Signer> {
   const path = publisherKeyPath(host);
   const pair = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
   const text = JSON.stringify(await crypto.subtle.exportKey("jwk", pair.privateKey));
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const file = await open(path, "wx", 0o600);
-  try {
-    await file.writeFile(`${text}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  await makeFolder(dirname(path));
+  await writeNew(path, `${text}\n`).catch((error: unknown) => {
+    throw notWritten(path, error);
+  });
   return importSigner(text, "P-256");
 }

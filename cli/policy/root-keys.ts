@@ -2,12 +2,12 @@
 // root that first has them. Called by `maestro policy root`; they never leave their files but as signatures.
 
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { tufSignerOf, type TufSigner } from "../../shared/edge/tuf-keys.ts";
 import { errorCode, Failure } from "../failure.ts";
-import { folderOf } from "../folders.ts";
+import { folderOf, makeFolder, notWritten, writeNew } from "../folders.ts";
 import type { Host } from "../host.ts";
 
 const keyShape = z.object({ kty: z.literal("OKP"), crv: z.literal("Ed25519"), d: z.string().regex(/^[\w-]{43}$/) });
@@ -46,7 +46,7 @@ export async function readRootKeys(host: Host, tenant: string): Promise<RootKey[
 /** Keys for that version of the root: those that were made for it before (a call that was cut off), and new ones up to `count`. */
 export async function rootKeysFor(host: Host, tenant: string, version: number, count: number): Promise<RootKey[]> {
   const folder = rootKeysFolder(host, tenant);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await makeFolder(folder);
   const before = (await readRootKeys(host, tenant)).filter((key) => key.version === version);
   for (let index = before.length + 1; index <= count; index += 1) {
     const seed = randomBytes(32);
@@ -57,14 +57,11 @@ export async function rootKeysFor(host: Host, tenant: string, version: number, c
       d: seed.toString("base64url"),
       x: Buffer.from(key.keyval.public, "hex").toString("base64url"),
     };
-    // `wx`: a root key is never written over. What is lost cannot be made again.
-    const file = await open(join(folder, `root-${version}-${index}.json`), "wx", 0o600);
-    try {
-      await file.writeFile(`${JSON.stringify(jwk)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    // A root key is never written over. What is lost cannot be made again.
+    const path = join(folder, `root-${version}-${index}.json`);
+    await writeNew(path, `${JSON.stringify(jwk)}\n`).catch((error: unknown) => {
+      throw notWritten(path, error);
+    });
   }
   return (await readRootKeys(host, tenant)).filter((key) => key.version === version).slice(0, count);
 }

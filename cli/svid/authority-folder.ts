@@ -2,7 +2,7 @@
 // one rename. Called by `maestro svid authority`, `mint` and `bundle`, and by the local stack.
 
 import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from "node:crypto";
-import { chmod, mkdir, readFile, stat } from "node:fs/promises";
+import { chmod, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { base64, base64Bytes, hex, toBytes } from "../../shared/contract/bytes.ts";
 import {
@@ -16,7 +16,7 @@ import {
 import { backdateMs, issueAuthority, keyIdentifier, type IssuingKey } from "../../shared/identity/issue/issue-svid.ts";
 import type { TrustDomain } from "../../shared/identity/spiffe-id.ts";
 import { errorCode, Failure } from "../failure.ts";
-import { writePrivate } from "../folders.ts";
+import { makeFolder, writePrivate } from "../folders.ts";
 import { jsonThatFits } from "../json-file.ts";
 
 const stateBytesMax = 65_536;
@@ -75,7 +75,7 @@ export async function initAuthority(
   trustDomain: TrustDomain,
   now: number,
 ): Promise<{ readonly state: AuthorityState; readonly made: boolean }> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await makeFolder(folder);
   const kept = await readAuthorityOrNull(folder);
   if (kept !== null) {
     if (kept.trust_domain === trustDomain) return { state: kept, made: false };

@@ -4,7 +4,7 @@
 // Used by `maestro witness`.
 
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, open, stat } from "node:fs/promises";
+import { chmod, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { z } from "zod";
@@ -13,6 +13,7 @@ import { witnessVerifierKey } from "../../shared/audit/cosignature.ts";
 import { originSha256, type WitnessedHead, type WitnessStore } from "../../shared/audit/witness.ts";
 import { importSigner, type Signer } from "../../shared/signing/keys.ts";
 import { errorCode, Failure, messageOf } from "../failure.ts";
+import { makeFolder, notWritten, writeNew } from "../folders.ts";
 
 const fileName = "witness.sqlite";
 /** "mwit": the file is a witness's, and of the first version. */
@@ -72,13 +73,10 @@ const isBusy = (error: unknown): boolean => (error as { errcode?: unknown }).err
 
 /** SQLite makes its files readable for others; the key is in this one. */
 async function makeFile(folder: string, path: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    await (await open(path, "ax", 0o600)).close();
-  } catch (error) {
-    if (errorCode(error) !== "EEXIST")
-      throw new Failure("failure", `The state cannot be kept in ${folder} (${errorCode(error) ?? "unknown"})`);
-  }
+  await makeFolder(folder);
+  await writeNew(path, "").catch((error: unknown) => {
+    if (errorCode(error) !== "EEXIST") throw notWritten(path, error);
+  });
   const { mode } = await stat(path);
   if ((mode & 0o077) !== 0) await chmod(path, 0o600);
 }
