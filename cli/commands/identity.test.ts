@@ -31,6 +31,7 @@ async function watched(answers: readonly Answer[]) {
     endpoint: { url: `${endpoint.url}/`, profile: "https_spiffe", server_id: id.value.uri },
     bundle: null,
     confirmed_at: null,
+    overdue: false,
     refused: null,
     workloads: 0,
     distrusts: 0,

@@ -30,7 +30,9 @@ export function identityCommands(program: Command, act: Act): void {
 function domainCommands(domain: Command, act: Act): void {
   leaf(domain, "list", {
     summary: "list the trust domains: when each bundle was confirmed, and when its first authority ends",
-    more: "`alarm` where a third of that authority's life is left, or less: its SVIDs are refused after its end.",
+    more:
+      "`alarm` where a third of that authority's life is left, or less: its SVIDs are refused after its end. And where a bundle that comes\n" +
+      "from an endpoint was not confirmed for three times as long as it is to be asked after, ten minutes at least.",
     examples: ["maestro identity domain list"],
     isDefault: true,
   }).action(act(listDomains));
@@ -142,6 +144,10 @@ function principalArgument(text: string): string {
 const expiry = ({ bundle }: TrustDomainView): string | null =>
   bundle === null ? null : `${bundle.first_authority_ends_at ?? "no authority"}${bundle.alarm ? " (alarm)" : ""}`;
 
+/** When a good bundle came last. */
+export const confirmedInWords = ({ confirmed_at: confirmed, overdue }: TrustDomainView): string | null =>
+  overdue ? `${confirmed ?? "never"} (alarm)` : confirmed;
+
 async function listDomains({ out, ...session }: Session): Promise<void> {
   const domains = await (await session.api()).trustDomains();
   out.result({ trust_domains: domains }, () =>
@@ -152,7 +158,7 @@ async function listDomains({ out, ...session }: Session): Promise<void> {
         [one.own ? "own" : "another's", ...(one.shared ? ["shared"] : [])].join(", "),
         one.endpoint === null ? "handed in" : `${one.endpoint.url} (${one.endpoint.profile})`,
         one.bundle?.sequence_max ?? null,
-        one.confirmed_at,
+        confirmedInWords(one),
         expiry(one),
         one.workloads,
         one.refused?.reason ?? null,

@@ -8,6 +8,7 @@ import type { TrustDomainView } from "../../shared/contract/http-identity.ts";
 import type { Api } from "../api.ts";
 import { isNearItsEnd } from "../../shared/identity/near-its-end.ts";
 import { leaf, type Act } from "../command.ts";
+import { confirmedInWords } from "./identity.ts";
 import { ApiProblem } from "../failure.ts";
 import type { Session } from "../session.ts";
 
@@ -15,7 +16,7 @@ export function statusCommands(program: Command, act: Act): void {
   leaf(program, "status", {
     summary: "say whether the service is well, when each identity was last rotated, and when it ends",
     more:
-      "`alarm` where a third of an identity's life is left, or less. Trust domains and rotations are for roles that may read them\n" +
+      "`alarm` where a third of an identity's life is left, or less, and where a bundle that is fetched has not come for long. Trust domains and rotations are for roles that may read them\n" +
       "(admin, auditor); others are told that they may not. Exit code 6 where the service is not well.",
     examples: ["maestro status", "maestro status --json", "maestro status --svid /run/spiffe"],
   }).action(act(showStatus));
@@ -51,6 +52,7 @@ async function showStatus(session: Session): Promise<void> {
         ["service", out.paint.green(health.status)],
         ["database", health.database],
         ["audit log", health.audit],
+        ["fetched bundles", bundlesInWords(health.bundles)],
         ...(svid === null ? [] : [["own SVID", `${svid.spiffe_id}${alarmOf(svid)}`] as const]),
         ...(svid === null
           ? []
@@ -95,13 +97,19 @@ const workerLine = (worker: NonNullable<Health["workers"]>[number]): string[] =>
   `${worker.ends_at}${alarmOf(worker)}`,
 ];
 
-const domainLine = ({ name, bundle, confirmed_at: confirmed, refused }: TrustDomainView): (string | null)[] => [
-  name,
-  bundle?.changed_at ?? null,
-  confirmed,
-  bundle === null ? null : `${bundle.first_authority_ends_at ?? "no authority"}${alarmOf(bundle)}`,
+/** Of all tenants: whoever operates the service is told that something is wrong, and the tenant what. */
+const bundlesInWords = (bundles: Health["bundles"]): string | null =>
+  bundles === null
+    ? null
+    : `${bundles.fetched} in the service, ${bundles.overdue === 0 ? "none" : bundles.overdue} overdue${alarmOf({ alarm: bundles.overdue > 0 })}`;
+
+const domainLine = (domain: TrustDomainView): (string | null)[] => [
+  domain.name,
+  domain.bundle?.changed_at ?? null,
+  confirmedInWords(domain),
+  domain.bundle === null ? null : `${domain.bundle.first_authority_ends_at ?? "no authority"}${alarmOf(domain.bundle)}`,
   // Until a good one comes again the last one stays in force, whatever its authority has revoked since.
-  refused === null ? null : `${refused.at}: ${refused.reason}`,
+  domain.refused === null ? null : `${domain.refused.at}: ${domain.refused.reason}`,
 ];
 
 async function ownSvid(session: Session): Promise<OwnSvid | null> {

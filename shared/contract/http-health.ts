@@ -10,6 +10,7 @@ const state = z.enum(["ok", "unreachable"]);
 const identity = z.strictObject({
   trust_domain: trustDomainName,
   confirmed_at: timestamp.nullable().describe("when a good bundle came last; null: never"),
+  overdue: z.boolean().describe("its bundle comes from an endpoint, and no good one came for long"),
   last_rotated_at: timestamp.nullable().describe("when its bundle became another one; null: not since this is noted"),
   first_authority_ends_at: timestamp.nullable(),
   alarm: z.boolean().describe("a third of that authority's life is left, or less"),
@@ -30,6 +31,16 @@ export const health = z
       .max(100)
       .nullable()
       .describe("trust domains that tenants share; their alarms do not make the API unwell. null: they cannot be read"),
+    bundles: z
+      .strictObject({
+        fetched: z.int().min(0).describe("trust domains whose bundle comes from an endpoint"),
+        overdue: z
+          .int()
+          .min(0)
+          .describe("those of which no good bundle came for long: an alarm; the tenant is told which"),
+      })
+      .nullable()
+      .describe("of all tenants, counts alone; they do not make the API unwell. null: they cannot be read"),
     workers: z
       .array(worker)
       .max(workersMax)

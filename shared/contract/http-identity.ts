@@ -54,6 +54,12 @@ export const trustDomain = z
     endpoint: bundleEndpoint.nullable(),
     bundle: heldBundle.nullable().describe("null: nothing of this domain is believed yet"),
     confirmed_at: timestamp.nullable().describe("when a good document came last"),
+    overdue: z
+      .boolean()
+      .describe(
+        "an alarm: the bundle comes from an endpoint, and no good document came for three times as long as it is to be asked after, ten " +
+          "minutes at least; what was revoked there since is still believed",
+      ),
     refused: z
       .strictObject({ reason: z.string(), at: timestamp })
       .nullable()

@@ -68,19 +68,37 @@ export async function svidHolder(
   };
 }
 
+/**
+ * Seconds after which an endpoint is asked again: by the bundle's hint, which is kept between ten seconds and an hour; five minutes
+ * without one (SPIFFE Federation 4.1); sooner while nothing came yet.
+ */
+const refreshSeconds = sql`case when confirmed_at is null then 30 else least(3600, greatest(10, coalesce(refresh_hint_s, 300))) end`;
+
+/** So many of these without a good document are too many; of short ones, at least so many seconds. */
+const missedRefreshes = 3;
+const overdueSecondsMin = 600;
+
+/** The bundle comes from an endpoint, and what was revoked there since may still be believed here. */
+const isOverdue = (now: number): SQL => sql`(endpoint_url is not null and coalesce(confirmed_at, created_at)
+  + greatest(${missedRefreshes} * ${refreshSeconds}, ${overdueSecondsMin}) * interval '1 second' <= ${isoTime(now)}::timestamptz)`;
+
 /** At most so many are listed. */
 export const domainsListed = 1_000;
 
-const domainColumns = (tenantId: string): SQL => sql`d.name, d.tenant_id = ${tenantId}::uuid as own, d.shared,
+const domainColumns = (
+  tenantId: string,
+  now: number,
+): SQL => sql`d.name, d.tenant_id = ${tenantId}::uuid as own, d.shared,
   d.endpoint_url, d.endpoint_profile, d.distrusts, d.endpoint_server_id, d.bundle_sha256, d.sequence_max, d.refresh_hint_s,
   ${time(sql`d.first_from_at`)} as first_from_at, ${time(sql`d.first_until_at`)} as first_until_at,
   ${time(sql`d.confirmed_at`)} as confirmed_at, ${time(sql`d.bundle_changed_at`)} as changed_at, d.refused_reason, ${time(sql`d.refused_at`)} as refused_at,
+  ${isOverdue(now)} as overdue,
   (select count(*) from workloads w where w.trust_domain = d.name)::int as workloads, ${time(sql`d.created_at`)} as created_at`;
 
 /** The tenant's own and those that are shared, by name. */
 export async function listDomains(database: Database, tenantId: string, now: number): Promise<TrustDomainView[]> {
   const [rows] = await asTenant(database, tenantId, [
-    sql`select ${domainColumns(tenantId)} from trust_domains d order by d.name limit ${domainsListed}`,
+    sql`select ${domainColumns(tenantId, now)} from trust_domains d order by d.name limit ${domainsListed}`,
   ]);
   return (rows ?? []).map((row) => domainOf(row, now));
 }
@@ -93,7 +111,7 @@ export async function readDomain(
   now: number,
 ): Promise<TrustDomainView | null> {
   const [rows] = await asTenant(database, tenantId, [
-    sql`select ${domainColumns(tenantId)} from trust_domains d where d.name = ${name}`,
+    sql`select ${domainColumns(tenantId, now)} from trust_domains d where d.name = ${name}`,
   ]);
   const row = rows?.[0];
   return row === undefined ? null : domainOf(row, now);
@@ -123,6 +141,7 @@ function domainOf(row: Row, now: number): TrustDomainView {
             alarm: from !== null && until !== null && isNearItsEnd(Date.parse(from), Date.parse(until), now),
           },
     confirmed_at: textOrNull(row["confirmed_at"]),
+    overdue: row["overdue"] === true,
     refused: reason === null || at === null ? null : { reason, at },
     distrusts: Number(row["distrusts"]),
     workloads: Number(row["workloads"]),
@@ -309,31 +328,50 @@ export async function sharedBundle(
   return row === undefined ? null : { document: String(row["bundle"]), sha256: String(row["bundle_sha256"]) };
 }
 
+interface DomainsHealth {
+  readonly shared: readonly SharedDomainHealth[];
+  /** Of all tenants. */
+  readonly bundles: { readonly fetched: number; readonly overdue: number };
+}
+
 interface SharedDomainHealth {
   readonly trust_domain: string;
   readonly confirmed_at: string | null;
+  readonly overdue: boolean;
   readonly last_rotated_at: string | null;
   readonly first_authority_ends_at: string | null;
   readonly alarm: boolean;
 }
 
-/** As maestro_auth: when the bundles of domains that tenants share were confirmed, and when they end. */
-export async function sharedDomains(database: Database, now: number): Promise<SharedDomainHealth[]> {
-  const [rows] = await inBatch(database, [
+/**
+ * As maestro_auth: when the bundles of domains that tenants share were confirmed, and when they end; of those that come from an
+ * endpoint, whosever, how many there are and how many are overdue.
+ */
+export async function domainsHealth(database: Database, now: number): Promise<DomainsHealth> {
+  const [rows, counts] = await inBatch(database, [
     sql`select name, ${time(sql`confirmed_at`)} as confirmed_at, ${time(sql`bundle_changed_at`)} as changed_at,
-          ${time(sql`first_from_at`)} as first_from_at, ${time(sql`first_until_at`)} as first_until_at
+          ${time(sql`first_from_at`)} as first_from_at, ${time(sql`first_until_at`)} as first_until_at, ${isOverdue(now)} as overdue
         from trust_domains where shared order by name limit 100`,
+    sql`select count(*)::int as fetched, (count(*) filter (where ${isOverdue(now)}))::int as overdue
+        from trust_domains where endpoint_url is not null`,
   ]);
-  return (rows ?? []).map((row) => {
-    const [from, until] = [textOrNull(row["first_from_at"]), textOrNull(row["first_until_at"])];
-    return {
-      trust_domain: String(row["name"]),
-      confirmed_at: textOrNull(row["confirmed_at"]),
-      last_rotated_at: textOrNull(row["changed_at"]),
-      first_authority_ends_at: until,
-      alarm: from !== null && until !== null && isNearItsEnd(Date.parse(from), Date.parse(until), now),
-    };
-  });
+  const { fetched, overdue } = counts?.[0] ?? {};
+  return {
+    shared: (rows ?? []).map((row) => sharedDomainOf(row, now)),
+    bundles: { fetched: Number(fetched), overdue: Number(overdue) },
+  };
+}
+
+function sharedDomainOf(row: Row, now: number): SharedDomainHealth {
+  const [from, until] = [textOrNull(row["first_from_at"]), textOrNull(row["first_until_at"])];
+  return {
+    trust_domain: String(row["name"]),
+    confirmed_at: textOrNull(row["confirmed_at"]),
+    overdue: row["overdue"] === true,
+    last_rotated_at: textOrNull(row["changed_at"]),
+    first_authority_ends_at: until,
+    alarm: from !== null && until !== null && isNearItsEnd(Date.parse(from), Date.parse(until), now),
+  };
 }
 
 export interface DueDomain {
@@ -346,19 +384,17 @@ export interface DueDomain {
 const refreshedMax = 200;
 
 /**
- * As maestro_drain: the domains whose endpoint (`https_web`) is to be asked again at `now`, by the bundle's hint, which is kept between
- * ten seconds and an hour; five minutes without one (SPIFFE Federation 4.1); after a failure at the next interval (6.2). Tenants take
- * turns: whoever states many endpoints that do not answer holds up their own.
+ * As maestro_drain: the domains whose endpoint (`https_web`) is to be asked again at `now`, after a failure at the next interval
+ * (SPIFFE Federation 6.2). Tenants take turns: whoever states many endpoints that do not answer holds up their own.
  */
 export async function dueDomains(database: Database, now: number): Promise<DueDomain[]> {
-  const interval = sql`case when confirmed_at is null then 30 else least(3600, greatest(10, coalesce(refresh_hint_s, 300))) end`;
   const [rows] = await inBatch(database, [
     sql`select name, tenant_id, endpoint_url from (
           select name, tenant_id, endpoint_url, greatest(confirmed_at, refused_at) as asked_at,
             row_number() over (partition by tenant_id order by greatest(confirmed_at, refused_at) nulls first, name) as turn
           from trust_domains
           where endpoint_profile = 'https_web'
-            and coalesce(greatest(confirmed_at, refused_at) + ${interval} * interval '1 second' <= ${isoTime(now)}::timestamptz, true)
+            and coalesce(greatest(confirmed_at, refused_at) + ${refreshSeconds} * interval '1 second' <= ${isoTime(now)}::timestamptz, true)
         ) as due order by turn, asked_at nulls first, name limit ${refreshedMax}`,
   ]);
   return (rows ?? []).map((row) => ({

@@ -2,13 +2,15 @@
 // each answer, and that the last good bundle outlives all of them.
 
 import { sql } from "drizzle-orm";
-import { beforeAll, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { maestro, testFolder, testHost } from "../../cli/testing/host.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
-import { dueDomains, type DueDomain } from "../../shared/identity/store.ts";
+import { dueDomains, listDomains, type DueDomain } from "../../shared/identity/store.ts";
 import { inBatch } from "../../shared/tenancy/database.ts";
 import { databaseAs, localApi, type LocalApi } from "../support/api.ts";
 import { callsAs, TestDomain } from "../support/identities.ts";
-import { contractOf } from "../support/openapi.ts";
+import { contractOf, type Contract } from "../support/openapi.ts";
+import { must } from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
 
 const stack = useStack();
@@ -16,6 +18,7 @@ let tenant: SeededTenant;
 let admin: ReturnType<typeof callsAs>;
 let local: LocalApi;
 let domain: TestDomain;
+let contract: Contract;
 const stated = "https://spire.example/bundle";
 const minuteMs = 60_000;
 
@@ -62,7 +65,7 @@ const refusal = async (): Promise<string> =>
 
 beforeAll(async () => {
   const [api, made] = await Promise.all([contractOf(stack.apiUrl), stack.seedTenant("identity-refresh")]);
-  tenant = made;
+  [contract, tenant] = [api, made];
   admin = callsAs(api, { authorization: `Bearer ${tenant.keys.admin}` });
   local = await localApi(stack);
   domain = await TestDomain.make("identity-refresh.example");
@@ -126,6 +129,82 @@ test("whatever else an endpoint does leaves the last good bundle in force, is to
   );
   expect(asked).toEqual([stated, "https://other.example/bundle"]);
   expect(await view()).toMatchObject({ bundle: { sequence_max: domain.sequence }, refused: null });
+});
+
+describe("a bundle from an endpoint is overdue", () => {
+  const name = "identity-overdue.example";
+  const endpoint = { url: "https://overdue.example/bundle", profile: "https_web", server_id: null };
+  const owner = () => databaseAs(stack, "owner");
+  afterAll(async () => {
+    must(204, await admin.call("DELETE", `/api/identity/trust-domains/${name}`));
+  });
+  const confirm = (atMs: number, hint: number | null) =>
+    inBatch(owner(), [
+      sql`update trust_domains set confirmed_at = to_timestamp(${atMs / 1_000}::float8), refresh_hint_s = ${hint}::bigint where name = ${name}`,
+    ]);
+  const isOverdueAt = async (now: number): Promise<boolean | undefined> =>
+    (await listDomains(local.database, tenant.tenant_id, now)).find((one) => one.name === name)?.overdue;
+
+  test.each([
+    ["with an hour as its hint, after three", 3_600, 10_800],
+    ["with more than an hour, too", 86_400, 10_800],
+    ["without a hint, after a quarter of an hour", null, 900],
+    ["with ten seconds, after ten minutes", 10, 600],
+  ])("%s", async (_, hint, seconds) => {
+    must(204, await admin.state(name, { endpoint }));
+    const confirmedMs = Date.now();
+    await confirm(confirmedMs, hint);
+    expect(await isOverdueAt(confirmedMs + seconds * 1_000 - 1)).toBe(false);
+    expect(await isOverdueAt(confirmedMs + seconds * 1_000)).toBe(true);
+    must(204, await admin.state(name));
+    expect(await isOverdueAt(confirmedMs + 10 * seconds * 1_000)).toBe(false);
+  });
+
+  test("where none ever came, ten minutes after it was stated", async () => {
+    must(204, await admin.call("DELETE", `/api/identity/trust-domains/${name}`));
+    must(204, await admin.state(name, { endpoint }));
+    const made = Date.parse(
+      (await listDomains(local.database, tenant.tenant_id, 0)).find((one) => one.name === name)!.created_at,
+    );
+    expect(await isOverdueAt(made + 599_999)).toBe(false);
+    expect(await isOverdueAt(made + 600_000)).toBe(true);
+  });
+
+  test("and its tenant sees it, another tenant nothing, and anyone how many there are", async () => {
+    must(204, await admin.state(name, { endpoint }));
+    await confirm(Date.now() - 24 * 60 * minuteMs, 60);
+    const other = await stack.seedTenant("identity-overdue-other");
+    const statusOf = async ({ keys }: SeededTenant): Promise<string> => {
+      const env = { MAESTRO_API_URL: stack.apiUrl, MAESTRO_API_KEY: keys.admin };
+      const { code, out } = await maestro(testHost({ home: testFolder(), env }), "status");
+      expect(code).toBe(0);
+      return out;
+    };
+    expect(await statusOf(tenant)).toMatch(/^identity-overdue\.example\b.*Z \(alarm\)/m);
+    const seen = await statusOf(other);
+    expect(seen).toMatch(/^fetched bundles\s+\d+ in the service, \d+ overdue \(alarm\)$/m);
+    expect(seen).not.toContain(name);
+    // Other files state domains meanwhile.
+    const counted = async (): Promise<unknown> => {
+      const [rows] = await inBatch(owner(), [
+        sql`select refresh_hint_s::int as hint, extract(epoch from confirmed_at)::float8 as confirmed, extract(epoch from created_at)::float8 as made
+            from trust_domains where endpoint_url is not null`,
+      ]);
+      const overdue = (rows ?? []).filter(({ hint, confirmed, made }) => {
+        const interval = confirmed === null ? 30 : Math.min(3_600, Math.max(10, Number(hint ?? 300)));
+        return Number(confirmed ?? made) + Math.max(600, 3 * interval) <= Date.now() / 1_000;
+      });
+      return { fetched: rows?.length, overdue: overdue.length };
+    };
+    await expect
+      .poll(async () => {
+        const { status, bundles } = (await contract.fetch("/healthz")).json;
+        return [status, bundles, await counted()].map((one) => JSON.stringify(one)).join(" ");
+      })
+      .toMatch(/^"ok" (\{"fetched":[1-9]\d*,"overdue":[1-9]\d*\}) \1$/);
+    const { json } = await contract.fetch("/healthz");
+    expect(JSON.stringify(json)).not.toContain(name);
+  });
 });
 
 test("a tenant that states more endpoints than one run asks keeps nobody else's from its turn", async () => {

@@ -4,7 +4,7 @@ import { createRoute } from "@hono/zod-openapi";
 import { health, type Health } from "../../../shared/contract/http-health.ts";
 import { isoTime } from "../../../shared/contract/iso-time.ts";
 import { isNearItsEnd } from "../../../shared/identity/near-its-end.ts";
-import { sharedDomains } from "../../../shared/identity/store.ts";
+import { domainsHealth } from "../../../shared/identity/store.ts";
 import { pingDatabase } from "../../../shared/tenancy/store.ts";
 import type { Door } from "../door.ts";
 import { errorFacts } from "../middleware/problem.ts";
@@ -23,7 +23,7 @@ export function register(door: Door): void {
       },
     }),
     handler: async ({ parts, request_id, now }) => {
-      let identities: Health["identities"] = null;
+      let [identities, bundles]: [Health["identities"], Health["bundles"]] = [null, null];
       const check = async (name: string, ask: () => Promise<unknown>): Promise<Health["database"]> => {
         try {
           await ask();
@@ -36,7 +36,8 @@ export function register(door: Door): void {
       const [database, audit, look] = await Promise.all([
         check("database", async () => {
           await pingDatabase(parts.database);
-          identities = await sharedDomains(parts.authDatabase, now);
+          const { shared, bundles: counts } = await domainsHealth(parts.authDatabase, now);
+          [identities, bundles] = [[...shared], counts];
         }),
         check("audit", () => parts.audit.keys()),
         parts.platform.shown(),
@@ -48,7 +49,7 @@ export function register(door: Door): void {
           ends_at: isoTime(until),
           alarm: isNearItsEnd(issued, until, now),
         })) ?? null;
-      const told = { database, audit, identities, workers, workers_seen_at: isoTime(look.at_ms) };
+      const told = { database, audit, identities, bundles, workers, workers_seen_at: isoTime(look.at_ms) };
       return database === "ok" && audit === "ok"
         ? { status: 200, body: { status: "ok" as const, ...told } }
         : { status: 503, body: { status: "degraded" as const, ...told } };
