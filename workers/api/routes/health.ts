@@ -7,7 +7,11 @@ import { isNearItsEnd } from "../../../shared/identity/near-its-end.ts";
 import { domainsHealth } from "../../../shared/identity/store.ts";
 import { pingDatabase } from "../../../shared/tenancy/store.ts";
 import type { Door } from "../door.ts";
+import { inTime } from "../in-time.ts";
 import { errorFacts } from "../middleware/problem.ts";
+
+/** Of the database and of the audit worker, each: who is slower than that is not reached, and load balancers ask for seconds at most. */
+const checkMsMax = 3_000;
 
 export function register(door: Door): void {
   door.open({
@@ -16,7 +20,8 @@ export function register(door: Door): void {
       path: "/healthz",
       tags: ["service"],
       summary: "Is it well",
-      description: "503 while the database or the audit log cannot be reached. Ask every few seconds, not more often.",
+      description:
+        "503 while the database or the audit log cannot be reached, or takes more than three seconds. Ask every few seconds, not more often.",
       responses: {
         200: { description: "All is well.", content: { "application/json": { schema: health } } },
         503: { description: "Something cannot be reached.", content: { "application/json": { schema: health } } },
@@ -26,7 +31,7 @@ export function register(door: Door): void {
       let [identities, bundles]: [Health["identities"], Health["bundles"]] = [null, null];
       const check = async (name: string, ask: () => Promise<unknown>): Promise<Health["database"]> => {
         try {
-          await ask();
+          await inTime(ask(), checkMsMax, `the ${name}`);
           return "ok";
         } catch (error) {
           parts.log("error", `${name} unreachable`, { request_id, ...errorFacts(error) });
