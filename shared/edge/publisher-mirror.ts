@@ -1,5 +1,5 @@
 // Mirrors who may read into the providers' stores: a file for each fetcher's key and for each SPIFFE ID of a fetcher, under their
-// digests, and the bundles that their SVIDs are verified with; and none for what is gone. Called by publisher.ts. Each provider
+// digests, and the bundles that their SVIDs are verified with, each with its statement; and none for what is gone. Called by publisher.ts. Each provider
 // has a mirror and a retry of its own, so that a revocation waits for no other.
 //
 // What stands where after a crash at each await:
@@ -10,14 +10,16 @@
 //   a bundle noted, then put              the old one is there, or this; `placed` has no digest of it: put again. Its sequence
 //                                         and its distrusts are noted: none from before it is put any more, whatever Postgres says
 //   …read back                            `placed` has its digest, or not: then it is put and read again
-//   a key or workload noted, then put     it is there or not; `placed` knows that it may be: put again, or taken back
+//   a key, workload or statement noted,   it is there or not; `placed` knows that it may be: put again, or taken back
+//   …then put
 //   …read back                            `placed` has its digest, or not: then it is put and read again
 //   a look at a bundle                    nothing was changed; it is looked at again
 //   …found another, and put again         the other is there, or this; `placed` has no digest of it: put again
+//   a look at a statement                 nothing was changed, or what stands in Postgres is put again; it is looked at again
 //   a look at what was taken back         nothing was changed; it is looked for again
 //   …found there, and removed             it is there or not; `taken_back` has it still: it is looked for again
 // A write that we gave up on may arrive long after its key was found gone: what was taken back is looked for each minute, for
-// a day, and removed again. One of an older bundle may arrive over a newer one: bundles are looked at each time. Only the mirror
+// a day, and removed again. One of an older bundle or statement may arrive over a newer one: those are looked at each time. Only the mirror
 // of its provider puts and removes a key, so that a look meets no put of our own.
 
 import { sha256Hex, utf8 } from "../contract/bytes.ts";
@@ -26,7 +28,8 @@ import type { Clock, Log } from "../contract/ports.ts";
 import { errorName } from "../outbox/drain.ts";
 import { jsonContent, putAndRead, removeAndRead } from "./publisher-puts.ts";
 import type { PublisherState, TrustOrder, TrustVersion } from "./publisher-state.ts";
-import { fetcherKey, isMirrored, trustKey, workloadKey } from "./serving-path.ts";
+import { fetcherKey, isMirrored, statedKey, trustKey, workloadKey } from "./serving-path.ts";
+import { statedText } from "./stated.ts";
 import type { Content, ProviderStore } from "./stores.ts";
 
 /** After a store that did not take them, or fetchers that could not be read. */
@@ -59,7 +62,7 @@ export interface TenantFetchers {
   readonly keys: readonly FetcherKey[];
   readonly workloads: readonly FetcherWorkload[];
   /** The trust domains of `workloads` that have a bundle, with its digest: lower-case hex SHA-256. */
-  readonly bundles: readonly { readonly trust_domain: string; readonly sha256: string }[];
+  readonly bundles: readonly { readonly trust_domain: string; readonly sha256: string; readonly stated_ms: number }[];
 }
 
 export interface TrustDocument {
@@ -69,6 +72,8 @@ export interface TrustDocument {
   readonly sequence: number | null;
   /** How many of the domain's authorities it was held against that are distrusted. */
   readonly distrusts: number;
+  /** Of the statement of the trust domain that it is of, milliseconds since 1970 UTC. */
+  readonly stated_ms: number;
 }
 
 export interface MirrorParts {
@@ -135,7 +140,11 @@ export class FetcherMirror {
     if (tenant === null) return;
     const { keys, workloads, bundles } = await this.#parts.fetchers(now);
     const trust = new Map(bundles.map((bundle) => [trustKey(tenant, bundle.trust_domain), bundle] as const));
-    const wanted = new Map<string, Content>();
+    const stated = new Map<string, Content>();
+    for (const { trust_domain, sha256: bundle_sha256, stated_ms } of bundles)
+      stated.set(statedKey(tenant, trust_domain), await jsonContent(statedText({ bundle_sha256, stated_ms }), false));
+    // Behind the bundles, before all who are let in by them.
+    const wanted = new Map(stated);
     for (const { key_sha256, fetcher_id, expires_at } of keys)
       wanted.set(fetcherKey(key_sha256), await jsonContent(canonicalJson({ fetcher_id, tenant, expires_at }), false));
     for (const workload of workloads) {
@@ -168,6 +177,8 @@ export class FetcherMirror {
       });
       await this.#putBundle(store, key, trust_domain);
     }
+    for (const [key, content] of stated)
+      if ((await store.digest(key)) !== content.sha256) await putAndRead(store, key, content);
     for (const key of this.#state.takenBack(store.name, now - takenBackMs, now - lookAgainMs, looksMax)) {
       if ((await store.digest(key)) !== null) {
         this.#parts.log("error", "what was taken back is in the store again: it is removed", {
@@ -180,14 +191,14 @@ export class FetcherMirror {
     }
   }
 
-  /** The bundle as it is in Postgres, unless the store has had one that comes after it (SPIFFE Trust Domain and Bundle 4.1.1). */
+  /** The bundle as it is in Postgres, unless the store has had one of the same statement that comes after it (SPIFFE Trust Domain and Bundle 4.1.1). */
   async #putBundle(store: ProviderStore, key: string, trustDomain: string): Promise<void> {
     const trust = await this.#parts.trustDocument(trustDomain);
     // Gone since the list was read: the nudge of who took it away is on its way.
     if (trust === null) return;
     const content = await jsonContent(trust.document, false);
-    const before = this.#state.trustOrder(store.name, key);
-    const { sequence, distrusts } = trust;
+    const { sequence, distrusts, stated_ms } = trust;
+    const before = this.#state.trustOrder(store.name, key, stated_ms);
     if (isBack(before, { sequence, distrusts, sha256: content.sha256 })) {
       this.#parts.log("error", "a trust bundle would go back: the store keeps the newer one", {
         provider: store.name,
@@ -199,7 +210,7 @@ export class FetcherMirror {
       });
       return;
     }
-    this.#state.noteTrust(store.name, key, { sequence, distrusts, sha256: content.sha256 });
+    this.#state.noteTrust(store.name, key, { sequence, distrusts, sha256: content.sha256 }, stated_ms);
     await putAndRead(store, key, content);
     this.#state.notePlaced(store.name, key, content.sha256);
   }

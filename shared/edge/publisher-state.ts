@@ -63,6 +63,10 @@ const schema = `
     provider text not null, key text not null, newest integer not null, most integer not null,
     primary key (provider, key)
   );
+  -- Of which statement of the trust domain what was placed was; no row: of before this was noted.
+  create table if not exists trust_stated (
+    provider text not null, key text not null, stated_ms integer not null, primary key (provider, key)
+  );
   create table if not exists unnamed (
     provider text not null, key text not null, since_ms integer not null, primary key (provider, key)
   );
@@ -345,7 +349,9 @@ export class PublisherState implements ChangeFacts {
     this.sql.exec("delete from placed where provider = ? and key = ?", name, key);
   }
 
-  trustOrder(name: string, key: string): TrustOrder {
+  /** Of bundles of that statement: of a domain that is stated anew there was none. */
+  trustOrder(name: string, key: string, statedMs: number): TrustOrder {
+    if (this.#isStatedAnew(name, key, statedMs)) return { newest: null, distrusts: 0 };
     const [newest] = this.sql.exec<{ sequence: number; sha256: string; distrusts: number }>(
       `select p.sequence, p.sha256, coalesce(d.newest, 0) as distrusts
        from trust_placed p left join trust_distrusts d on d.provider = p.provider and d.key = p.key
@@ -362,9 +368,16 @@ export class PublisherState implements ChangeFacts {
   }
 
   /** A bundle is about to be put: what may be there from now on is known before it is. `sequence` null: it has none. */
-  noteTrust(name: string, key: string, { sequence, distrusts, sha256 }: TrustVersion): void {
+  noteTrust(name: string, key: string, { sequence, distrusts, sha256 }: TrustVersion, statedMs: number): void {
     this.sql.transaction(() => {
       this.notePlaced(name, key, "");
+      if (this.#isStatedAnew(name, key, statedMs)) this.#forgetTrust(name, key);
+      this.sql.exec(
+        "insert into trust_stated values (?, ?, ?) on conflict (provider, key) do update set stated_ms = excluded.stated_ms",
+        name,
+        key,
+        statedMs,
+      );
       this.sql.exec(
         `insert into trust_distrusts values (?, ?, ?, ?) on conflict (provider, key)
          do update set newest = case when ? then excluded.newest else trust_distrusts.newest end, most = excluded.most`,
@@ -386,13 +399,26 @@ export class PublisherState implements ChangeFacts {
     });
   }
 
+  #isStatedAnew(name: string, key: string, statedMs: number): boolean {
+    const [known] = this.sql.exec<{ stated_ms: number }>(
+      "select stated_ms from trust_stated where provider = ? and key = ?",
+      name,
+      key,
+    );
+    return known !== undefined && known.stated_ms !== statedMs;
+  }
+
+  /** What is put under the key from now on is held against nothing of before. */
+  #forgetTrust(name: string, key: string): void {
+    for (const table of ["trust_placed", "trust_distrusts", "trust_stated"])
+      this.sql.exec(`delete from ${table} where provider = ? and key = ?`, name, key);
+  }
+
   /** A fetcher's key, a workload or a bundle that is gone from the store, now: from here on it is looked for, should an older write come late. */
   noteTakenBack(name: string, key: string, now: number): void {
     this.sql.transaction(() => {
       this.noteRemoved(name, key);
-      // A trust domain that is stated anew begins anew.
-      this.sql.exec("delete from trust_placed where provider = ? and key = ?", name, key);
-      this.sql.exec("delete from trust_distrusts where provider = ? and key = ?", name, key);
+      this.#forgetTrust(name, key);
       this.sql.exec(
         `insert into taken_back values (?, ?, ?, ?) on conflict (provider, key)
          do update set taken_ms = excluded.taken_ms, looked_ms = excluded.looked_ms`,
@@ -443,6 +469,7 @@ export class PublisherState implements ChangeFacts {
       this.sql.exec(
         `insert into unnamed select provider, key, ? from placed
          where provider = ? and key not like 'fetchers/%' and key not like 'workloads/%' and key not like 'trust/%'
+           and key not like 'stated/%'
          on conflict do nothing`,
         now,
         name,

@@ -49,8 +49,10 @@ export const fetcherKey = (keyDigest: string): string => `fetchers/${keyDigest}.
 export const workloadKey = (idDigest: string): string => `workloads/${idDigest}.json`;
 /** The bundle that a tenant's SVIDs of that trust domain are verified with, to the byte. */
 export const trustKey = (tenant: string, trustDomain: string): string => `trust/${tenant}/${trustDomain}.json`;
+/** Since when the trust domain of that bundle is stated, as shared/edge/stated.ts has it. */
+export const statedKey = (tenant: string, trustDomain: string): string => `stated/${tenant}/${trustDomain}.json`;
 /** Whether a key says who may read: publisher-mirror.ts alone puts and removes it. */
-export const isMirrored = (key: string): boolean => /^(?:fetchers|workloads|trust)\//.test(key);
+export const isMirrored = (key: string): boolean => /^(?:fetchers|workloads|trust|stated)\//.test(key);
 /** The one key of a tenant's metadata that is rewritten. */
 export const timestampName = "timestamp.json";
 

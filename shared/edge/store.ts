@@ -14,6 +14,9 @@ const trustingMax = 500;
 /** Publishers that one run of the cron wakes: those that were not for the longest time. */
 const sweptMax = 500;
 
+/** Of a row of trust_domains as `d`: a domain that is stated anew has a row of its own. */
+const statedMs = sql`(extract(epoch from d.created_at) * 1000)::bigint`;
+
 /**
  * The tenant's fetchers whose principal is not disabled, as of one transaction. With the flag `spiffe_everywhere` (on where no
  * row says otherwise) keys are none as soon as one SPIFFE ID is registered for a fetcher, disabled or not.
@@ -35,7 +38,7 @@ export async function fetchersOf(database: Database, tenantId: string, now: numb
     sql`select w.spiffe_id, w.trust_domain, w.principal_id from ${workloads}
         where ${isFetcher} and p.disabled_at is null
         order by w.created_at desc, w.spiffe_id desc limit ${fetchersMax}`,
-    sql`select d.name, d.bundle_sha256 from trust_domains d
+    sql`select d.name, d.bundle_sha256, ${statedMs} as stated_ms from trust_domains d
         where d.bundle is not null and d.name in (
           select w.trust_domain from ${workloads} where ${isFetcher} and p.disabled_at is null
         )
@@ -55,6 +58,7 @@ export async function fetchersOf(database: Database, tenantId: string, now: numb
     bundles: (bundles ?? []).map((row) => ({
       trust_domain: String(row["name"]),
       sha256: String(row["bundle_sha256"]),
+      stated_ms: Number(row["stated_ms"]),
     })),
   };
 }
@@ -66,7 +70,7 @@ export async function trustDocumentOf(
   trustDomain: string,
 ): Promise<TrustDocument | null> {
   const [rows] = await asTenant(database, tenantId, [
-    sql`select bundle, distrusts from trust_domains where name = ${trustDomain} and bundle is not null`,
+    sql`select d.bundle, d.distrusts, ${statedMs} as stated_ms from trust_domains d where name = ${trustDomain} and bundle is not null`,
   ]);
   if (rows?.[0] === undefined) return null;
   const document = String(rows[0]["bundle"]);
@@ -76,6 +80,7 @@ export async function trustDocumentOf(
     document,
     sequence: typeof sequence === "number" ? sequence : null,
     distrusts: Number(rows[0]["distrusts"]),
+    stated_ms: Number(rows[0]["stated_ms"]),
   };
 }
 

@@ -363,3 +363,38 @@ test("a fetcher whose principal is disabled is a stranger, and whoever mirrors a
   await sleep(leaseMs);
   expect(await statuses(await own.token(id), pathOf(mine))).toEqual([401, 401]);
 });
+
+test(
+  "a trust domain that was given up and that another tenant states anew, with a lower sequence, opens at edges that remember it",
+  { timeout: 60_000 },
+  async () => {
+    const mine = await withRepository("edge-identity-anew");
+    const name = "edge-identity-anew.example";
+    const id = `spiffe://${name}/tenant/${mine.slug}/fetcher/one`;
+    const statedBy = async ({ tenant_id: by }: SeededTenant): Promise<TrustDomainRows> => {
+      const stated = await TrustDomainRows.make(owner, by, name);
+      await inBatch(owner, [
+        sql`update trust_domains set shared = true where name = ${name}`,
+        sql`insert into workloads values (${id}, ${name}, ${mine.tenant_id}, ${mine.principals.fetcher}, now(), 'test')`,
+      ]);
+      return stated;
+    };
+    const opens = async (stated: TrustDomainRows): Promise<void> => {
+      await expect
+        .poll(async () => await statuses(await stated.token(id), pathOf(mine)), { timeout: 12_000 })
+        .toEqual([200, 200]);
+    };
+    const first = await statedBy(other);
+    for (let more = 0; more < 3; more += 1) await first.addAuthority();
+    await stack.runScheduled();
+    await opens(first);
+    await inBatch(owner, [
+      sql`delete from workloads where trust_domain = ${name}`,
+      sql`delete from trust_domains where name = ${name}`,
+    ]);
+    const second = await statedBy(tenant);
+    await stack.runScheduled();
+    await opens(second);
+    expect(await statuses(await first.token(id), pathOf(mine))).toEqual([401, 401]);
+  },
+);

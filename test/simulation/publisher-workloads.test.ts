@@ -20,7 +20,7 @@ describe("workloads and trust bundles", () => {
     trust_domain: "td.example",
     fetcher_id: `pri_${name}`,
   });
-  const bundle = (sequence: number | null, text = "", distrusts = 0) => ({
+  const bundle = (sequence: number | null, text = "", distrusts = 0, stated_ms = 1_000) => ({
     document: JSON.stringify({
       ...(sequence === null ? {} : { spiffe_sequence: sequence }),
       keys: [],
@@ -29,6 +29,7 @@ describe("workloads and trust bundles", () => {
     }),
     sequence,
     distrusts,
+    stated_ms,
   });
   const trustFile = "trust/acme/td.example.json";
   const stateOf = (store: MemoryStore) => ({
@@ -71,7 +72,7 @@ describe("workloads and trust bundles", () => {
     world.workloads = [workload("two"), workload("three")];
     world.trust.set("td.example", bundle(2));
     await world.publisher.sweep();
-    expect(calls).toEqual(["remove workloads", "put trust", "put workloads"]);
+    expect(calls).toEqual(["remove workloads", "put trust", "put stated", "put workloads"]);
     world.workloads = [];
     world.trust.clear();
     await world.publisher.sweep();
@@ -132,6 +133,38 @@ describe("workloads and trust bundles", () => {
       await world.publisher.sweep();
       expect([stateOf(world.a).bundle, stateOf(world.b).bundle]).toEqual([next.document, next.document]);
     }
+  });
+
+  test("of a domain that is stated anew between two looks begin anew, and what is of which statement stands beside them", async () => {
+    const world = await withWorkloads();
+    const standsIn = async (store: MemoryStore, { document, stated_ms }: ReturnType<typeof bundle>): Promise<void> => {
+      expect(stateOf(store).bundle).toBe(document);
+      expect(utf8Text(store.objects.get("stated/acme/td.example.json")!)).toBe(
+        `{"bundle_sha256":"${await sha256Hex(utf8(document))}","stated_ms":${stated_ms}}`,
+      );
+    };
+    world.trust.set("td.example", bundle(9, "", 2));
+    await world.publisher.sweep();
+    for (const store of [world.a, world.b]) await standsIn(store, bundle(9, "", 2));
+    const anew = bundle(3, "", 0, 2_000);
+    world.trust.set("td.example", anew);
+    await world.publisher.sweep();
+    for (const store of [world.a, world.b]) await standsIn(store, anew);
+    // A write of before that comes late.
+    world.b.objects.set("stated/acme/td.example.json", utf8("{}"));
+    await world.publisher.sweep();
+    await standsIn(world.b, anew);
+    // Within the new statement nothing goes back.
+    world.trust.set("td.example", bundle(2, "", 0, 2_000));
+    await world.reopen();
+    await world.publisher.sweep();
+    expect([stateOf(world.a).bundle, stateOf(world.b).bundle]).toEqual([anew.document, anew.document]);
+    expect(world.logged.at(-1)).toContain("would go back");
+    world.workloads = [];
+    world.trust.clear();
+    await world.publisher.sweep();
+    for (const store of [world.a, world.b])
+      expect([...store.objects.keys()].filter((name) => /^(?:trust|stated)\//.test(name))).toEqual([]);
   });
 
   test("are never collected, however long no metadata has named them", async () => {

@@ -209,9 +209,10 @@ export class PublisherWorld {
           keys: this.fetchers,
           workloads: this.workloads,
           bundles: await Promise.all(
-            [...this.trust].map(async ([trust_domain, { document }]) => ({
+            [...this.trust].map(async ([trust_domain, { document, stated_ms }]) => ({
               trust_domain,
               sha256: await sha256Hex(utf8(document)),
+              stated_ms,
             })),
           ),
         })),

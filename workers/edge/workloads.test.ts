@@ -2,7 +2,8 @@
 
 import { beforeAll, beforeEach, expect, test } from "vitest";
 import { base64, sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
-import { trustKey, workloadKey } from "../../shared/edge/serving-path.ts";
+import { statedKey, trustKey, workloadKey } from "../../shared/edge/serving-path.ts";
+import { statedText } from "../../shared/edge/stated.ts";
 import { apiKeyDigest } from "../../shared/tenancy/api-key.ts";
 import {
   authorityEntry,
@@ -143,6 +144,78 @@ test("an authority that was taken out of the bundle is believed for 5 s more, an
   objects.set(trustKey("acme", "td.example"), bundle(3));
   now += trustMsMax;
   expect((await ask(mine)).status).toBe(200);
+});
+
+/** What the store has from now on: a bundle, and of which statement it is. */
+async function place(document: Uint8Array, statedMs: number | null, of = document): Promise<void> {
+  objects.set(trustKey("acme", "td.example"), document);
+  if (statedMs === null) objects.delete(statedKey("acme", "td.example"));
+  else {
+    const text = statedText({ bundle_sha256: await sha256Hex(of), stated_ms: statedMs });
+    objects.set(statedKey("acme", "td.example"), utf8(text));
+  }
+  now += trustMsMax;
+}
+const status = async (): Promise<number> => (await ask(await token())).status;
+
+test("a trust domain that is stated anew begins anew, whatever sequence and distrusts it had; the one of before is never taken again", async () => {
+  const distrusting = utf8(
+    bundleDocument([authorityEntry(root), jwtEntry(keys, "k1")], { spiffe_sequence: 9, maestro_distrusts: 2 }),
+  );
+  await place(distrusting, 1_000);
+  expect(await status()).toBe(200);
+  await place(bundle(3), 2_000);
+  expect(await status()).toBe(200);
+  // As it was before it, whole: a store that shows it goes back.
+  await place(distrusting, 1_000);
+  expect(await status()).toBe(503);
+  expect(logged.at(-1)).toContain("as it was stated before");
+  await place(bundle(4), 2_000);
+  expect(await status()).toBe(200);
+});
+
+test("within one statement no bundle goes back, whatever stands beside it", async () => {
+  await place(bundle(9), 1_000);
+  expect(await status()).toBe(200);
+  const older = bundle(8);
+  // Its own statement; none; another bundle's; one that is no statement at all.
+  for (const [statedMs, of] of [
+    [1_000, older],
+    [null, older],
+    [2_000, bundle(9)],
+  ] as const) {
+    await place(older, statedMs, of);
+    expect(await status()).toBe(503);
+  }
+  objects.set(statedKey("acme", "td.example"), utf8('{"stated_ms":"2000"}'));
+  now += trustMsMax;
+  expect(await status()).toBe(503);
+  // Stated anew with the same bytes, it is the new statement that nothing goes back in.
+  await place(bundle(9), 2_000);
+  expect(await status()).toBe(200);
+  await place(older, 2_000);
+  expect(await status()).toBe(503);
+});
+
+test("a statement that comes a moment after its bundle counts once it is there", async () => {
+  await place(bundle(9), 1_000);
+  expect(await status()).toBe(200);
+  await place(bundle(1), 1_000, bundle(9));
+  expect(await status()).toBe(503);
+  await place(bundle(1), 2_000);
+  expect(await status()).toBe(200);
+});
+
+test("an API that says of no bundle which statement it is of is one whose bundles do not go back", async () => {
+  await place(bundle(2), null);
+  expect(await status()).toBe(200);
+  await place(bundle(1), null);
+  expect(await status()).toBe(503);
+  // A newer API says so of the bundle that is held, and then of one that is stated anew.
+  await place(bundle(2), 1_000);
+  expect(await status()).toBe(200);
+  await place(bundle(1), 2_000);
+  expect(await status()).toBe(200);
 });
 
 test("an empty bundle refuses all, a broken or missing one lets nobody in", async () => {
