@@ -227,7 +227,7 @@ export const problems = {
   ],
   package_busy: [
     503,
-    "Others keep changing this package's installs",
+    "Others keep changing this package",
     "Try again after `Retry-After` seconds; nothing was changed.",
   ],
   version_conflict: [412, "Someone changed this in between", "GET it again, and send its ETag in If-Match."],

@@ -334,6 +334,19 @@ describe("at once", () => {
     }
   });
 
+  test("sixteen hosts that install one package at the same moment all get it", async () => {
+    const name = newName();
+    await market.publish(name, "1.0.0");
+    await market.entitle(name);
+    const names = Array.from({ length: 16 }, (_, index) => `host-${index}`);
+    const answers = await Promise.all(
+      names.map((host) => market.post("/api/market/installs", { package: name, channel: "stable", name: host })),
+    );
+    expect(answers.map(({ status, json }) => [status, json.code ?? null])).toEqual(names.map(() => [201, null]));
+    expect(await market.versions(name)).toEqual(Object.fromEntries(names.map((host) => [host, "1.0.0"])));
+    expect(await torn(stack, name)).toEqual([]);
+  });
+
   test("the same key twice is one upgrade with one answer, told once", async () => {
     const { name } = await hosts(2);
     const key = { "idempotency-key": freshKey() };

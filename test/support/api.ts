@@ -69,6 +69,7 @@ export async function localApi(stack: StackHandle, parts: Record<string, unknown
   const all = {
     clock: () => Date.now(),
     random: (byteCount: number) => new Uint8Array(randomBytes(byteCount)),
+    pause: (ms: number) => new Promise((resolve) => setTimeout(resolve, ms)),
     log,
     noise: new NoiseGate(),
     decisionNotes: { note: () => {} },

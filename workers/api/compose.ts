@@ -132,6 +132,7 @@ function makeParts(env: Env): Parts {
   return {
     clock,
     random,
+    pause: (ms) => scheduler.wait(ms),
     log,
     noise: new NoiseGate(),
     decisionNotes,

@@ -34,6 +34,8 @@ import type { WorkerLook } from "./worker-looks.ts";
 export interface Parts {
   readonly clock: Clock;
   readonly random: Random;
+  /** Takes no time of a processor. */
+  readonly pause: (ms: number) => Promise<void>;
   readonly log: Log;
   /** The isolate's: how many lines of the log strangers can make. */
   readonly noise: NoiseGate;

@@ -30,20 +30,14 @@ import { denied } from "../middleware/deny.ts";
 import { installFacts, moveFacts, refOfRelease, type MoveFacts } from "./move-facts.ts";
 import { invalidRelease, noRelease, packageBusy } from "./refusals.ts";
 import { usableGood, whyUnusable } from "./release-checks.ts";
-
-/** Others may change the package or the entitlements meanwhile: so many times is decided anew. */
-export const attemptsMax = 6;
+import { untilWritten } from "./until-written.ts";
 
 type InstallCall = Call<never, "install.write">;
 
 export async function installRelease(call: InstallCall, wanted: z.output<typeof installRequest>): Promise<Install> {
-  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-    const row = await attemptInstall(call, wanted);
-    if (row === null) continue;
-    call.parts.nudgeDrain(call.caller.tenant_id);
-    return row;
-  }
-  throw packageBusy();
+  const row = await untilWritten(call.parts, () => attemptInstall(call, wanted), packageBusy);
+  call.parts.nudgeDrain(call.caller.tenant_id);
+  return row;
 }
 
 /** Null: what was decided on had changed by the time of the write, and nothing was written. */

@@ -12,10 +12,9 @@ import * as store from "../../../shared/market/release-store.ts";
 import { newEvent } from "../../../shared/outbox/outbox.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
-import { noRelease, wrongState } from "./refusals.ts";
+import { channelBusy, noRelease, wrongState } from "./refusals.ts";
 import { signPointer } from "./sign-pointer.ts";
-
-const attemptsMax = 6;
+import { untilWritten } from "./until-written.ts";
 
 async function own(call: Pick<Call, "parts" | "caller">, id: string): Promise<Release> {
   const known = await store.readReleaseById(call.parts.database, call.caller.tenant_id, id);
@@ -72,7 +71,7 @@ export async function moveOwnChannel(
   const { parts, caller, now } = call;
   const { package: name, channel, version, down } = wanted;
   if ((await store.packageOwner(parts.database, caller.tenant_id, name)) !== "self") throw noRelease();
-  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+  const attempt = async (): Promise<ChannelPointer | null> => {
     const [release, standing] = await Promise.all([
       store.readRelease(parts.database, caller.tenant_id, name, { version }),
       readStanding(parts.database, caller.tenant_id, name, channel),
@@ -98,11 +97,11 @@ export async function moveOwnChannel(
       claim: call.claim!,
       now,
     });
-    if (!moved) continue;
+    if (!moved) return null;
     parts.nudgeDrain(caller.tenant_id);
     return pointer;
-  }
-  throw new Problem("package_busy", "The channel keeps moving under this call.", { retry_after_s: 1 });
+  };
+  return await untilWritten(parts, attempt, channelBusy);
 }
 
 const backwards = (standing: Standing | null, version: string): Problem =>

@@ -14,8 +14,8 @@ import { newEvent } from "../../../shared/outbox/outbox.ts";
 import { shownRollout } from "../../../shared/market/upgrade.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
-import { attemptsMax } from "./install-release.ts";
 import { noRelease, packageBusy } from "./refusals.ts";
+import { untilWritten } from "./until-written.ts";
 
 type HoldCall = Pick<Call<never>, "parts" | "caller" | "claim" | "now">;
 
@@ -106,7 +106,7 @@ type Held = Pick<PackageChange, "pins" | "bars" | "lifts" | "freeze" | "events">
 /** Writes what `plan` makes of the package, if anything, with its answer: the package's status after it. */
 async function holdPackage(call: HoldCall, name: string, plan: (state: PackageState) => Held): Promise<PackageStatus> {
   const { parts, caller, claim, now } = call;
-  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+  const attempt = async (): Promise<PackageStatus | null> => {
     const state = await readPackage(parts.database, caller.tenant_id, name);
     const change = plan(state);
     const before = await statusOf(call, state);
@@ -114,20 +114,18 @@ async function holdPackage(call: HoldCall, name: string, plan: (state: PackageSt
     const status = changes ? afterHold(before, change, caller.principal_id, new Date(now).toISOString()) : before;
     const named = { package: name, from_version: state.version };
     const write = { entitlement_version: null, claim, answer: { status: 200, response: status }, now };
-    if (!changes) {
-      if (!(await rememberUnchanged(parts.database, caller.tenant_id, { ...named, ...write }))) continue;
-      return status;
-    }
+    if (!changes)
+      return (await rememberUnchanged(parts.database, caller.tenant_id, { ...named, ...write })) ? status : null;
     const written = await writePackage(parts.database, caller.tenant_id, parts.shards, {
       ...write,
       change: { ...named, ...change },
       principal_id: caller.principal_id,
     });
-    if (!written) continue;
+    if (!written) return null;
     parts.nudgeDrain(caller.tenant_id);
     return status;
-  }
-  throw packageBusy();
+  };
+  return await untilWritten(parts, attempt, packageBusy);
 }
 
 /** What `packageStatus` would read once the change is written; a key remembers it in the same transaction. */

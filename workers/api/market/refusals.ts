@@ -15,3 +15,6 @@ export const wrongState = (stateNow: string): Problem =>
 
 export const packageBusy = (): Problem =>
   new Problem("package_busy", "The package kept changing under this call.", { retry_after_s: 1 });
+
+export const channelBusy = (): Problem =>
+  new Problem("package_busy", "The channel kept moving under this call.", { retry_after_s: 1 });

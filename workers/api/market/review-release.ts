@@ -10,7 +10,6 @@
 // between the signature and the batch takes the whole batch back, and it is signed anew.
 
 import type { PublishedRelease, Release } from "../../../shared/contract/http-market.ts";
-import { Problem } from "../../../shared/contract/problems.ts";
 import { movesUp, readStanding, type PointerMove } from "../../../shared/market/channel-store.ts";
 import type { KnownRelease } from "../../../shared/market/release-store.ts";
 import { decideReview, readReviewed, type ReviewDecision } from "../../../shared/market/review-store.ts";
@@ -20,29 +19,28 @@ import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { denied } from "../middleware/deny.ts";
 import { artifactKey } from "./artifacts.ts";
-import { invalidRelease, noRelease, wrongState } from "./refusals.ts";
+import { channelBusy, invalidRelease, noRelease, wrongState } from "./refusals.ts";
 import { isOwn } from "./own-work.ts";
 import { signPointer } from "./sign-pointer.ts";
+import { untilWritten } from "./until-written.ts";
 
 type ReviewCall = Call<never, "release.review">;
 
-/** The channel may be moved by others meanwhile: so many times is signed anew. */
-const attemptsMax = 6;
-
+/** Others may move the channel meanwhile: then it is signed anew. */
 export async function approveRelease(call: ReviewCall, id: string, reason: string): Promise<Release> {
-  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-    const known = await reviewable(call, id);
-    const approved = await countersigned(call, known, reason);
-    const move = await firstMove(call, known, approved);
-    const done = await decideReview(call.parts.database, call.caller.tenant_id, call.parts.shards, {
-      ...decisionOf(call, known, approved),
-      told_events: [newEvent(publisherContext(call, known), "mc.release.published", toldOf(approved))],
-      move,
-    });
-    if (done === "moved") continue;
-    return settled(call, known, approved, done);
-  }
-  throw new Problem("package_busy", "The channel keeps moving under this approval.", { retry_after_s: 1 });
+  return await untilWritten(call.parts, () => attemptApproval(call, id, reason), channelBusy);
+}
+
+async function attemptApproval(call: ReviewCall, id: string, reason: string): Promise<Release | null> {
+  const known = await reviewable(call, id);
+  const approved = await countersigned(call, known, reason);
+  const move = await firstMove(call, known, approved);
+  const done = await decideReview(call.parts.database, call.caller.tenant_id, call.parts.shards, {
+    ...decisionOf(call, known, approved),
+    told_events: [newEvent(publisherContext(call, known), "mc.release.published", toldOf(approved))],
+    move,
+  });
+  return done === "moved" ? null : await settled(call, known, approved, done);
 }
 
 export async function rejectRelease(call: ReviewCall, id: string, reason: string): Promise<Release> {

@@ -29,8 +29,8 @@ import type { ActionFacts } from "../../../shared/policy/actions.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { denied } from "../middleware/deny.ts";
-import { attemptsMax } from "./install-release.ts";
 import { packageBusy } from "./refusals.ts";
+import { untilWritten } from "./until-written.ts";
 import { usableOnce } from "./release-checks.ts";
 
 type RollbackCall = Call<never, "rollback.start">;
@@ -52,13 +52,9 @@ export async function rollBackPackage(
   call: RollbackCall,
   wanted: z.output<typeof rollbackRequest>,
 ): Promise<RollbackResult> {
-  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-    const result = await attemptRollback(call, wanted);
-    if (result === null) continue;
-    call.parts.nudgeDrain(call.caller.tenant_id);
-    return result;
-  }
-  throw packageBusy();
+  const result = await untilWritten(call.parts, () => attemptRollback(call, wanted), packageBusy);
+  call.parts.nudgeDrain(call.caller.tenant_id);
+  return result;
 }
 
 async function attemptRollback(

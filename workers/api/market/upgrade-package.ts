@@ -18,10 +18,11 @@ import { newEvent } from "../../../shared/outbox/outbox.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
 import { denied } from "../middleware/deny.ts";
-import { attemptsMax, requirePointed, requireUsable } from "./install-release.ts";
+import { requirePointed, requireUsable } from "./install-release.ts";
 import { moveFacts, refOfRelease, upgradeFacts } from "./move-facts.ts";
 import { packageBusy } from "./refusals.ts";
 import { usableGood } from "./release-checks.ts";
+import { untilWritten } from "./until-written.ts";
 
 type UpgradeCall = Call<never, "upgrade.start">;
 
@@ -29,14 +30,10 @@ export async function upgradePackage(
   call: UpgradeCall,
   wanted: z.output<typeof upgradeRequest>,
 ): Promise<UpgradeResult> {
-  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-    const result = await attemptUpgrade(call, wanted);
-    if (result === null) continue;
-    call.parts.nudgeDrain(call.caller.tenant_id);
-    if (result.rollout.state === "running") call.parts.nudgeGate(call.caller.tenant_id);
-    return result;
-  }
-  throw packageBusy();
+  const result = await untilWritten(call.parts, () => attemptUpgrade(call, wanted), packageBusy);
+  call.parts.nudgeDrain(call.caller.tenant_id);
+  if (result.rollout.state === "running") call.parts.nudgeGate(call.caller.tenant_id);
+  return result;
 }
 
 /** Null: what was decided on had changed by the time of the write, and nothing was written. */
