@@ -22,12 +22,13 @@
 // a day, and removed again. One of an older bundle or statement may arrive over a newer one: those are looked at each time. Only the mirror
 // of its provider puts and removes a key, so that a look meets no put of our own.
 
+import { whyBackwards } from "../contract/bundle-order.ts";
 import { sha256Hex, utf8 } from "../contract/bytes.ts";
 import { canonicalJson } from "../contract/events.ts";
 import type { Clock, Log } from "../contract/ports.ts";
 import { errorName } from "../outbox/drain.ts";
 import { jsonContent, putAndRead, removeAndRead } from "./publisher-puts.ts";
-import type { PublisherState, TrustOrder, TrustVersion } from "./publisher-state.ts";
+import type { PublisherState } from "./publisher-state.ts";
 import { fetcherKey, isMirrored, statedKey, trustKey, workloadKey } from "./serving-path.ts";
 import { statedText } from "./stated.ts";
 import type { Content, ProviderStore } from "./stores.ts";
@@ -199,7 +200,9 @@ export class FetcherMirror {
     const content = await jsonContent(trust.document, false);
     const { sequence, distrusts, stated_ms } = trust;
     const before = this.#state.trustOrder(store.name, key, stated_ms);
-    if (isBack(before, { sequence, distrusts, sha256: content.sha256 })) {
+    const version = { sequence, distrusts, digest: content.sha256 };
+    // As the edges themselves have it.
+    if (whyBackwards(before, version) !== null) {
       this.#parts.log("error", "a trust bundle would go back: the store keeps the newer one", {
         provider: store.name,
         trust_domain: trustDomain,
@@ -210,15 +213,8 @@ export class FetcherMirror {
       });
       return;
     }
-    this.#state.noteTrust(store.name, key, { sequence, distrusts, sha256: content.sha256 }, stated_ms);
+    this.#state.noteTrust(store.name, key, version, stated_ms);
     await putAndRead(store, key, content);
     this.#state.notePlaced(store.name, key, content.sha256);
   }
-}
-
-/** As the edges themselves have it (shared/identity/bundle-state.ts): what was distrusted stays so, and the sequence does not fall. */
-function isBack({ newest, distrusts: most }: TrustOrder, { sequence, distrusts, sha256 }: TrustVersion): boolean {
-  if (distrusts < most) return true;
-  if (newest === null || newest.sequence === null || sequence === null || sequence > newest.sequence) return false;
-  return sequence < newest.sequence || (sha256 !== newest.sha256 && distrusts <= newest.distrusts);
 }

@@ -1,6 +1,7 @@
 // What a tenant's PolicyPublisher object remembers: roots, signed metadata, revisions, what each provider has, and its
 // outbox, in the SQLite of the object. Called by publisher.ts alone; each method that writes is one transaction.
 
+import type { BundleOrder, BundleVersion } from "../contract/bundle-order.ts";
 import { policyRevision, type PolicyRevision, type signingReasons } from "../contract/http-policies.ts";
 import type { Channel } from "../contract/names.ts";
 import type { Sql } from "../contract/ports.ts";
@@ -84,22 +85,6 @@ const sinceRemoval = `revision > coalesce((
 
 /** A machine word: why nothing is signed. */
 export type SigningReason = (typeof signingReasons)[number];
-
-/** A bundle, as far as its order goes. */
-export interface TrustVersion {
-  /** Null: it has none. */
-  readonly sequence: number | null;
-  readonly distrusts: number;
-  readonly sha256: string;
-}
-
-/** What the bundles that a store may have had under a key say of what may follow. */
-export interface TrustOrder {
-  /** The one of the highest sequence; null: none that had one. */
-  readonly newest: TrustVersion | null;
-  /** The most of all. */
-  readonly distrusts: number;
-}
 
 export interface SignedRow {
   readonly version: number;
@@ -350,10 +335,10 @@ export class PublisherState implements ChangeFacts {
   }
 
   /** Of bundles of that statement: of a domain that is stated anew there was none. */
-  trustOrder(name: string, key: string, statedMs: number): TrustOrder {
+  trustOrder(name: string, key: string, statedMs: number): BundleOrder {
     if (this.#isStatedAnew(name, key, statedMs)) return { newest: null, distrusts: 0 };
-    const [newest] = this.sql.exec<{ sequence: number; sha256: string; distrusts: number }>(
-      `select p.sequence, p.sha256, coalesce(d.newest, 0) as distrusts
+    const [newest] = this.sql.exec<{ sequence: number; digest: string; distrusts: number }>(
+      `select p.sequence, p.sha256 as digest, coalesce(d.newest, 0) as distrusts
        from trust_placed p left join trust_distrusts d on d.provider = p.provider and d.key = p.key
        where p.provider = ? and p.key = ?`,
       name,
@@ -368,7 +353,7 @@ export class PublisherState implements ChangeFacts {
   }
 
   /** A bundle is about to be put: what may be there from now on is known before it is. `sequence` null: it has none. */
-  noteTrust(name: string, key: string, { sequence, distrusts, sha256 }: TrustVersion, statedMs: number): void {
+  noteTrust(name: string, key: string, { sequence, distrusts, digest }: BundleVersion, statedMs: number): void {
     this.sql.transaction(() => {
       this.notePlaced(name, key, "");
       if (this.#isStatedAnew(name, key, statedMs)) this.#forgetTrust(name, key);
@@ -394,7 +379,7 @@ export class PublisherState implements ChangeFacts {
         name,
         key,
         sequence,
-        sha256,
+        digest,
       );
     });
   }

@@ -1,6 +1,7 @@
 // What is held of one trust domain's bundle over time: the last good one, why a later document was refused, and when to ask
 // again. Pure: whoever fetches the bundle endpoint keeps the state, calls this, and does what it says.
 
+import { whyBackwards, type BundleOrder, type BundleVersion } from "../contract/bundle-order.ts";
 import type { Refusal } from "./refusal.ts";
 import type { TrustDomain } from "./spiffe-id.ts";
 import { parseTrustBundle, type TrustBundle } from "./trust-bundle.ts";
@@ -9,8 +10,8 @@ export interface BundleState {
   readonly trustDomain: TrustDomain;
   /** The last good one. Null: nothing of this domain is believed yet. */
   readonly bundle: TrustBundle | null;
-  /** The highest sequence that a good document had, and that document's digest and distrusts. */
-  readonly newest: { readonly sequence: number; readonly digest: string; readonly distrusts: number } | null;
+  /** The good document that had the highest sequence. */
+  readonly newest: BundleOrder["newest"];
   /** The most that a good document had. */
   readonly distrusts: number;
   /** When the endpoint last gave a good document, also where it was the one that is held; milliseconds since 1970 UTC. */
@@ -64,27 +65,22 @@ export async function receiveBundle(state: BundleState, document: string, now: n
 export const missBundle = (state: BundleState, reason: string, now: number): BundleState =>
   failed(state, { section: "SPIFFE Federation 5.2", reason }, now);
 
-/**
- * SPIFFE Trust Domain and Bundle 4.1.1: the sequence rises, and changes with every change. A document without one counts as
- * the newest (SPIFFE Federation 4.2), but does not make a lower one good again. What was distrusted stays so: neither number falls, and
- * under one sequence the document changes with every distrust, and with nothing else. Null: it may follow.
- */
-export function whyNotAfter(
-  { newest, distrusts: most }: Pick<BundleState, "newest" | "distrusts">,
-  { sequence, digest, distrusts }: Pick<TrustBundle, "sequence" | "digest" | "distrusts">,
-): Refusal | null {
-  const section = "SPIFFE Trust Domain and Bundle 4.1.1";
-  if (distrusts < most)
-    return {
-      section: "ADR-1243",
-      reason: `the bundle is of before ${most - distrusts} of its authorities were distrusted`,
-    };
-  if (newest === null || sequence === null || sequence > newest.sequence) return null;
-  if (sequence < newest.sequence) {
-    return { section, reason: `the bundle has sequence ${sequence}, which is before ${newest.sequence}` };
+/** Null: it may follow. */
+export function whyNotAfter(order: BundleOrder, version: BundleVersion): Refusal | null {
+  const why = whyBackwards(order, version);
+  if (why === null) return null;
+  if (why === "distrusts") {
+    const missing = order.distrusts - version.distrusts;
+    return { section: "ADR-1243", reason: `the bundle is of before ${missing} of its authorities were distrusted` };
   }
-  if (digest === newest.digest || distrusts > newest.distrusts) return null;
-  return { section, reason: `the bundle has changed and still has sequence ${sequence}` };
+  const { sequence } = version;
+  return {
+    section: "SPIFFE Trust Domain and Bundle 4.1.1",
+    reason:
+      why === "sequence"
+        ? `the bundle has sequence ${sequence}, which is before ${order.newest?.sequence}`
+        : `the bundle has changed and still has sequence ${sequence}`,
+  };
 }
 
 function refreshSeconds({ refreshHint }: TrustBundle): number {
