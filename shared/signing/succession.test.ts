@@ -120,6 +120,21 @@ test("a revoked key endorses nothing, and a revocation or an end is not taken ba
     expect(await succession(setOf(revoked), setOf(back))).toEqual({ ok: false });
 });
 
+test("a key that is listed twice is refused: the second line would take back what the first one says", async () => {
+  const [a, b] = await Promise.all([newSigner("P-256"), newSigner("P-256")]);
+  const revoked = lines(a, ["release"], { not_after: end, revoked_at: end });
+  for (const twice of [
+    [...revoked, ...lines(a, ["release"])],
+    [...revoked, ...revoked],
+    [...revoked, ...lines(a, ["release"], { not_before: end })],
+  ])
+    expect(await succession(setOf(revoked), setOf(twice))).toEqual({ ok: false });
+  const fresh = [...lines(b, ["release"], { revoked_at: end }), ...lines(b, ["release"])];
+  const words = [await word(a, b, ["release"])];
+  const trusted = setOf(lines(a, ["release"]));
+  expect(await succession(trusted, setOf([...lines(a, ["release"]), ...fresh], words))).toEqual({ ok: false });
+});
+
 test("nothing is gone, and the log's origin stays", async () => {
   const a = await newSigner("P-256");
   expect(await succession(setOf(lines(a, statement)), setOf(lines(a, ["manifest"])))).toEqual({ ok: false });

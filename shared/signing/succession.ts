@@ -18,7 +18,7 @@ export type Succession =
 const refused: Succession = { ok: false };
 
 export async function succession(trusted: PublishedKeys, served: PublishedKeys): Promise<Succession> {
-  if (trusted.origin_prefix !== served.origin_prefix) return refused;
+  if (trusted.origin_prefix !== served.origin_prefix || hasKeyTwice(served.keys)) return refused;
   const ended: PublishedKey[] = [];
   for (const before of trusted.keys) {
     const now = served.keys.find((key) => isSame(key, before));
@@ -42,6 +42,10 @@ export async function succession(trusted: PublishedKeys, served: PublishedKeys):
   }
   return { ok: true, endorsed, ended };
 }
+
+/** A second line of a key would say that it signs on, of which the first says that it ended or was revoked. */
+const hasKeyTwice = (keys: readonly PublishedKey[]): boolean =>
+  new Set(keys.map(({ kid, use }) => `${use} ${kid}`)).size < keys.length;
 
 const isSame = (left: PublishedKey, right: PublishedKey): boolean => left.kid === right.kid && left.use === right.use;
 
