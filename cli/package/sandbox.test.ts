@@ -1,5 +1,6 @@
 // The sandbox against packages that try to get out of it: real processes, real files.
 
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { join } from "node:path";
@@ -206,6 +207,25 @@ describe("how a run ends", () => {
   test("output of exactly the bound is allowed", async () => {
     const made = place('process.stdout.write("x".repeat(25_000))', { outputBytesMax: 25_000 });
     expect(endOf(await runSandboxed(made.plan))).toEqual(["exited", 0]);
+  });
+
+  test("output that the disk takes a part of only is an error, and never shorter than its digest says", () => {
+    const made = place('process.stdout.write("x".repeat(40_000))', { isolation: open });
+    const { interrupted: _, ...plan } = made.plan;
+    const script = `import { runSandboxed } from ${JSON.stringify(join(import.meta.dirname, "sandbox.ts"))};
+      const plan = { ...${JSON.stringify(plan)}, interrupted: new AbortController().signal };
+      console.log(await runSandboxed(plan).then(({ end }) => end, (error) => error.code));`;
+    // Files of this process, and of what it starts, end at 16 blocks: the kernel takes those of the 40,000 bytes.
+    const limited = spawnSync("/bin/sh", [
+      "-c",
+      'ulimit -f 16; exec "$@"',
+      "sh",
+      process.execPath,
+      "--input-type=module",
+      "-e",
+      script,
+    ]);
+    expect(limited.stdout.toString()).toBe("EFBIG\n");
   });
 
   test("an interruption kills it; one before the start starts nothing", async () => {

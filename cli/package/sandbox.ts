@@ -122,7 +122,8 @@ export async function runSandboxed(plan: SandboxPlan): Promise<SandboxResult> {
           const room = plan.outputBytesMax - outputBytes;
           const kept = chunk.length > room ? chunk.subarray(0, room) : chunk;
           hash.update(kept);
-          await output.write(kept);
+          // All of it, or an error: a single write may come short where the disk is nearly full.
+          await output.writeFile(kept);
           outputBytes += kept.length;
           if (chunk.length > room) {
             stop("output_limit");
