@@ -136,6 +136,23 @@ test("a good archive with another digest, or another size, than was signed is re
   expect(await keys()).toEqual([]);
 });
 
+test("what is signed of size and digest is held against the upload also where the artifact is there already", async () => {
+  const signed = await signedOf(large);
+  const sentence = "The body's size or SHA-256 is not the one that was signed.";
+  await keepArtifact(bucket, bodyOf(large).body, signed);
+  for (const by of [-1, 1]) {
+    const resized = { ...signed, artifact_bytes: large.length + by };
+    await expect(keepArtifact(bucket, bodyOf(large).body, resized)).rejects.toThrow(sentence);
+  }
+  const other = bodyOf(large.slice(0, -1));
+  await expect(keepArtifact(bucket, other.body, signed)).rejects.toThrow(sentence);
+  expect(other.pulled()).toBe(large.length - 1);
+  const broken = new Error("the client has gone");
+  const { body } = bodyOf(large.slice(0, 1024 * 1024), (controller) => controller.error(broken));
+  await expect(keepArtifact(bucket, body, signed)).rejects.toBe(broken);
+  expect(await keys()).toEqual([artifactKey(signed.artifact_sha256)]);
+});
+
 test("an upload that breaks off is thrown as it is, and nothing is kept", async () => {
   const tooLarge = new Problem("too_large", "The body is too large.");
   const { body } = bodyOf(large.slice(0, 1024 * 1024), (controller) => controller.error(tooLarge));
@@ -189,5 +206,5 @@ function watch(signed: SignedArtifact, instead?: (readable: ReadableStream<Uint8
       hasEnded = true;
     }
   };
-  return { bucket: { get: async () => null, put } as unknown as R2Bucket, put: () => bytes, hasEnded: () => hasEnded };
+  return { bucket: { head: async () => null, put } as unknown as R2Bucket, put: () => bytes, hasEnded: () => hasEnded };
 }

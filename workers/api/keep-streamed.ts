@@ -23,8 +23,8 @@ export interface Checks<T> {
 }
 
 /**
- * Streams `body` into the bucket, unless the object is there already, which is walked then. The last chunk is held back until
- * everything agrees (digest, size, walk): what is refused leaves nothing behind. When this answers, the object is durable.
+ * Streams `body` into the bucket, unless the object is there already, which is walked then: `body` has to be the signed one all
+ * the same, or what is signed of its size would be taken unseen. The last chunk is held back until everything agrees (digest, size, walk): what is refused leaves nothing behind. When this answers, the object is durable.
  * Throws what the checks threw, or what `body` or the bucket failed with.
  */
 export async function keepStreamed<T>(
@@ -33,10 +33,22 @@ export async function keepStreamed<T>(
   wanted: WantedObject,
   checks: Checks<T>,
 ): Promise<T> {
+  if ((await bucket.head(wanted.key)) === null) return await receive(bucket, body, wanted, checks);
+  if (!(await isTheSigned(body.getReader(), wanted))) throw checks.notTheSigned();
   const stored = await bucket.get(wanted.key);
-  if (stored === null) return await receive(bucket, body, wanted, checks);
-  await drain(body.getReader());
+  if (stored === null) throw new Error("an object of the bucket has gone while it was uploaded again");
   return await checks.walk(stored.body);
+}
+
+/** Reads all of it, whatever it is: see `drain`. */
+async function isTheSigned(reader: ReadableStreamDefaultReader<Uint8Array>, wanted: WantedObject): Promise<boolean> {
+  const hasher = nodeCrypto.createHash("sha256");
+  let seen = 0;
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    seen += read.value.length;
+    hasher.update(read.value);
+  }
+  return seen === wanted.bytes && hex(hasher.digest()) === wanted.sha256;
 }
 
 async function receive<T>(
