@@ -1,7 +1,7 @@
 // `maestro run` around real signatures, real archives and a real process, against a marketplace that may lie.
 
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -71,6 +71,20 @@ describe("a run that goes well", () => {
     writeFileSync(join(host.home, ".cache", "maestro", "artifacts", server.artifactSha256), "poisoned");
     expect((await runIt(host, "--out", "c")).code).toBe(0);
     expect(fetched()).toBe(2);
+  });
+
+  test("keeps its output from every other run with the same --out, and from links that lie in wait there", async () => {
+    const server = await market();
+    const host = hostOf(server);
+    writeFileSync(join(host.home, "kept"), "not the output");
+    symlinkSync(join(host.home, "kept"), join(host.home, ".out.txt.part"));
+    const runs = await Promise.all(Array.from({ length: 6 }, () => runIt(host, "--out", "out.txt")));
+    expect(runs.map(({ code }) => code)).toEqual(runs.map(() => 0));
+    expect(server.finishes.map(({ outcome }) => outcome)).toEqual(runs.map(() => "succeeded"));
+    expect(readFileSync(join(host.home, "kept"), "utf8")).toBe("not the output");
+    expect(lstatSync(join(host.home, "out.txt")).isFile()).toBe(true);
+    expect(readFileSync(join(host.home, "out.txt"), "utf8")).toBe("ran on the input");
+    expect(readdirSync(host.home).filter((name) => name.startsWith(".maestro-"))).toEqual([]);
   });
 
   test("gives no input to a package that does not ask for one", async () => {

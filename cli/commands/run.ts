@@ -1,7 +1,7 @@
 // `maestro run`: one run of an installed package around its verified artifact. The API decides and records; the bytes
 // of input and output stay on this machine, only their digests leave it.
 
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { chmod, constants, copyFile, mkdir, mkdtemp, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -228,11 +228,14 @@ async function takeInput(folder: string, path: string): Promise<Workplace> {
   return { folder, input: copy, inputSha256: hash.digest("hex") };
 }
 
-/** Puts the output in place at once: a reader never sees a part. */
+/**
+ * Puts the output in place at once: a reader never sees a part. The part has a name that nobody else uses or foresees: not
+ * another run with the same --out, and not whoever else may write into that folder.
+ */
 async function moveInto(from: string, to: string): Promise<void> {
-  const part = join(dirname(to), `.${basename(to)}.part`);
+  const part = join(dirname(to), `.maestro-${randomUUID()}.part`);
   try {
-    await copyFile(from, part);
+    await copyFile(from, part, constants.COPYFILE_EXCL);
     const file = await open(part, "r+");
     try {
       await file.sync();
