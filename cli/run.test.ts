@@ -206,6 +206,17 @@ describe("a release is refused before a byte is unpacked, and the run finished a
     expect(await refused(server)).toContain("not the one that was pinned");
   });
 
+  test.each([
+    // A release of that name, signed as it should be in every way.
+    { package: "tools/other" },
+    { install: "site-b" },
+    { input_sha256: "0".repeat(64) },
+  ])("the API started it for another one than was asked for: %j", async (startedAs) => {
+    const server = await market({ manifest: { ...sampleManifest, name: startedAs.package ?? sampleManifest.name } });
+    server.startedAs = startedAs;
+    expect(await refused(server)).toContain("another run than the one that was asked for");
+  });
+
   test("the countersignature is of an unknown key", async () => {
     const server = await market();
     server.keys = (await market()).keys;

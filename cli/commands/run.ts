@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
-import type { Execution, FinishExecution } from "../../shared/contract/http-executions.ts";
+import type { Execution, FinishExecution, StartExecution } from "../../shared/contract/http-executions.ts";
 import type { Api } from "../api.ts";
 import { installArgument, leaf, packageArgument, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
@@ -76,12 +76,9 @@ async function run(session: Session, name: string, input: string, options: RunOp
     const place = await takeInput(folder, resolve(session.host.cwd, input));
     // Before anything is started: with keys that are not trusted no release would be believed, and the run only paid for.
     const keys = await trustedKeys(session);
-    const started = await api.startExecution({
-      package: name,
-      install: options.install,
-      input_sha256: place.inputSha256,
-    });
-    return await performAndFinish(session, { api, finishing, keys, place, started, isolation, out });
+    const asked = { package: name, install: options.install, input_sha256: place.inputSha256 };
+    const started = await api.startExecution(asked);
+    return await performAndFinish(session, { api, finishing, keys, place, asked, started, isolation, out });
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -92,6 +89,7 @@ interface Running {
   readonly finishing: Api;
   readonly keys: PublishedKeys;
   readonly place: Workplace;
+  readonly asked: StartExecution;
   readonly started: Execution;
   readonly isolation: Isolation;
   readonly out: string | null;
@@ -153,7 +151,9 @@ async function performAndFinish(session: Session, running: Running): Promise<Exi
   return exit === "ok" && !end.recorded ? end.why : exit;
 }
 
-async function perform(session: Session, { api, keys, place, started, isolation }: Running): Promise<SandboxResult> {
+async function perform(session: Session, running: Running): Promise<SandboxResult> {
+  const { api, keys, place, started, isolation } = running;
+  requireAsked(running);
   const [release, artifact] = await Promise.all([
     api.release(started.package, { version: started.version }),
     artifactOf(session.host, started.release_sha256, () => api.artifact(started.release_sha256)),
@@ -171,6 +171,16 @@ async function perform(session: Session, { api, keys, place, started, isolation 
     outputBytesMax: manifest.limits.output_bytes,
     interrupted: session.host.interrupted,
     isolation,
+  });
+}
+
+/** A release of another package is signed as well as this one's: which of them runs is not for the API to say. */
+function requireAsked({ asked, started }: Pick<Running, "asked" | "started">): void {
+  const other = (["package", "install", "input_sha256"] as const).find((member) => started[member] !== asked[member]);
+  if (other === undefined) return;
+  throw new Failure("verification_failed", `The API started another run than the one that was asked for (${other})`, {
+    advice: "Nothing was run. Tell whoever answers for the API.",
+    facts: { asked, started },
   });
 }
 

@@ -59,6 +59,8 @@ export interface Market extends TestServer {
   /** Where the manifest's channel points. */
   pointer: Record<string, unknown>;
   keys: Record<string, unknown>;
+  /** What the API says of a run that it starts, other than what was asked for. */
+  startedAs: Record<string, unknown>;
   /** Signs releases and pointers. */
   readonly marketplace: Signer;
 }
@@ -139,6 +141,7 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
       artifact_sha256: artifactSha256,
     }),
     marketplace,
+    startedAs: {},
     keys: {
       origin_prefix: "maestro.local/log",
       keys: [
@@ -152,14 +155,14 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
       ],
     },
   };
-  const running = (input: unknown): Record<string, unknown> => ({
+  const running = (input: unknown, install: unknown = "default"): Record<string, unknown> => ({
     id: executionId,
     package: manifest.name,
     version: manifest.version,
     channel: manifest.channel,
     release_id: idOf("rel"),
     release_sha256: artifactSha256,
-    install: "default",
+    install,
     rollout_id: null,
     input_sha256: input,
     units: manifest.privacy_units,
@@ -171,12 +174,10 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
     deadline_at: "2026-04-13T16:10:00.000Z",
     finished_at: null,
   });
-  server.on("POST /api/executions", (request, response) =>
-    json(running((JSON.parse(request.body.toString()) as Record<string, unknown>)["input_sha256"]), 201)(
-      request,
-      response,
-    ),
-  );
+  server.on("POST /api/executions", (request, response) => {
+    const asked = JSON.parse(request.body.toString()) as Record<string, unknown>;
+    return json({ ...running(asked["input_sha256"], asked["install"]), ...made.startedAs }, 201)(request, response);
+  });
   server.on("GET /api/market/releases", (request, response) => json(made.release)(request, response));
   server.on("GET /api/market/channels", (request, response) => json({ channels: [made.pointer] })(request, response));
   server.on("GET /api/audit/keys", (request, response) => json(made.keys)(request, response));
