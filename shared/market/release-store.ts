@@ -162,15 +162,18 @@ export function knownOf({ publisher_tenant_id: publisher, uploaded_by: by, ...ro
   };
 }
 
-/** Releases of a package that the tenant may see, the newest version first. `before`: a `version_order`. */
+/** Releases of a package that the tenant may see, the newest version first, strictly after `before` (a release's id) when given. */
 export async function listReleases(
   database: Database,
   tenantId: string,
   name: string,
   limit: number,
-  before: { readonly version_order: string; readonly id: string } | null,
+  before: string | null,
 ): Promise<Release[]> {
-  const after = before === null ? sql`` : sql`and (r.version_order, r.id) < (${before.version_order}, ${before.id})`;
+  const after =
+    before === null
+      ? sql``
+      : sql`and (r.version_order, r.id) < (select b.version_order, b.id from releases b where b.id = ${before})`;
   const [rows] = await asTenant(database, tenantId, [
     sql`select ${releaseColumns(tenantId)} from releases r where r.package = ${name} ${after}
         order by r.version_order desc, r.id desc limit ${limit}`,

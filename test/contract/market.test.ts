@@ -237,6 +237,30 @@ describe("publishing", () => {
     expect(await pointed()).toBe("1.11.0");
   });
 
+  test("versions are listed page by page to the end, the newest first, however long they are", async () => {
+    const name = "market/paged";
+    const parts = `1.0.0-${Array.from({ length: 28 }, (_, at) => at % 10).join(".")}`;
+    const ascending = [
+      parts,
+      "1.0.0-9007199254740990",
+      "1.0.0-rc.20261126223646123",
+      "1.0.0-rc.100000000000000000",
+      "1.0.0",
+    ];
+    for (const version of ascending) await publish(name, { version });
+    const listed: string[] = [];
+    for (let cursor: string | null = ""; cursor !== null;) {
+      const path: string = `/api/market/versions?package=${name}&limit=1${cursor === "" ? "" : `&cursor=${encodeURIComponent(cursor)}`}`;
+      const page = must(
+        200,
+        await api.fetch(path, { headers: { authorization: `Bearer ${tenant.keys.viewer}` } }),
+      ).json;
+      listed.push(...(page.releases as { version: string }[]).map(({ version }) => version));
+      cursor = page.next_cursor as string | null;
+    }
+    expect(listed.toReversed()).toEqual(ascending);
+  });
+
   test("an archive that inflates without end is refused after its first blocks, and others are served meanwhile", async () => {
     const bomb = new Uint8Array(gzipSync(new Uint8Array(48 * 1024 * 1024).fill(0x41)));
     const manifest = manifestOf("market/bomb");

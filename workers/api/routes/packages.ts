@@ -15,7 +15,6 @@ import { packageName } from "../../../shared/contract/names.ts";
 import { readPointers } from "../../../shared/market/channel-store.ts";
 import { listPackages, wordsMax } from "../../../shared/market/package-store.ts";
 import * as store from "../../../shared/market/release-store.ts";
-import { versionOrder } from "../../../shared/market/version-order.ts";
 import { cursorOf, pageQuery, parseCursor } from "../cursor.ts";
 import type { Door } from "../door.ts";
 import { moveOwnChannel, submitRelease, yankRelease } from "../market/own-release.ts";
@@ -68,12 +67,11 @@ export function register(door: Door): void {
     idempotency: "none",
     handler: async (call) => {
       const { package: name, limit, cursor } = call.input.query;
-      const place = parseCursor(cursor, z.tuple([z.string().max(300), releaseId]));
-      const before = place === null ? null : { version_order: place[0], id: place[1] };
+      const before = parseCursor(cursor, z.tuple([releaseId]))?.[0] ?? null;
       const { database } = call.parts;
       const page = await store.listReleases(database, call.caller.tenant_id, name, Number(limit), before);
       const last = page.length === Number(limit) ? page.at(-1) : undefined;
-      const next = last === undefined ? null : cursorOf([versionOrder(last.version), last.id]);
+      const next = last === undefined ? null : cursorOf([last.id]);
       return { status: 200, body: { releases: page, next_cursor: next } };
     },
   });
