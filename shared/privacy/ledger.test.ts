@@ -218,6 +218,28 @@ test("the same intent sets a budget once, however late it is told again", () => 
   const { ledger, events } = open(100);
   ledger.configure(at(start + 1), 50, 0, "first");
   ledger.configure(at(start + 2), 70, 0, "second");
-  expect(ledger.configure(at(start + 3), 50, 0, "first").limit_units).toBe(70);
+  expect(ledger.configure(at(start + 3), 50, 0, "first")?.limit_units).toBe(70);
   expect(events()).toHaveLength(3);
+});
+
+test("an intent that comes again with another limit or leak sets nothing, and is told so", () => {
+  const { ledger, events } = open(100);
+  ledger.configure(at(start + 1), 50, 5, "first");
+  expect(ledger.configure(at(start + 2), 60, 5, "first")).toBeNull();
+  expect(ledger.configure(at(start + 2), 50, 6, "first")).toBeNull();
+  expect(ledger.balance(start + 2)).toMatchObject({ limit_units: 50, leak_units_per_hour: 5 });
+  expect(events()).toHaveLength(2);
+  expect(ledger.configure(at(start + 1 + 24 * hour), 60, 5, "first")).toMatchObject({ limit_units: 60 });
+});
+
+test("a ledger whose intents were kept without their numbers goes on with them", () => {
+  const sql = openSql(":memory:");
+  sql.exec("create table configured (intent text primary key, created_ms integer not null)");
+  sql.exec("insert into configured values ('before', ?)", start);
+  for (let opened = 0; opened < 2; opened += 1) {
+    const ledger = new Ledger(sql);
+    expect(ledger.configure(at(start + 1), 50, 0, "before")).toMatchObject({ limit_units: 0 });
+  }
+  expect(new Ledger(sql).configure(at(start + 2), 50, 0, "after")).toMatchObject({ limit_units: 50 });
+  expect(new Ledger(sql).configure(at(start + 3), 51, 0, "after")).toBeNull();
 });

@@ -35,11 +35,16 @@ const schema = `
     state text not null check (state in ('held', 'settled', 'refunded')), principal text,
     lease_until_ms integer not null, created_ms integer not null, closed_ms integer
   );
-  create table if not exists configured (intent text primary key, created_ms integer not null);
+  create table if not exists configured (
+    intent text primary key, created_ms integer not null, limit_units integer, leak_units_per_hour integer
+  );
   create index if not exists reservation_by_intent on reservation (intent);
   create index if not exists reservation_by_lease on reservation (lease_until_ms) where state = 'held';
   create index if not exists reservation_by_closed on reservation (closed_ms) where state <> 'held';
 `;
+
+/** Of objects whose table is from before an intent was kept with what it set; null there: not known. */
+const configuredColumns = ["limit_units", "leak_units_per_hour"] as const;
 
 export interface Balance {
   readonly limit_units: number;
@@ -79,8 +84,13 @@ export interface EndedLease {
 /** What callers of the ledger's object may ask. When a promise resolves, the change is durable. */
 export interface LedgerPort {
   balance(): Promise<Balance>;
-  /** `intent`: hex digest of the Idempotency-Key's claim, or null. */
-  configure(principal: string, limitUnits: number, leakUnitsPerHour: number, intent: string | null): Promise<Balance>;
+  /** `intent`: hex digest of the Idempotency-Key's claim, or null. Null: the same intent has set something else before. */
+  configure(
+    principal: string,
+    limitUnits: number,
+    leakUnitsPerHour: number,
+    intent: string | null,
+  ): Promise<Balance | null>;
   reserve(principal: string, request: ReserveRequest): Promise<Reserved>;
   settle(executionId: string): Promise<Closed>;
 }
@@ -91,19 +101,42 @@ export class Ledger {
   constructor(sql: Sql) {
     this.#sql = sql;
     sql.exec(schema);
+    const columns = new Set(
+      sql.exec<{ name: string }>("select name from pragma_table_info('configured')").map(({ name }) => name),
+    );
+    for (const column of configuredColumns)
+      if (!columns.has(column)) sql.exec(`alter table configured add column ${column} integer`);
   }
 
   /**
    * Sets limit and leak; what was spent so far stays spent. No budget set means a limit of 0. The same intent sets once,
-   * so that a late retry does not undo what another set after it.
+   * so that a late retry does not undo what another set after it; with other numbers it sets nothing, and null says so.
    */
-  configure(context: EventContext, limitUnits: number, leakUnitsPerHour: number, intent: string | null): Balance {
+  configure(
+    context: EventContext,
+    limitUnits: number,
+    leakUnitsPerHour: number,
+    intent: string | null,
+  ): Balance | null {
     return this.#sql.transaction(() => {
       this.#sql.exec("delete from configured where created_ms <= ?", context.now - intentWindowMs);
       if (intent !== null) {
-        const known = this.#sql.exec("select intent from configured where intent = ?", intent);
-        if (known.length > 0) return this.balance(context.now);
-        this.#sql.exec("insert into configured values (?, ?)", intent, context.now);
+        const [known] = this.#sql.exec<Record<(typeof configuredColumns)[number], number | null>>(
+          "select limit_units, leak_units_per_hour from configured where intent = ?",
+          intent,
+        );
+        if (known !== undefined) {
+          const { limit_units: limit, leak_units_per_hour: leak } = known;
+          const isSame = (limit ?? limitUnits) === limitUnits && (leak ?? leakUnitsPerHour) === leakUnitsPerHour;
+          return isSame ? this.balance(context.now) : null;
+        }
+        this.#sql.exec(
+          "insert into configured (intent, created_ms, limit_units, leak_units_per_hour) values (?, ?, ?, ?)",
+          intent,
+          context.now,
+          limitUnits,
+          leakUnitsPerHour,
+        );
       }
       const spentParts = this.#leak(context.now);
       this.#sql.exec(

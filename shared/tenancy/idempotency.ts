@@ -139,12 +139,13 @@ export async function answerOnce<A extends Answer>(
   }
 }
 
+export const otherBody = (): Problem =>
+  new Problem("idempotency_conflict", "This Idempotency-Key was sent before on this route, with another body.");
+
 async function recalled(database: Database, claim: IdempotencyClaim | null, now: number): Promise<Answer | null> {
   if (claim === null) return null;
   const remembered = await recallAnswer(database, claim, now);
   if (remembered === null) return null;
-  if (remembered.body_sha256 !== claim.body_sha256) {
-    throw new Problem("idempotency_conflict", "This Idempotency-Key was sent before on this route, with another body.");
-  }
+  if (remembered.body_sha256 !== claim.body_sha256) throw otherBody();
   return { status: remembered.status, body: remembered.response };
 }

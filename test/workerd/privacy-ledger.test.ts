@@ -36,6 +36,14 @@ test("what was reserved and settled is there after the object was evicted", asyn
   });
 });
 
+test("a budget's intent is known after an eviction, with what it set", async () => {
+  const ledger = open();
+  expect(await ledger.configure(principal, 100, 5, "intent")).toMatchObject({ limit_units: 100 });
+  await evictDurableObject(ledger);
+  expect(await ledger.configure(principal, 100, 5, "intent")).toMatchObject({ limit_units: 100 });
+  expect(await ledger.configure(principal, 200, 5, "intent")).toBeNull();
+});
+
 test("fifty runs at once never hold more than the budget", async () => {
   const ledger = open();
   await ledger.configure(principal, 100, 0, null);

@@ -3,7 +3,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { hex } from "../../../shared/contract/bytes.ts";
 import { privacyBudget, privacyBudgetPut } from "../../../shared/contract/http-privacy.ts";
-import { claimDigest, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
+import { claimDigest, otherBody, rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Door } from "../door.ts";
 
 const answer = {
@@ -40,6 +40,8 @@ export function register(door: Door): void {
       const { caller, claim, now, parts } = call;
       const intent = claim === null ? null : hex(await claimDigest(claim));
       const body = await parts.ledger(caller.tenant_id).configure(caller.principal_id, limit, leak, intent);
+      // The ledger may know a key that Postgres does not: the call that sent it first ended between the two.
+      if (body === null) throw otherBody();
       if (claim !== null) {
         // The ledger and Postgres share no transaction; after a crash in between, the ledger knows the intent.
         await rememberOnly(parts.database, claim, now, { status: 200, response: body });
