@@ -222,6 +222,20 @@ test("the same intent sets a budget once, however late it is told again", () => 
   expect(events()).toHaveLength(3);
 });
 
+test("what is closed is known for its 48 hours, so that a late retry spends nothing again, and dropped then", () => {
+  const { ledger, sql } = open(100);
+  const kept = (): unknown => sql.exec("select execution_id from reservation").length;
+  ledger.reserve(at(start), request(1, 60, "same"));
+  ledger.settle(at(start), executionId(1));
+  expect(ledger.nextLease(start + 48 * hour)).toBeNull();
+  expect(kept()).toBe(1);
+  const again = ledger.reserve(at(start + 24 * hour - 1), request(2, 60, "same"));
+  expect(again).toMatchObject({ state: "reserved", execution_id: executionId(1) });
+  expect(ledger.reserve(at(start + 24 * hour), request(3, 40, "same"))).toMatchObject({ execution_id: executionId(3) });
+  ledger.nextLease(start + 48 * hour + 1);
+  expect(kept()).toBe(1);
+});
+
 test("an intent that comes again with another limit or leak sets nothing, and is told so", () => {
   const { ledger, events } = open(100);
   ledger.configure(at(start + 1), 50, 5, "first");
