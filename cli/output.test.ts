@@ -31,7 +31,18 @@ describe("a table", () => {
 
   test("holds no control characters of what it shows", () => {
     expect(printable("a\u001b]0;title\u0007\tb")).toBe("a\\u{1b}]0;title\\u{7}\\u{9}b");
+    const marks = "\u009b\u061c\u200e\u200f\u2028\u202e\u2066";
+    expect(printable(marks)).toBe("\\u{9b}\\u{61c}\\u{200e}\\u{200f}\\u{2028}\\u{202e}\\u{2066}");
+    expect(printable("ä 猫 🐈\u200d")).toBe("ä 猫 🐈\u200d");
   });
+});
+
+test.each([true, false])("JSON has none either, and means the same (on a terminal: %s)", (terminal) => {
+  const value = { description: 'a\u009b31m"\\b\u007f\u202ec\u200f\u001bd\n', more: ["ä"] };
+  const host = testHost({ terminal });
+  createOutput(host, true).result(value, () => "");
+  expect(JSON.parse(host.out())).toEqual(value);
+  expect(host.out()).not.toMatch(/[[\p{Cc}\p{Bidi_Control}]--[\n]]/v);
 });
 
 describe("maestro pql", () => {

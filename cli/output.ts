@@ -51,7 +51,7 @@ export function paintFor(isTerminal: boolean, env: Host["env"]): Paint {
 
 // C0, C1, bidirectional controls and line separators: text from elsewhere must not steer the reader's terminal.
 // oxlint-disable-next-line no-control-regex
-const unprintable = /[\u0000-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069]/gu;
+const unprintable = /[\u0000-\u001F\u007F-\u009F\u2028\u2029\p{Bidi_Control}]/gu;
 
 /** `text` as one line without control characters; each of them shows as \u{…}. */
 export const printable = (text: string): string =>
@@ -63,6 +63,12 @@ export const printableLines = (text: string): string =>
     .split(/\r?\n/)
     .map((line) => printable(line.replaceAll("\t", "  ")))
     .join("\n");
+
+/** `value` as JSON: what `printable` shows as \u{…} is an escape in it, which means the same. */
+const printableJson = (value: unknown, indent?: number): string =>
+  JSON.stringify(value, null, indent).replaceAll(unprintable, (character) =>
+    character === "\n" ? character : `\\u${character.codePointAt(0)!.toString(16).padStart(4, "0")}`,
+  );
 
 const cellText = (cell: Cell): string => (cell === null || cell === undefined ? "-" : printable(String(cell)));
 
@@ -76,9 +82,7 @@ export function createOutput(host: Host, json: boolean): Output {
     json,
     paint,
     result(value, text) {
-      host.stdout.write(
-        json ? `${JSON.stringify(value, null, host.stdoutIsTerminal ? 2 : undefined)}\n` : `${text()}\n`,
-      );
+      host.stdout.write(json ? `${printableJson(value, host.stdoutIsTerminal ? 2 : undefined)}\n` : `${text()}\n`);
     },
     note(line) {
       host.stderr.write(`${line}\n`);
