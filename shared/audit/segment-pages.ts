@@ -5,12 +5,20 @@
 import type { ColumnMetaData, FileMetaData } from "hyparquet";
 import { parquetHeader } from "hyparquet/src/column.js";
 import type { Range } from "./layout.ts";
+import { columnsOf, newestSchema } from "./segment-schema.ts";
 
-/** A segment's column, inflated. */
-const columnBytesMax = 64 * 1024 * 1024;
+/** All pages of a segment, inflated. Its bodies have 8 Mi characters, of four bytes at most; `attrs` repeats most of them. */
+const inflatedBytesMax = 96 * 1024 * 1024;
 /** What the writer uses; others have counts of their own inside of their pages. */
 const pageTypes = ["DATA_PAGE_V2", "DICTIONARY_PAGE"];
 const encodings = ["PLAIN", "RLE_DICTIONARY"];
+
+/** A dictionary would give each row the same long value, to be hashed once a row. */
+const plainColumns: ReadonlySet<string | undefined> = new Set(
+  columnsOf(newestSchema)
+    .filter(({ unique }) => unique === true)
+    .map(({ name }) => name),
+);
 
 /** Behind the magic "PAR1". */
 const firstPage = 4;
@@ -31,6 +39,7 @@ export function pageFault(
 
 function groupFault(file: ArrayBuffer, metadata: FileMetaData, rowCount: number, rowGroupRows: number): string | null {
   let next = firstPage;
+  let inflatable = inflatedBytesMax;
   if (metadata.row_groups.length !== Math.ceil(rowCount / rowGroupRows)) return "row groups";
   for (const [at, group] of metadata.row_groups.entries()) {
     const groupRows = Math.min(rowGroupRows, rowCount - at * rowGroupRows);
@@ -44,24 +53,32 @@ function groupFault(file: ArrayBuffer, metadata: FileMetaData, rowCount: number,
       // Columns follow each other: none overlaps another, and nothing lies between two.
       if (start !== next || !isCount(length, file.byteLength - start)) return "place of a column";
       next += length;
-      const fault = columnFault(new DataView(file, start, length), chunk, groupRows);
-      if (fault !== null) return fault;
+      const read = columnPages(new DataView(file, start, length), chunk, groupRows, inflatable);
+      if (typeof read === "string") return read;
+      inflatable -= read.inflated;
     }
   }
   return null;
 }
 
-function columnFault(view: DataView, chunk: ColumnMetaData, groupRows: number): string | null {
+/** What the pages of a column inflate to, at most `inflatable`; else what does not add up. */
+function columnPages(
+  view: DataView,
+  chunk: ColumnMetaData,
+  groupRows: number,
+  inflatable: number,
+): { readonly inflated: number } | string {
   const reader = { view, offset: 0 };
+  const isPlain = plainColumns.has(chunk.path_in_schema[0]);
   const dataStart = Number(chunk.data_page_offset) - view.byteOffset;
   let rows = 0;
   let inflated = 0;
   while (reader.offset < view.byteLength) {
     const pageStart = reader.offset;
     const header = parquetHeader(reader);
-    if (!pageTypes.includes(header.type)) return "kind of a page";
+    if (!pageTypes.includes(header.type) || (isPlain && header.type === "DICTIONARY_PAGE")) return "kind of a page";
     if (!isCount(header.compressed_page_size, view.byteLength - reader.offset)) return "size of a page";
-    if (!isCount(header.uncompressed_page_size, columnBytesMax - inflated)) return "inflated size of a page";
+    if (!isCount(header.uncompressed_page_size, inflatable - inflated)) return "inflated size of a page";
     inflated += header.uncompressed_page_size;
     reader.offset += header.compressed_page_size;
     const { data_page_header_v2: data, dictionary_page_header: dictionary } = header;
@@ -78,7 +95,7 @@ function columnFault(view: DataView, chunk: ColumnMetaData, groupRows: number): 
     if (!isCount(data.definition_levels_byte_length, header.compressed_page_size)) return "levels of a page";
     rows += data.num_values;
   }
-  return rows === groupRows ? null : "rows of a column";
+  return rows === groupRows ? { inflated } : "rows of a column";
 }
 
 /** The compressed part of each page, in the order in which they lie from the file's start. Throws where there is none. */

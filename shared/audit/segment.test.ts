@@ -10,6 +10,7 @@ import { gzip } from "../../workers/audit/hashing.ts";
 import { eventAt, randomBytes, seeded, tenantId } from "../../test/simulation/audit-events.ts";
 import { sampled } from "../../test/support/sampled.ts";
 import { parquetMetadata, type FileMetaData } from "hyparquet";
+import { parquetWriteBuffer } from "hyparquet-writer";
 import { concat, hex, sha256Hex, utf8, type Bytes } from "../contract/bytes.ts";
 import { eventColumns, type LoggedEvent } from "../contract/events.ts";
 import { leafBody } from "./leaf.ts";
@@ -23,7 +24,14 @@ import {
   type Gzip,
   type SegmentIdentity,
 } from "./segment.ts";
-import { columnsOf, newestSchema, successor, type Column, type SegmentSchemaVersion } from "./segment-schema.ts";
+import {
+  columnsOf,
+  elementOf,
+  newestSchema,
+  successor,
+  type Column,
+  type SegmentSchemaVersion,
+} from "./segment-schema.ts";
 import type { LeafRow } from "./service.ts";
 
 const next = seeded(21);
@@ -307,6 +315,60 @@ describe("every byte of a segment follows from its rows", () => {
       const fault = pageFault(segment.buffer, metadata, range, 2_500);
       if (fault !== null) throw new RangeError(fault);
     }).toThrow(RangeError);
+  });
+});
+
+describe("a segment that nobody signed costs whoever looks at it little", () => {
+  const two = { from: 0, to: 2 };
+  const plain: Record<Column["type"], unknown> = {
+    UUID: new Uint8Array(16),
+    INT64: 1n,
+    TIMESTAMP: 1n,
+    STRING: "short",
+    BYTE_ARRAY: new Uint8Array(16),
+  };
+  /** A file of the right schema and name. `cell`: of both of a column's rows, where it is not a short one. */
+  function forged(cell: (column: Column) => { first: unknown; second: unknown; encoding: "PLAIN" | "RLE_DICTIONARY" }) {
+    const columns = columnsOf(newestSchema);
+    const said = { format: newestSchema, tenant_id: tenantId, from: two.from, to: two.to };
+    const file = parquetWriteBuffer({
+      schema: [{ name: "root", num_children: columns.length }, ...columns.map((column) => elementOf(column))],
+      codec: "GZIP",
+      compressors: { GZIP: (page) => gzip.deflate(page) },
+      kvMetadata: Object.entries(said).map(([key, value]) => ({ key: `maestro.${key}`, value: String(value) })),
+      columnData: columns.map((column) => {
+        const { first, second, encoding } = cell(column);
+        return { name: column.name, data: [first, second], encoding, columnIndex: false, statistics: false };
+      }),
+    });
+    return readSegment({ tenantId, range: two, version: newestSchema }, new Uint8Array(file), gzip);
+  }
+  const short = ({ type }: Column) => ({ first: plain[type], second: plain[type], encoding: "PLAIN" as const });
+
+  test("where a dictionary would have one long body or salt hashed for each row", async () => {
+    expect(await forged(short)).toMatchObject({ ok: true });
+    for (const name of ["body", "salt"]) {
+      const read = await forged((column) =>
+        column.name === name ? { ...short(column), encoding: "RLE_DICTIONARY" } : short(column),
+      );
+      expect(read).toMatchObject({ ok: false, reason: expect.stringContaining("kind of a page") as string });
+    }
+    // Words that repeat have one.
+    const words = await forged((column) =>
+      column.name === "type" ? { ...short(column), encoding: "RLE_DICTIONARY" } : short(column),
+    );
+    expect(words).toMatchObject({ ok: true });
+  });
+
+  test("where its columns inflate to what no segment has, however it is spread over them", async () => {
+    const long = "x".repeat(25 * 1024 * 1024);
+    const spread = (names: readonly string[]) =>
+      forged((column) => ({ ...short(column), ...(names.includes(column.name) ? { first: long } : {}) }));
+    expect(await spread(["body", "attrs", "rule"])).toMatchObject({ ok: true });
+    expect(await spread(["body", "attrs", "rule", "action"])).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining("inflated size of a page") as string,
+    });
   });
 });
 
