@@ -71,6 +71,27 @@ test("to ask whether a link holds, or to resume what was told, tells nothing; wh
   expect(await downloads()).toBe(1);
 });
 
+test("all but the first byte, again and again, is no resuming: it is told, and uses the link up", async () => {
+  const { use, downloads, clock } = world();
+  expect(use(whole)).toBe("ok");
+  clock.now += downloadEveryMs;
+  const answers = Array.from({ length: 2 * downloadsMax + 10 }, () => {
+    clock.now += downloadEveryMs;
+    return use(rest(1));
+  });
+  expect(answers.slice(0, 2 * downloadsMax - 1).every((answer) => answer === "ok")).toBe(true);
+  expect(answers.slice(2 * downloadsMax - 1).every((answer) => answer === "used")).toBe(true);
+  expect(await downloads()).toBe(downloadsMax);
+});
+
+test("whole downloads within a minute of one that was told leave nothing to be resumed unseen", async () => {
+  const { use, downloads, clock } = world();
+  expect([use(whole), use(whole), use(whole)]).toEqual(["ok", "ok", "ok"]);
+  clock.now += downloadEveryMs;
+  expect(use(rest(5))).toBe("ok");
+  expect(await downloads()).toBe(2);
+});
+
 test("a link is used up after its downloads, and gone after its time", async () => {
   const { use, downloads, clock } = world();
   for (let at = 0; at < downloadsMax; at += 1) {

@@ -14,6 +14,11 @@ const keptMs = 24 * 3_600_000;
 export const downloadEveryMs = 60_000;
 export const downloadsMax = 20;
 /**
+ * What comes later from behind the first byte resumes what was told, until so many times the pack were sent since: more than
+ * that is another download, however its ranges are cut.
+ */
+export const resumedPacksMax = 2;
+/**
  * A one-time link is used up by the first download that reaches the pack's end. What broke on its way may be resumed for so
  * long after that, from behind the first byte; all that is sent through the link is at most so many times the pack.
  */
@@ -28,6 +33,7 @@ const schema = `
   );
   create index if not exists grants_by_expiry on grants (expires_ms);
   create table if not exists revoked_grants (id text primary key, revoked_ms integer not null) without rowid;
+  create table if not exists sent_grants (id text primary key, sent_bytes integer not null) without rowid;
   create table if not exists one_time_grants (
     id text primary key, sent_bytes integer not null default 0, ended_ms integer
   ) without rowid;
@@ -73,9 +79,17 @@ interface GrantRow extends Record<string, string | number | null> {
   readonly expires_ms: number;
   readonly revoked_ms: number | null;
   readonly is_one_time: number;
+  /** Since the last download that was told. */
+  readonly sent_since: number | null;
   readonly sent_bytes: number | null;
   readonly ended_ms: number | null;
 }
+
+const bytesOf = ({ from, to }: Exclude<GrantUse, "asked">): number => to - from + 1;
+
+/** Whether this is the rest of a download that was told, as far as bytes can tell. */
+const resumes = ({ sent_since: sent }: GrantRow, use: GrantUse): boolean =>
+  use !== "asked" && use.from > 0 && (sent ?? 0) + bytesOf(use) <= resumedPacksMax * use.total;
 
 export class Grants {
   readonly #sql: Sql;
@@ -114,9 +128,11 @@ export class Grants {
       if (row === null || row.expires_ms <= context.now) return "gone";
       if (row.revoked_ms !== null) return "revoked";
       if (row.is_one_time === 1 && !this.#takeOnce(context, grantId, row, use)) return "used";
-      const resumes = use !== "asked" && use.from > 0;
-      const isTold = row.downloads > 0 && (resumes || context.now - row.downloaded_ms < downloadEveryMs);
-      if (isTold) return "ok";
+      const isRecent = row.downloads > 0 && context.now - row.downloaded_ms < downloadEveryMs;
+      if (isRecent || (row.downloads > 0 && resumes(row, use))) {
+        if (use !== "asked") this.#setSent(grantId, (row.sent_since ?? 0) + bytesOf(use));
+        return "ok";
+      }
       if (row.downloads >= downloadsMax) return "used";
       if (use === "asked") return "ok";
       this.#sql.exec(
@@ -124,6 +140,7 @@ export class Grants {
         context.now,
         grantId,
       );
+      this.#setSent(grantId, bytesOf(use));
       // The principal that asked for the link answers for its use: a bearer link has no caller of its own.
       storeEvent(this.#sql, { ...context, principal: context.principal ?? row.principal }, "mc.disclosure.downloaded", {
         execution_id: row.execution_id,
@@ -147,11 +164,16 @@ export class Grants {
     });
   }
 
+  #setSent(grantId: string, bytes: number): void {
+    this.#sql.exec("insert or replace into sent_grants (id, sent_bytes) values (?, ?)", grantId, bytes);
+  }
+
   #read(grantId: string): GrantRow | null {
     const [row] = this.#sql.exec<GrantRow>(
       `select g.execution_id, g.pack_sha256, g.principal, g.downloads, g.downloaded_ms, g.expires_ms, r.revoked_ms,
-         o.id is not null as is_one_time, o.sent_bytes, o.ended_ms
-       from grants g left join revoked_grants r on r.id = g.id left join one_time_grants o on o.id = g.id
+         s.sent_bytes as sent_since, o.id is not null as is_one_time, o.sent_bytes, o.ended_ms
+       from grants g left join revoked_grants r on r.id = g.id left join sent_grants s on s.id = g.id
+         left join one_time_grants o on o.id = g.id
        where g.id = ?`,
       grantId,
     );
@@ -164,7 +186,7 @@ export class Grants {
     const isOver = endedMs !== null && context.now - endedMs >= resumeMs;
     if (use === "asked") return !isOver;
     if (isOver || (endedMs !== null && use.from === 0)) return false;
-    const sent = (sentBytes ?? 0) + use.to - use.from + 1;
+    const sent = (sentBytes ?? 0) + bytesOf(use);
     if (sent > oneTimePacksMax * use.total) return false;
     const ends = endedMs ?? (use.to === use.total - 1 ? context.now : null);
     this.#sql.exec("update one_time_grants set sent_bytes = ?, ended_ms = ? where id = ?", sent, ends, grantId);
@@ -172,7 +194,7 @@ export class Grants {
   }
 
   #forget(before: number): void {
-    for (const table of ["revoked_grants", "one_time_grants"]) {
+    for (const table of ["revoked_grants", "sent_grants", "one_time_grants"]) {
       this.#sql.exec(`delete from ${table} where id in (select id from grants where expires_ms < ?)`, before);
     }
     this.#sql.exec("delete from grants where expires_ms < ?", before);
