@@ -1,11 +1,12 @@
 // `maestro audit verify` of a folder and of a bucket, as a person has it: what it shows, what it refuses, how it ends.
 // test/contract/cli-evidence.test.ts has the API, test/interop/bucket.test.ts a real bucket.
 
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { tenantId } from "../test/simulation/audit-events.ts";
 import { MutationRoom } from "../test/simulation/verify-mutations.ts";
+import { rememberedHead, rememberHead } from "./remembered-heads.ts";
 import { maestro, testHost, type TestHost } from "./testing/host.ts";
 import { testServer } from "./testing/server.ts";
 
@@ -36,6 +37,33 @@ test("a folder is verified with a bar that moves, by one thread or more, and its
     `continue the ${room.head.size} remembered`,
   );
   expect((await verify(host, "--dir", "log", "--threads", "0")).code).toBe(2);
+});
+
+test("of two verifications at once the longer log is remembered, also where the shorter one ends last", async () => {
+  const host = testHost();
+  copyFor(host);
+  const longer = { size: room.head.size + 1, root_sha256: "0".repeat(64) };
+  const origin = `${room.base.keys.origin_prefix}/${tenantId}`;
+  await rememberHead(host, origin, longer);
+  await rememberHead(host, origin, room.head);
+  expect(await rememberedHead(host, origin)).toEqual(longer);
+  const { code, json } = await verify(host, "--dir", "log", "--json");
+  expect([code, json()]).toMatchObject([7, { verdict: "GAP", remembered: longer }]);
+});
+
+test("a remembered head that cannot be read, or says another size than its name, ends it before the log is asked", async () => {
+  const host = testHost();
+  copyFor(host);
+  const folder = join(host.home, ".local", "state", "maestro", "heads");
+  expect((await verify(host, "--dir", "log")).code).toBe(0);
+  const [log] = readdirSync(folder);
+  const [name] = readdirSync(join(folder, log!));
+  const path = join(folder, log!, name!);
+  for (const text of ["", "{}", JSON.stringify({ ...room.head, size: 1 })]) {
+    writeFileSync(path, text);
+    const { code, err } = await verify(host, "--dir", "log");
+    expect([code, err]).toEqual([1, expect.stringContaining("is not readable")]);
+  }
 });
 
 test("a folder without one of the tiles is exit code 7, and the first row under it is named", async () => {

@@ -2,28 +2,28 @@
 
 import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import type { Command } from "commander";
-import { z } from "zod";
 import { tenantId as tenantIdShape } from "../../shared/contract/names.ts";
 import type { PublishedKeys } from "../../shared/contract/http-audit.ts";
 import { originOf } from "../../shared/audit/checkpoint.ts";
 import { parseWitnessPolicy, type WitnessPolicy } from "../../shared/audit/witness-policy.ts";
 import { openAnchorings, witnessedVerdict, type OpenedAnchorings } from "../../shared/audit/witnessed.ts";
-import { verifyLog, type LogReader, type LogVerdict, type RememberedHead } from "../../shared/audit/verify.ts";
+import { verifyLog, type LogReader, type LogVerdict } from "../../shared/audit/verify.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
-import { folderOf, requireFolderPlace, requireWritable, writePrivate } from "../folders.ts";
+import { requireFolderPlace, requireWritable, writePrivate } from "../folders.ts";
 import { gzip, sha256 } from "../hashing.ts";
 import type { Host } from "../host.ts";
 import { interruptedFailure } from "../http.ts";
 import { openBucket, parseBucketUrl } from "../bucket.ts";
 import { apiLog, bucketLog, folderLog, mirrored, tenantIn, tenantInBucket } from "../log-readers.ts";
 import { printable } from "../output.ts";
+import { rememberedHead, rememberHead } from "../remembered-heads.ts";
 import { segmentPool } from "../segment-pool.ts";
 import type { Session } from "../session.ts";
-import { acceptKeys, fileNameOf, offlineKeys, trustedKeys } from "../trusted-keys.ts";
+import { acceptKeys, offlineKeys, trustedKeys } from "../trusted-keys.ts";
 
 export function auditCommands(program: Command, act: Act): void {
   const audit = group(program, "audit", "the tenant's audit log");
@@ -126,8 +126,8 @@ async function verify(session: Session, options: VerifyOptions): Promise<ExitNam
     options.keys === undefined && options.dir === undefined && options.bucket === undefined
       ? await trustedKeys(session)
       : await offlineKeys(session, options.keys);
-  const path = join(folderOf(host, "state"), "heads", `${fileNameOf(originOf(keys.origin_prefix, tenantId))}.json`);
-  const remembered = await readHead(path);
+  const origin = originOf(keys.origin_prefix, tenantId);
+  const remembered = await rememberedHead(host, origin);
   const policy = options.witnesses === undefined ? null : await policyIn(resolve(host.cwd, options.witnesses));
   // Before the log: a head that is anchored later may be beyond the checkpoint that is read now.
   const anchorings = policy === null && options.out === undefined ? [] : ((await reader.anchorings?.()) ?? []);
@@ -153,9 +153,8 @@ async function verify(session: Session, options: VerifyOptions): Promise<ExitNam
     await segments.close();
   }
   const verdict = policy === null || opened === null ? found : lastWord(found, opened, policy);
-  // Only a longer log is remembered: the memory never goes back.
   if (verdict.head !== null && verdict.head.size > (remembered?.size ?? 0))
-    await writePrivate(path, `${JSON.stringify(verdict.head)}\n`);
+    await rememberHead(host, origin, verdict.head);
   out.result({ ...verdict, tenant_id: tenantId, remembered }, () => verdictText(session, verdict));
   return verdict.head === null ? "verification_failed" : "ok";
 }
@@ -219,20 +218,6 @@ async function logOf(session: Session, options: VerifyOptions): Promise<{ reader
   const api = await session.api();
   const { tenant_id } = await api.whoami();
   return kept(apiLog(api), tenant_id);
-}
-
-const headShape = z.strictObject({ size: z.int().min(0), root_sha256: z.string().regex(/^[0-9a-f]{64}$/) });
-
-async function readHead(path: string): Promise<RememberedHead | null> {
-  try {
-    return headShape.parse(JSON.parse(await readFile(path, "utf8")));
-  } catch (error) {
-    if (errorCode(error) === "ENOENT") return null;
-    // To go on without it would be to forget what an attacker wants forgotten.
-    throw new Failure("failure", `The remembered head ${path} is not readable`, {
-      advice: "Restore it, or remove it and verify as if for the first time.",
-    });
-  }
 }
 
 function verdictText({ out }: Session, verdict: LogVerdict): string {
