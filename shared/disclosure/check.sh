@@ -93,6 +93,7 @@ open_bundle() {
 [ -f index.json ] || fail "index.json is missing"
 open_bundle index.json pack
 index=$payload
+index_end=$(member "$key_line" not_after)
 case $index in
   *'"predicateType":"https://maestro-conductor.dev/attestations/disclosure-pack/v3"'*) version=3 ;;
   *'"predicateType":"https://maestro-conductor.dev/attestations/disclosure-pack/v2"'*) version=2 ;;
@@ -153,6 +154,9 @@ for file in manifests/*.json; do
   printf '%s %s\n' "$from" "$to" >> "$tmp/ranges"
 done
 [ -n "$tree_note" ] || fail "no manifest ends with the pack's tree"
+# Its key may be younger than the tree, and not older than its own end.
+printf '%s\n%s\n' "$tree_sealed" "${index_end:-$tree_sealed}" | sort -c 2> "$tmp/said" ||
+  fail "index.json is about a tree from after the time of the key that signed it"
 is_sealed() {
   while read -r from to; do
     [ "$from" -le "$1" ] && [ "$1" -lt "$to" ] && return 0

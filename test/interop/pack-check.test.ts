@@ -238,11 +238,17 @@ describe.skipIf(!canCheck)("check.sh", () => {
       [stranger.write("NO-NOTES", JSON.stringify(noNotes)), "the checkpoint's signature does not verify"],
       [retired("checkpoint"), "the checkpoint's signature does not verify"],
       [retired("manifest"), "not of the time of its key"],
+      [retired("pack"), "after the time of the key that signed it"],
     ] as const;
     for (const [file, reason] of reasons) {
       const { status, stdout } = check(folder, file);
       expect([status, lastLine(stdout)], file).toEqual([1, expect.stringContaining(reason)]);
     }
+    const younger = published.keys.map((key) => ({
+      ...key,
+      ...(key.use === "pack" ? { not_before: "2027-01-01T00:00:00.000Z" } : {}),
+    }));
+    expect(check(folder, stranger.write("YOUNGER", JSON.stringify({ ...published, keys: younger }))).status).toBe(0);
     expect(stranger.sh([join(folder, "check.sh")]).status).toBe(2);
     expect(check(folder, join(folder, "none")).status).toBe(2);
     const own = check(folder, join(folder, "keys.json"));
