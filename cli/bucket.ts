@@ -4,6 +4,7 @@
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 import { AwsV4Signer } from "aws4fetch";
+import { Gathered } from "../shared/contract/gather.ts";
 import { Failure } from "./failure.ts";
 import type { Host } from "./host.ts";
 import { backoffMs, interruptedFailure, isLoopback, whyUnreachable } from "./http.ts";
@@ -175,14 +176,12 @@ export function openBucket(host: Host, url: URL): Bucket {
 
 /** Null where the body is larger. */
 async function readAtMost(response: Response, bytesMax: number): Promise<Uint8Array<ArrayBuffer> | null> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
+  const gathered = new Gathered();
   for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > bytesMax) return null;
-    chunks.push(chunk);
+    if (gathered.length + chunk.length > bytesMax) return null;
+    gathered.add(chunk);
   }
-  return new Uint8Array(Buffer.concat(chunks));
+  return gathered.take();
 }
 
 function codeIn(body: Uint8Array | null): string | null {

@@ -2,6 +2,7 @@
 // bodies, problem documents, network errors as one sentence. Called by `api.ts` and `download.ts`.
 
 import { randomUUID } from "node:crypto";
+import { Gathered } from "../shared/contract/gather.ts";
 import { ApiProblem, errorCode, Failure, messageOf, problemOf } from "./failure.ts";
 import type { Host } from "./host.ts";
 import type { Presenter } from "./svid/presenter.ts";
@@ -103,14 +104,13 @@ export function addressOf(call: Pick<Call, "path" | "query">, baseUrl: string): 
 
 /** Reads at most `bytesMax` of an answer. */
 export async function readBounded(response: Response, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
+  const gathered = new Gathered();
   for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > bytesMax) throw new Failure("failure", `The API's answer is larger than ${bytesMax} bytes`);
-    chunks.push(chunk);
+    if (gathered.length + chunk.length > bytesMax)
+      throw new Failure("failure", `The API's answer is larger than ${bytesMax} bytes`);
+    gathered.add(chunk);
   }
-  return new Uint8Array(Buffer.concat(chunks));
+  return gathered.take();
 }
 
 const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);

@@ -3,6 +3,7 @@
 
 import http from "node:http";
 import https from "node:https";
+import { Gathered } from "../../shared/contract/gather.ts";
 import type { Wanted } from "../../shared/edge/fetcher-parts.ts";
 import { refusedRead, type Read } from "../../shared/edge/refusal.ts";
 import type { Attempt } from "../../shared/edge/route-object.ts";
@@ -104,20 +105,18 @@ function attemptOf(sent: http.ClientRequest, provider: string, wanted: Wanted, b
       silence = setTimeout(() => end(late(`nothing more came within ${bounds.idleMsMax} ms`)), bounds.idleMsMax);
     };
     listen();
-    const pieces: Buffer[] = [];
-    let length = 0;
+    const gathered = new Gathered();
     response.on("data", (piece: Buffer) => {
       if (isOver) return;
       listen();
-      length += piece.length;
-      if (length > wanted.bytesMax) end(tooLarge(of, wanted));
-      else pieces.push(piece);
+      if (gathered.length + piece.length > wanted.bytesMax) end(tooLarge(of, wanted));
+      else gathered.add(piece);
     });
-    const broken = (): void => end(refusedRead("truncated", `${of} broke off after ${length} bytes`));
+    const broken = (): void => end(refusedRead("truncated", `${of} broke off after ${gathered.length} bytes`));
     response.on("error", broken);
     response.on("close", broken);
     response.on("end", () => {
-      if (response.complete) end({ ok: true, bytes: new Uint8Array(Buffer.concat(pieces)) });
+      if (response.complete) end({ ok: true, bytes: gathered.take() });
       else broken();
     });
   });

@@ -5,6 +5,7 @@ import { Agent, request } from "node:https";
 import type { IncomingMessage } from "node:http";
 import { connect, type ConnectionOptions } from "node:tls";
 import type { Duplex } from "node:stream";
+import { Gathered } from "../../shared/contract/gather.ts";
 import { checkBundleServer, redirectedTo } from "../../shared/identity/bundle-endpoint.ts";
 import type { SpiffeId } from "../../shared/identity/spiffe-id.ts";
 import { bundleBytesMax, type TrustBundle } from "../../shared/identity/trust-bundle.ts";
@@ -128,19 +129,17 @@ async function answerOf(incoming: IncomingMessage): Promise<Answer> {
     incoming.destroy();
     return { status, location, document: null };
   }
-  const chunks: Uint8Array[] = [];
-  let size = 0;
+  const gathered = new Gathered();
   for await (const chunk of incoming as AsyncIterable<Uint8Array>) {
-    size += chunk.length;
-    if (size > bundleBytesMax) {
+    if (gathered.length + chunk.length > bundleBytesMax) {
       incoming.destroy();
       return { status, location, document: null };
     }
-    chunks.push(chunk);
+    gathered.add(chunk);
   }
   try {
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    return { status, location, document: text.decode(Buffer.concat(chunks)) };
+    return { status, location, document: text.decode(gathered.take()) };
   } catch {
     return { status, location, document: null };
   }

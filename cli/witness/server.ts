@@ -5,6 +5,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { addCheckpoint, readCheckpoint, requestBytesMax, type WitnessParts } from "../../shared/audit/witness.ts";
+import { Gathered } from "../../shared/contract/gather.ts";
 import { errorCode, Failure } from "../failure.ts";
 
 /** A request must be here, whole, within so long; its head within half of it. */
@@ -119,14 +120,12 @@ async function answerTo(witness: WitnessParts, request: IncomingMessage, path: s
 
 /** Null where there is more than a request may have. */
 async function bodyOf(request: IncomingMessage): Promise<Uint8Array | null> {
-  const chunks: Buffer[] = [];
-  let size = 0;
+  const gathered = new Gathered();
   for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > requestBytesMax) return null;
-    chunks.push(chunk);
+    if (gathered.length + chunk.length > requestBytesMax) return null;
+    gathered.add(chunk);
   }
-  return Buffer.concat(chunks);
+  return gathered.take();
 }
 
 async function listen(server: Server, port: number, address: string): Promise<void> {

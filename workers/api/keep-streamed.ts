@@ -2,7 +2,8 @@
 // uploads of releases (market/artifacts.ts), of policies (policies/publish-policy.ts) and of their deltas.
 
 import nodeCrypto from "node:crypto";
-import { concat, hex } from "../../shared/contract/bytes.ts";
+import { hex } from "../../shared/contract/bytes.ts";
+import { Gathered } from "../../shared/contract/gather.ts";
 
 const chunkBytes = 64 * 1024;
 
@@ -93,19 +94,14 @@ async function receive<T>(
 
 /** The body in chunks of at least `chunkBytes`, but for the last: its own are of 4 KiB, and each would be a write. */
 async function* gathered(reader: ReadableStreamDefaultReader<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let pieces: Uint8Array[] = [];
-  let bytes = 0;
+  const pieces = new Gathered();
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
-    pieces.push(value);
-    bytes += value.length;
-    if (bytes < chunkBytes) continue;
-    yield concat(...pieces);
-    pieces = [];
-    bytes = 0;
+    pieces.add(value);
+    if (pieces.length >= chunkBytes) yield pieces.take();
   }
-  if (bytes > 0) yield concat(...pieces);
+  if (pieces.length > 0) yield pieces.take();
 }
 
 /** Reads what is left and drops it: to a client that is still sending, an early answer can be a broken connection. */

@@ -2,7 +2,8 @@
 // lone surrogates and double keys. Called by the door, after the role was decided.
 
 import { Problem } from "../../../shared/contract/problems.ts";
-import { concat, utf8Text } from "../../../shared/contract/bytes.ts";
+import { utf8Text } from "../../../shared/contract/bytes.ts";
+import { Gathered } from "../../../shared/contract/gather.ts";
 
 /** The largest JSON body: 1 MiB. */
 export const jsonBytesMax = 1024 * 1024;
@@ -62,18 +63,18 @@ export class RequestBody {
     );
   }
 
-  /** All of it, or `too_large`: at most `bytesMax` and one chunk are ever held. Read once, however often it is asked for. */
+  /** All of it, or `too_large`: at most twice `bytesMax` and one chunk are ever held. Read once, however often it is asked for. */
   async bytes(bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
     return await (this.#whole ??= this.#read(bytesMax));
   }
 
   async #read(bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
     const reader = this.#open(bytesMax);
-    const chunks: Uint8Array[] = [];
+    const gathered = new Gathered();
     for (;;) {
       const chunk = reader === null ? null : await this.#next(reader, bytesMax);
-      if (chunk === null) return concat(...chunks);
-      chunks.push(chunk);
+      if (chunk === null) return gathered.take();
+      gathered.add(chunk);
     }
   }
 

@@ -1,0 +1,44 @@
+// What a provider's answer costs this machine, against a real TCP server that frames it as it likes.
+
+import { once } from "node:events";
+import { createServer, type AddressInfo, type Socket } from "node:net";
+import { onTestFinished, expect, test } from "vitest";
+import { httpProviders } from "./http-provider.ts";
+
+/** A provider whose answers are these bytes on the wire, in turn. */
+async function rawProvider(...answer: readonly string[]): Promise<string> {
+  const send = (socket: Socket): void => {
+    let at = 0;
+    const goOn = (): void => {
+      while (at < answer.length) if (!socket.write(answer[at++]!)) return void socket.once("drain", goOn);
+    };
+    socket.once("data", goOn);
+    socket.on("error", () => undefined);
+  };
+  const server = createServer(send).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const held = (): number => {
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+};
+
+test("an answer in pieces of one byte holds little more than its bytes", async () => {
+  const bytes = 800_000;
+  const head = "HTTP/1.1 200 OK\r\ncontent-type: application/gzip\r\ntransfer-encoding: chunked\r\n\r\n";
+  const pieces = "1\r\nx\r\n".repeat(4_000);
+  const baseUrl = await rawProvider(head, ...Array.from({ length: bytes / 4_000 }, () => pieces), "0\r\n\r\n");
+  const providers = httpProviders([{ name: "a", baseUrl }], () => null);
+  onTestFinished(() => providers.close());
+  const before = held();
+  let most = 0;
+  const watch = setInterval(() => (most = Math.max(most, held())), 5);
+  const read = await providers.start("a", { key: "k", bytesMax: bytes, contentType: "application/gzip" }).answer;
+  clearInterval(watch);
+  expect(read).toEqual({ ok: true, bytes: new Uint8Array(bytes).fill("x".charCodeAt(0)) });
+  // Each piece that is kept takes some 250 B there: 200 MB.
+  expect(most - before).toBeLessThan(90_000_000);
+});
