@@ -1,5 +1,6 @@
 // The board of the fleet: reports in any order, restarts, copies of a folder, and its bounds.
 
+import { serialize } from "node:v8";
 import { expect, test } from "vitest";
 import { fetcherIdOf, policyOf, reportOf, start } from "../../test/support/fleet.ts";
 import { edgeReport, silentMs } from "../contract/http-edge.ts";
@@ -85,9 +86,37 @@ test("a board of large reports is full by its bytes", () => {
     if (board.note(principal, reportOf({ instance, policies }), start).outcome === "noted") noted.push(instance);
   expect(noted.length).toBeGreaterThan(20);
   expect(noted.length).toBeLessThan(60);
-  expect(JSON.stringify(board.view().instances.map(({ report }) => report)).length).toBeLessThan(
-    boardBounds.reportBytesMax + 100,
-  );
+  expect(JSON.stringify(board.view().instances.map(({ report }) => report)).length).toBeLessThan(boardBounds.bytesMax);
+});
+
+test("a board full of instances that named other providers at each boot still fits into the object's one value", () => {
+  const state = emptyBoard();
+  const board = new FleetBoard(state);
+  const most = 2 ** 40;
+  let at = start;
+  for (let boot = 1; boot <= 5; boot += 1)
+    for (let instance = 1; instance <= boardBounds.instancesMax; instance += 1) {
+      const names = Array.from({ length: 16 }, (_, index) => `provider-of-a-long-name-${boot}-${index}`);
+      const mismatches = Object.fromEntries(names.map((name) => [name, most]));
+      at += 10;
+      board.note(principal, reportOf({ instance, boot, mismatches, counts: { fetches: most } }), at);
+    }
+  expect(Object.keys(state.instances).length).toBeGreaterThan(100);
+  expect(serialize(state).length).toBeLessThan(2_000_000);
+});
+
+test("a provider that a later report of the same boot leaves out keeps its counts, and once it is back they go on", () => {
+  const board = new FleetBoard(emptyBoard());
+  const totals = (options: Parameters<typeof reportOf>[0]) => {
+    const noted = board.note(principal, reportOf(options), start);
+    return noted.outcome === "noted" ? noted.totals.providers : noted;
+  };
+  totals({ sequence: 1, mismatches: { a: 1, b: 5 } });
+  expect(totals({ sequence: 2, mismatches: { a: 2 } })).toMatchObject({ a: { mismatches: 2 }, b: { mismatches: 5 } });
+  expect(totals({ sequence: 3, mismatches: { a: 2 } })).toMatchObject({ a: { mismatches: 2 }, b: { mismatches: 5 } });
+  expect(totals({ sequence: 4, mismatches: { a: 2, b: 6 } })).toMatchObject({ b: { mismatches: 6, cache_hits: 9 } });
+  totals({ sequence: 5, mismatches: { a: 2 } });
+  expect(totals({ boot: 2, mismatches: { a: 1 } })).toMatchObject({ a: { mismatches: 3 }, b: { mismatches: 6 } });
 });
 
 test.each([

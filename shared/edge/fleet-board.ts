@@ -12,8 +12,11 @@ import {
 
 export const boardBounds = {
   instancesMax: 500,
-  /** Of all reports as JSON, which is ASCII: with the rest it stays below the 2 MB that an object's one value may have. */
-  reportBytesMax: 1_536 * 1_024,
+  /**
+   * Of all reports, and what was counted beside them, as JSON, which is ASCII: with the rest it stays below the 2 MB that an object's
+   * one value may have.
+   */
+  bytesMax: 1_536 * 1_024,
   /** Providers that counters are kept of; more than a fetcher may have. */
   providersMax: 64,
   /** An instance may report so often at once, and then once in `reportEveryMs / burst` ms. */
@@ -39,6 +42,8 @@ export interface HeldInstance {
   readonly first_seen_ms: number;
   readonly reported_ms: number;
   readonly report: EdgeReport;
+  /** By name, what this boot has reported of providers that `report` leaves out; absent from boards of before that was kept. */
+  readonly left_out?: Totals["providers"];
   /** Of boots before this one. */
   readonly before: Totals;
 }
@@ -85,8 +90,8 @@ export const emptyBoard = (): BoardState => ({ instances: {}, gone: noTotals() }
 export class FleetBoard {
   readonly #state: BoardState;
   readonly #buckets = new Map<string, { tokens: number; at: number }>();
-  /** Bytes of each report, measured once. */
-  readonly #sizes = new WeakMap<EdgeReport, number>();
+  /** Bytes of each, measured once. */
+  readonly #sizes = new WeakMap<HeldInstance, number>();
 
   /** `state` is read anew with each call, and changed in place. */
   constructor(state: BoardState) {
@@ -101,15 +106,15 @@ export class FleetBoard {
     if (retry_ms > 0) return { outcome: "limited", retry_ms };
     const isSameBoot = held !== null && held.report.boot_id === report.boot_id;
     if (isSameBoot && report.sequence <= held.report.sequence) return { outcome: "repeated" };
-    const left = this.#makeRoom(report, now);
-    if (left === null) return { outcome: "full" };
     const next: HeldInstance = {
       principal,
       first_seen_ms: held?.first_seen_ms ?? now,
       reported_ms: now,
-      report: isSameBoot ? neverDown(held.report, report) : report,
+      ...(isSameBoot ? neverDown(held, report) : { report }),
       before: held === null ? noTotals() : isSameBoot ? held.before : totalsOf(held),
     };
+    const left = this.#makeRoom(next, now);
+    if (left === null) return { outcome: "full" };
     this.#state.instances[report.instance] = next;
     return { outcome: "noted", isNew: held === null, totals: totalsOf(next), left };
   }
@@ -152,29 +157,31 @@ export class FleetBoard {
     return 0;
   }
 
-  /** The silent ones leave, the longest silent first, until the report fits; null where it does not. */
-  #makeRoom(report: EdgeReport, now: number): string[] | null {
-    const others = Object.values(this.#state.instances).filter((held) => held.report.instance !== report.instance);
-    let bytes = others.reduce((all, held) => all + this.#bytesOf(held.report), this.#bytesOf(report));
+  /** The silent ones leave, the longest silent first, until `next` fits; null where it does not. */
+  #makeRoom(next: HeldInstance, now: number): string[] | null {
+    const { instance } = next.report;
+    const others = Object.values(this.#state.instances).filter((held) => held.report.instance !== instance);
+    let bytes = others.reduce((all, held) => all + this.#bytesOf(held), this.#bytesOf(next));
     let count = others.length + 1;
-    const isFull = (): boolean => count > boardBounds.instancesMax || bytes > boardBounds.reportBytesMax;
+    const isFull = (): boolean => count > boardBounds.instancesMax || bytes > boardBounds.bytesMax;
     if (!isFull()) return [];
     const left: string[] = [];
     const silent = others.filter((held) => now - held.reported_ms > silentMs);
-    for (const { report: theirs } of silent.toSorted((one, other) => one.reported_ms - other.reported_ms)) {
-      left.push(theirs.instance);
+    for (const theirs of silent.toSorted((one, other) => one.reported_ms - other.reported_ms)) {
+      left.push(theirs.report.instance);
       bytes -= this.#bytesOf(theirs);
       count -= 1;
       if (!isFull()) break;
     }
     if (isFull()) return null;
-    for (const instance of left) this.forget(instance);
+    for (const gone of left) this.forget(gone);
     return left;
   }
 
-  #bytesOf(report: EdgeReport): number {
-    const bytes = this.#sizes.get(report) ?? JSON.stringify(report).length;
-    this.#sizes.set(report, bytes);
+  #bytesOf(held: HeldInstance): number {
+    const { report, before, left_out } = held;
+    const bytes = this.#sizes.get(held) ?? JSON.stringify([report, before, left_out]).length;
+    this.#sizes.set(held, bytes);
     return bytes;
   }
 }
@@ -184,28 +191,34 @@ function isTaken(held: HeldInstance, principal: string, { boot, boot_id }: EdgeR
   return boot_id !== held.report.boot_id && boot <= held.report.boot;
 }
 
-const isOfProvider = (name: string) => (one: ReportedProvider) => one.name === name;
+type Boot = Pick<HeldInstance, "report" | "left_out">;
 
-/** A boot's own counters only go up: where one has, it stays. */
-function neverDown(before: EdgeReport, after: EdgeReport): EdgeReport {
-  return {
+/** A boot's own counters only go up: where one has, it stays, also while its provider is not asked (the flag edge_multicdn). */
+function neverDown(held: Boot, after: EdgeReport): Boot {
+  const earlier = providersOf(held);
+  const report = {
     ...after,
-    counts: counted(countNames, (name) => Math.max(before.counts[name], after.counts[name])),
-    providers: after.providers.map((one) => {
-      const earlier = before.providers.find(isOfProvider(one.name));
-      if (earlier === undefined) return one;
-      return { ...one, ...counted(providerCountNames, (name) => Math.max(earlier[name], one[name])) };
+    counts: counted(countNames, (name) => Math.max(held.report.counts[name], after.counts[name])),
+    providers: after.providers.map((one): ReportedProvider => {
+      const known = earlier.get(one.name);
+      if (known === undefined) return one;
+      return { ...one, ...counted(providerCountNames, (name) => Math.max(known[name], one[name])) };
     }),
   };
+  for (const { name } of after.providers) earlier.delete(name);
+  const room = boardBounds.providersMax - after.providers.length;
+  return { report, left_out: Object.fromEntries([...earlier].slice(0, room)) };
 }
 
-const totalsOf = ({ before, report }: Pick<HeldInstance, "before" | "report">): Totals =>
-  sum(before, {
-    counts: report.counts,
-    providers: Object.fromEntries(
-      report.providers.map((one) => [one.name, counted(providerCountNames, (name) => one[name])]),
-    ),
-  });
+/** What a boot has counted, by provider. */
+const providersOf = ({ report, left_out = {} }: Boot): Map<string, ProviderCounts> =>
+  new Map([
+    ...report.providers.map((one) => [one.name, counted(providerCountNames, (name) => one[name])] as const),
+    ...Object.entries(left_out),
+  ]);
+
+const totalsOf = (held: Pick<HeldInstance, "before"> & Boot): Totals =>
+  sum(held.before, { counts: held.report.counts, providers: Object.fromEntries(providersOf(held)) });
 
 export function sum(one: Totals, other: Totals): Totals {
   const names = [...new Set([...Object.keys(one.providers), ...Object.keys(other.providers)])];
