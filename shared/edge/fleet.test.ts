@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { fetcherIdOf, hourMs, policyOf, reportOf, start, tarOf, type ReportOptions } from "../../test/support/fleet.ts";
-import { silentMs, type ReportedPolicy } from "../contract/http-edge.ts";
+import { edgeFleet, edgeReport, silentMs, type ReportedPolicy } from "../contract/http-edge.ts";
 import { emptyBoard, FleetBoard } from "./fleet-board.ts";
 import { fleetMetricsText, instanceSeriesMax } from "./fleet-metrics.ts";
 import { fleetOf, laggingPolicies, type KnownRevision } from "./fleet.ts";
@@ -83,6 +83,24 @@ describe("a policy at an instance", () => {
 });
 
 describe("a fleet", () => {
+  test.each(["1970-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"])(
+    "is told in the contract's shapes also where a fetcher's times are all %s",
+    (at) => {
+      const { metadata, policies, ...report } = reportOf();
+      const bent = edgeReport.parse({
+        ...report,
+        sent_at: at,
+        metadata: { ...metadata, timestamp_expires_at: at, verified_at: at },
+        policies: policies.map((one) => ({ ...one, active: { ...one.active, activated_at: at, expires_at: at } })),
+      });
+      const board = new FleetBoard(emptyBoard());
+      board.note(principal, bent, start);
+      const { summary, instances } = fleetOf(board.view(), { heads: [revision(3, start)], earlier: [] }, start);
+      const answer = { as_of: new Date(start).toISOString(), summary, instances, next_cursor: null };
+      expect(edgeFleet.safeParse(answer).error).toBeUndefined();
+    },
+  );
+
   const heads = [revision(2, start - 6_000)];
 
   test("is current when every policy of every instance is, and not when there is none", () => {

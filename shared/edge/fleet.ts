@@ -131,7 +131,8 @@ function instanceOf(
 function metadataOf(metadata: HeldInstance["report"]["metadata"], verifiedMsAgo: number): FleetInstance["metadata"] {
   if (metadata === null) return null;
   const { verified_at: _, ...rest } = metadata;
-  const signedAt = Date.parse(metadata.timestamp_expires_at) - lifeMs.timestamp;
+  // The fetcher's word alone: from before 1970 there is no time that an answer could tell.
+  const signedAt = Math.max(0, Date.parse(metadata.timestamp_expires_at) - lifeMs.timestamp);
   return { ...rest, timestamp_signed_at: isoTime(signedAt), verified_ms_ago: verifiedMsAgo };
 }
 
