@@ -14,6 +14,7 @@ export interface IdempotencyClaim {
   /** Method and path pattern, with the path's ids filled in: `POST /api/executions/exe_…/finish`. */
   readonly route: string;
   readonly key: string;
+  /** Of the query, where there is one, and the body. */
   readonly body_sha256: string;
 }
 
@@ -140,7 +141,10 @@ export async function answerOnce<A extends Answer>(
 }
 
 export const otherBody = (): Problem =>
-  new Problem("idempotency_conflict", "This Idempotency-Key was sent before on this route, with another body.");
+  new Problem(
+    "idempotency_conflict",
+    "This Idempotency-Key was sent before on this route, with another body or query.",
+  );
 
 async function recalled(database: Database, claim: IdempotencyClaim | null, now: number): Promise<Answer | null> {
   if (claim === null) return null;

@@ -285,3 +285,17 @@ test("a rotation that was started by mistake is taken back until the new authori
   const rows = async () => must(200, await world.admin.call("POST", "/api/pql", told)).json as { rows: unknown[] };
   await expect.poll(async () => (await rows()).rows.length, { timeout: 20_000 }).toBe(3);
 }, 120_000);
+
+test("an Idempotency-Key that named a consumer of one domain names none of another", async () => {
+  const world = await World.make("authority-one-intent");
+  const put = (trustDomain: string) =>
+    api.fetch(`/api/rotations/consumers/fetcher/plant-7-proxy?trust_domain=${trustDomain}`, {
+      method: "PUT",
+      headers: { authorization: `Bearer ${world.tenant.keys.admin}`, "idempotency-key": "one-intent" },
+    });
+  expect((await put(world.domain)).status).toBe(200);
+  const again = await put(world.domain);
+  expect([again.status, again.headers.get("idempotency-replayed")]).toEqual([200, "true"]);
+  const other = await put("elsewhere.example");
+  expect([other.status, other.json]).toMatchObject([409, { code: "idempotency_conflict" }]);
+});

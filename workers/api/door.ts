@@ -299,7 +299,7 @@ async function answerTo<R extends RouteConfig, A extends Action>(
           principal_id: caller.principal_id,
           route: `${spec.route.method.toUpperCase()} ${filledPath(spec.route.path, params)}`,
           key,
-          body_sha256: await sha256Hex(compared),
+          body_sha256: await sha256Hex(asked(query), compared),
         };
   const call: Call<R, A> = {
     ...base,
@@ -335,6 +335,12 @@ async function tellDecision({ parts, caller, decided }: Pick<Call, "parts" | "ca
 
 /** `{id}` and `{+path}` of a route's path. Hono has more where a segment has a colon (see `routingPath`). */
 const pathNames = (route: RouteConfig): string[] => [...route.path.matchAll(/\{\+?(\w+)\}/g)].map((match) => match[1]!);
+
+/** What a query says beside the body, where it says something: "" without one, so that both are told apart by their first byte. */
+const asked = (query: unknown): Uint8Array => {
+  const said = JSON.stringify(query);
+  return said === "{}" ? new Uint8Array(0) : utf8(`?${said}\n`);
+};
 
 const filledPath = (path: string, params: unknown): string =>
   path.replace(/\{\+?(\w+)\}/g, (_, name: string) => String((params as Record<string, unknown>)[name]));
