@@ -117,6 +117,35 @@ describe("a body that is refused changes nothing:", () => {
     expect(answer.json).toMatchObject({ code: "invalid_request", errors: [{ path: "?verbose" }] });
   });
 
+  test.each([
+    ["a NUL", "\0"],
+    ["half of a surrogate pair", "\ud800"],
+  ])("%s in a cursor or in a signed header, as in a body", async (_, text) => {
+    const encoded = (value: unknown): string => btoa(JSON.stringify(value));
+    const cursor = encoded([text, `rel_${"0".repeat(26)}`]);
+    const versions = await api.fetch(
+      `/api/market/versions?${new URLSearchParams({ package: "door/tool", cursor }).toString()}`,
+      { headers: bearer(tenant.keys.viewer) },
+    );
+    expect([versions.status, versions.json.code]).toEqual([400, "invalid_request"]);
+    const envelope = encoded({
+      mediaType: "application/vnd.dev.sigstore.bundle.v0.3+json",
+      verificationMaterial: { publicKey: { hint: text } },
+      dsseEnvelope: { payloadType: "x", payload: "", signatures: [{ sig: "", keyid: text }] },
+    });
+    const release = await api.fetch("/api/market/releases", {
+      method: "POST",
+      body: new Uint8Array(8),
+      headers: {
+        ...bearer(tenant.keys.publisher),
+        "content-type": "application/gzip",
+        "maestro-release-bundle": envelope,
+        "idempotency-key": newKey(),
+      },
+    });
+    expect([release.status, release.json.code]).toEqual([422, "release_invalid"]);
+  });
+
   /** A POST by chunks: fetch would count them and say so. */
   function chunked(byteCount: number): Promise<{ status: number; body: string }> {
     return new Promise((resolve, reject) => {

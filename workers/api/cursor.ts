@@ -1,8 +1,9 @@
 // Cursors of lists: where the page before ended, opaque to callers. Used by the routes that list.
 
 import { z } from "@hono/zod-openapi";
-import { base64, base64Bytes, utf8, utf8Text } from "../../shared/contract/bytes.ts";
+import { base64, base64Bytes, utf8 } from "../../shared/contract/bytes.ts";
 import { Problem } from "../../shared/contract/problems.ts";
+import { parseJson } from "./middleware/body.ts";
 
 /** Query parameters of a list with at most `max` entries a page. */
 export const pageQuery = (max: number, standard: number) => ({
@@ -19,10 +20,10 @@ export const cursorOf = (place: readonly unknown[]): string => base64(utf8(JSON.
 export function parseCursor<T>(text: string | undefined, shape: z.ZodType<T>): T | null {
   if (text === undefined) return null;
   try {
-    const parsed = shape.safeParse(JSON.parse(utf8Text(base64Bytes(text))));
+    const parsed = shape.safeParse(parseJson(base64Bytes(text)));
     if (parsed.success) return parsed.data;
   } catch {
-    // Not base64, not UTF-8 or not JSON: the same answer.
+    // Not base64, or not JSON as a body may have it: the same answer.
   }
   throw new Problem("invalid_request", "The cursor is not one of ours.", {
     errors: [{ path: "cursor", message: "send `next_cursor` of the page before, as it was" }],

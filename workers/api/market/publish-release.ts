@@ -7,7 +7,7 @@
 //                              finds it there
 //   the batch                  package, release, its files, event and answer, or none of them
 
-import { base64Bytes, utf8Text } from "../../../shared/contract/bytes.ts";
+import { base64Bytes } from "../../../shared/contract/bytes.ts";
 import { signedBundle, type SignedBundle } from "../../../shared/contract/events.ts";
 import { artifactBytesMax, type Release } from "../../../shared/contract/http-market.ts";
 import { newId } from "../../../shared/contract/ids.ts";
@@ -19,6 +19,7 @@ import { isForbidden, isUniqueViolation } from "../../../shared/tenancy/database
 import { rememberOnly } from "../../../shared/tenancy/idempotency.ts";
 import type { Call } from "../door.ts";
 import { eventContext } from "../event-context.ts";
+import { parseJson } from "../middleware/body.ts";
 import { denied } from "../middleware/deny.ts";
 import { keepArtifact } from "./artifacts.ts";
 import { invalidRelease } from "./refusals.ts";
@@ -128,10 +129,10 @@ function parseBundle(header: string | null): SignedBundle {
     throw new Problem("release_invalid", `The header ${bundleHeader} is missing, or over ${bundleHeaderMax} bytes.`);
   }
   try {
-    const parsed = signedBundle.safeParse(JSON.parse(utf8Text(base64Bytes(header))));
+    const parsed = signedBundle.safeParse(parseJson(base64Bytes(header)));
     if (parsed.success) return parsed.data;
   } catch {
-    // Not base64, not UTF-8 or not JSON: the sentence below is the answer to each.
+    // Not base64, or not JSON as a body may have it: the sentence below is the answer to each.
   }
   throw new Problem(
     "release_invalid",

@@ -3,7 +3,7 @@
 
 import nodeCrypto from "node:crypto";
 import { createInflateRaw, crc32 } from "node:zlib";
-import { base64Bytes, sha256Hex, utf8, utf8Text } from "../../../shared/contract/bytes.ts";
+import { base64Bytes, sha256Hex, utf8 } from "../../../shared/contract/bytes.ts";
 import { canonicalJson, signedBundle, type SignedBundle } from "../../../shared/contract/events.ts";
 import { bundleBytesMax } from "../../../shared/contract/http-policies.ts";
 import type { Channel } from "../../../shared/contract/names.ts";
@@ -15,6 +15,7 @@ import { checkPolicyStatement, type SignedPolicy } from "../../../shared/edge/st
 import { readPublisherKey } from "../../../shared/market/release-store.ts";
 import type { Call } from "../door.ts";
 import { keepStreamed } from "../keep-streamed.ts";
+import { parseJson } from "../middleware/body.ts";
 import { vaultKey } from "./stores.ts";
 
 export const statementHeader = "maestro-policy-statement";
@@ -80,10 +81,10 @@ function parseStatement(header: string | null): SignedBundle {
   if (header === null || header.length > statementHeaderMax)
     throw invalid(`the header ${statementHeader} is missing, or over ${statementHeaderMax} bytes`);
   try {
-    const parsed = signedBundle.safeParse(JSON.parse(utf8Text(base64Bytes(header))));
+    const parsed = signedBundle.safeParse(parseJson(base64Bytes(header)));
     if (parsed.success) return parsed.data;
   } catch {
-    // Not base64, not UTF-8 or not JSON: the sentence below is the answer to each.
+    // Not base64, or not JSON as a body may have it: the sentence below is the answer to each.
   }
   throw invalid(`the header ${statementHeader} is not a Sigstore bundle v0.3 with DSSE, in base64`);
 }
