@@ -86,6 +86,16 @@ describe("a full disk", () => {
   );
 });
 
+test("a swap leaves alone what else is being written beside the pointer; a restart sweeps it", async () => {
+  const at = await activated(() => () => undefined);
+  const part = "instance.json.0f8e4d7c.part";
+  writeFileSync(join(at.folder, part), "half");
+  expect(await at.it.verdict()).toMatchObject({ verdict: "activated", active: { revision: 2 } });
+  expect(readdirSync(at.folder)).toContain(part);
+  await (await openHeldFolder(at.folder)).load();
+  expect(readdirSync(at.folder)).not.toContain(part);
+});
+
 test("a second process on the same folder is told, and nothing is written over", async () => {
   const at = await activated(() => () => undefined);
   const other = await testFetcher(at.world, [at.provider], { folder: at.folder });

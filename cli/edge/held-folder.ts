@@ -48,14 +48,16 @@ export async function openHeldFolder(folder: string, beforeStep: BeforeStep = ()
   async function load(): Promise<HeldState | null> {
     const state = await readPointer(pointer);
     generation = state?.generation ?? 0;
-    await sweep(state);
+    await sweep(state, "");
     return state;
   }
 
-  async function sweep(state: HeldState | null): Promise<void> {
+  /** `partsOf`: whose parts go, by how their names begin; those of others are being written while this process runs. */
+  async function sweep(state: HeldState | null, partsOf: string): Promise<void> {
     beforeStep("sweep", "pointer");
     const named = new Set(Object.values(state?.active ?? {}).map((active) => `${heldSha256(active)}.tar.gz`));
-    for (const name of await readdir(folder)) if (name.endsWith(".part")) await rm(join(folder, name), { force: true });
+    for (const name of await readdir(folder))
+      if (name.startsWith(partsOf) && name.endsWith(".part")) await rm(join(folder, name), { force: true });
     for (const name of await readdir(bundles)) if (!named.has(name)) await rm(join(bundles, name), { force: true });
   }
 
@@ -101,7 +103,7 @@ export async function openHeldFolder(folder: string, beforeStep: BeforeStep = ()
       const kept = await put(pointer, folder, Buffer.from(`${JSON.stringify(state)}\n`), "pointer");
       if (!kept.ok) return kept;
       ({ generation } = state);
-      await sweep(state);
+      await sweep(state, pointerName);
       return kept;
     },
     async bundle(sha256): Promise<Bytes | null> {
