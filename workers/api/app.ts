@@ -22,6 +22,8 @@ import { register as explain } from "./routes/explain.ts";
 import { register as flags } from "./routes/flags.ts";
 import { register as health } from "./routes/health.ts";
 import { register as identity } from "./routes/identity.ts";
+import { register as identityBundles } from "./routes/identity-bundles.ts";
+import { register as identityWorkloads } from "./routes/identity-workloads.ts";
 import { register as installs } from "./routes/installs.ts";
 import { register as principals } from "./routes/principals.ts";
 import { register as keys } from "./routes/keys.ts";
@@ -48,6 +50,8 @@ const modules: readonly ((door: Door, entries: readonly Entry[]) => void)[] = [
   keys,
   principals,
   identity,
+  identityBundles,
+  identityWorkloads,
   market,
   packages,
   reviews,
