@@ -42,6 +42,14 @@ const texts = fc.constantFrom(
   "\0",
 );
 
+/** Made once for each pattern, which most columns share: what makes one is slow. */
+const textsOfPattern = new Map<string, fc.Arbitrary<string>>();
+function matchingOf(pattern: RegExp): fc.Arbitrary<string> {
+  const made = textsOfPattern.get(String(pattern)) ?? fc.stringMatching(pattern);
+  textsOfPattern.set(String(pattern), made);
+  return made;
+}
+
 /** Mostly what `schema` accepts: what it does not is as welcome. */
 function near(schema: z.core.$ZodTypes): fc.Arbitrary<unknown> {
   const { def } = schema._zod;
@@ -51,7 +59,7 @@ function near(schema: z.core.$ZodTypes): fc.Arbitrary<unknown> {
       const pattern = checks.flatMap((check) => ("pattern" in check ? [check.pattern as RegExp] : []))[0];
       const longest = Math.min(...checks.map((check) => ("maximum" in check ? Number(check.maximum) : Infinity)));
       const isRefined = checks.some((check) => "check" in check && check.check === "custom");
-      const matching = fc.stringMatching(pattern ?? /^[a-zA-Z0-9+/=]{0,9}$/).filter((text) => text.length <= longest);
+      const matching = matchingOf(pattern ?? /^[a-zA-Z0-9+/=]{0,9}$/).filter((text) => text.length <= longest);
       // A pattern alone says too little of a time; a version has none.
       const isTime = pattern?.test("2026-04-13T16:00:00.000Z") === true;
       const usual = isRefined && pattern === undefined ? versions : isRefined && isTime ? moment : matching;

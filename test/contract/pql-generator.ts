@@ -11,6 +11,7 @@ import {
   type SubjectName,
 } from "../../shared/pql/catalogue.ts";
 import type { EventColumns } from "../../shared/contract/events.ts";
+import { anyText } from "../support/any-text.ts";
 import { rowOf } from "./pql-support.ts";
 
 export type Wanted =
@@ -238,7 +239,7 @@ export const editedTexts: fc.Arbitrary<string> = fc
       fc.record({
         at: fc.nat(),
         length: fc.nat(12),
-        insert: fc.oneof(fc.constant(""), fc.constantFrom(...tokens), fc.string({ unit: "binary", maxLength: 4 })),
+        insert: fc.oneof(fc.constant(""), fc.constantFrom(...tokens), anyText(4)),
       }),
       { minLength: 1, maxLength: 3 },
     ),
