@@ -108,7 +108,8 @@ class Health {
   get p95Ms(): number | null {
     if (this.#latencies.length === 0) return null;
     if (this.#p95 === null) {
-      const sorted = [...this.#latencies].sort((left, right) => left - right);
+      // Numbers sort by themselves: without a comparison that is called a thousand times for each fetch.
+      const sorted = Float64Array.from(this.#latencies).sort();
       this.#p95 = sorted[Math.ceil(sorted.length * 0.95) - 1]!;
     }
     return this.#p95;

@@ -7,8 +7,10 @@
 
 /** ln of the mean of the values whose ln are given: by the largest of them, so that nothing overflows. */
 export function logMean(logs: readonly number[]): number {
-  const largest = logs.reduce((left, right) => Math.max(left, right));
-  const sum = logs.reduce((total, log) => total + Math.exp(log - largest), 0);
+  let largest = -Infinity;
+  for (const log of logs) largest = Math.max(largest, log);
+  let sum = 0;
+  for (const log of logs) sum += Math.exp(log - largest);
   return largest + Math.log(sum / logs.length);
 }
 

@@ -15,6 +15,7 @@ import { canonicalJson, eventColumns, type LoggedEvent } from "../../shared/cont
 import { verifyBundle } from "../../shared/signing/bundle.ts";
 import { keyFor } from "../../shared/signing/published.ts";
 import { gzip, sha256 } from "../../workers/audit/hashing.ts";
+import { firstOf, isDeep, sampledPlaces, sampleSeed } from "../support/sampled.ts";
 import { eventAt, seeded, startTime, tenantId } from "./audit-events.ts";
 import {
   Crash,
@@ -28,7 +29,6 @@ import {
   type TestKeys,
 } from "./audit-world.ts";
 
-const deep = process.env["MAESTRO_DEEP"] === "1";
 let keys: TestKeys;
 beforeAll(async () => {
   keys = await newKeys();
@@ -138,7 +138,8 @@ describe("a crash at each await", () => {
     const decisions = Array.from({ length: 290 }, (_, at) => canonicalJson(eventAt(300 + at * 3, next)));
     const texts = [...textsOf(6, next), ...decisions];
     let stops = 0;
-    for (let stopAt = 1; ; stopAt += deep ? 1 : 5) {
+    const each = isDeep ? 1 : 23;
+    for (let stopAt = 1 + firstOf(sampleSeed, each); ; stopAt += each) {
       const world = new World(keys, stopAt, new Faults(stopAt));
       const acknowledged = { upTo: 0 };
       let isStopped = false;
@@ -157,12 +158,13 @@ describe("a crash at each await", () => {
       await expectWhole(world, texts);
       if (!isStopped) break;
     }
-    expect(stops).toBeGreaterThan(deep ? 30 : 5);
+
+    expect(stops).toBeGreaterThan(isDeep ? 30 : 2);
   });
 
   test("the head that was published before the crash is continued after it, never replaced", async () => {
     const texts = textsOf(40, seeded(3));
-    for (let stopAt = 1; stopAt < 60; stopAt += deep ? 1 : 7) {
+    for (const stopAt of sampledPlaces(59, 15).map((place) => place + 1)) {
       const world = new World(keys, 5, new Faults(stopAt));
       const run = async (): Promise<void> => {
         world.log.append(tenantId, texts);
@@ -245,7 +247,7 @@ describe("messages that come twice, late, out of order and merged", () => {
     return { world, texts, steps };
   }
 
-  const seeds = Array.from({ length: deep ? 400 : 6 }, (_, at) => at + 1);
+  const seeds = Array.from({ length: isDeep ? 400 : 4 }, (_, at) => at + 1);
   let sealsMeanwhile = 0;
   let writesMeanwhile = 0;
   let hoursMeanwhile = 0;
@@ -276,7 +278,7 @@ describe("messages that come twice, late, out of order and merged", () => {
   });
 
   test("an append of more than 4,000 events is taken in slices", async () => {
-    const slices = deep ? 9_001 : 4_501;
+    const slices = isDeep ? 9_001 : 4_101;
     const next = seeded(7);
     const texts = Array.from({ length: slices }, (_, at) => at * 3).map((index) => canonicalJson(eventAt(index, next)));
     const world = new World(keys, 8);
@@ -303,14 +305,14 @@ describe("sealing", () => {
 
   test("takes at most 10,000 rows at a time, each with the root at its own end", async () => {
     const next = seeded(2);
-    const texts = Array.from({ length: 12_000 }, (_, at) => canonicalJson(eventAt(at * 3, next)));
+    const texts = Array.from({ length: 10_100 }, (_, at) => canonicalJson(eventAt(at * 3, next)));
     const world = new World(keys, 2);
     world.log.append(tenantId, texts);
     expect(world.log.nextDue()).toBe(world.now);
     await world.settle();
     expect(world.log.ranges(null, 10).map((name) => rangeOfName(name))).toEqual([
       { from: 0, to: 10_000 },
-      { from: 10_000, to: 12_000 },
+      { from: 10_000, to: 10_100 },
     ]);
     await expectWhole(world, texts);
   });

@@ -12,7 +12,7 @@ import { rolloutsOfTable, scenarios, simulate, type Outcome, type Rollout, type 
 
 const deep = process.env["MAESTRO_DEEP"] === "1";
 const rolloutsOf = ({ kind }: Scenario): number =>
-  deep ? rolloutsOfTable : kind === "no_worse" || kind === "worse" ? 250 : 120;
+  deep ? rolloutsOfTable : kind === "no_worse" || kind === "worse" ? 160 : 80;
 const page = readFileSync(join(import.meta.dirname, "../../docs/market/HEALTH_GATE.md"), "utf8");
 
 /** The gate itself, asked about where a rollout ended, says what the simulation's shortcut said there. */

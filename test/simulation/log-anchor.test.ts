@@ -114,7 +114,7 @@ test("there are steps to crash at", () => {
 test.each(
   sampled(
     Array.from({ length: stepCount }, (_, step) => step + 1),
-    4,
+    9,
   ),
 )("a crash at effect %i loses no head, anchors none twice, and leaves each witness with one tree", async (stopAt) => {
   const world = await AnchorWorld.make();

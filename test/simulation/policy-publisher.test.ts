@@ -6,11 +6,10 @@ import { describe, expect, test } from "vitest";
 import { channelNames, type Channel } from "../../shared/contract/names.ts";
 import { barrierMs, collectedMax, keptMs } from "../../shared/edge/publisher-courier.ts";
 import { lifeMs } from "../../shared/edge/tuf.ts";
+import { isDeep, sampledPlaces } from "../support/sampled.ts";
 import { onlineSigners } from "../support/tuf.ts";
 import { intentOf, principal, PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
 import { tenantId } from "./audit-events.ts";
-
-const deep = process.env["MAESTRO_DEEP"] === "1";
 
 const begun = async (...texts: readonly string[]): Promise<PublisherWorld> => {
   const world = await PublisherWorld.make();
@@ -64,7 +63,7 @@ describe("after a death at any call, before or after its effect,", () => {
   test("each store serves what belongs together, and the retry ends where it would have ended", async () => {
     const calls = await countCalls();
     expect(calls).toBeGreaterThan(80);
-    for (let at = 0; at < calls; at += deep ? 1 : 41) {
+    for (const at of sampledPlaces(calls, 97)) {
       for (const when of ["before", "after"] as const) {
         const world = await PublisherWorld.make();
         world.fetchers = [{ key_sha256: "f".repeat(64), fetcher_id: "key_1", expires_at: null }];
@@ -422,7 +421,7 @@ describe("a policy that is removed", () => {
 
 test("a version is of one bundle for ever, however many revisions came since", { timeout: 60_000 }, async () => {
   const world = await begun("r0", "r1", "r2");
-  for (let moves = 0; moves < (deep ? 1_000 : 80); moves += 1) {
+  for (let moves = 0; moves < (isDeep ? 1_000 : 80); moves += 1) {
     const back = { kind: "roll_back", policy: "gateway", channel: "stable", revision: null } as const;
     expect(await world.publisher.change({ principal, intent: null }, back)).toMatchObject({ ok: true });
   }
@@ -481,7 +480,7 @@ test("whatever is asked in whatever order, also at once, revisions count up by o
         changes.map((_, index) => index + 2),
       );
     }),
-    { numRuns: deep ? 300 : 6 },
+    { numRuns: isDeep ? 300 : 6 },
   );
 });
 
@@ -570,7 +569,7 @@ describe("what nothing names", () => {
       await counted.publisher.sweep();
       const calls = counted.death.calls - before;
       expect(calls).toBeGreaterThan(20);
-      for (let at = 0; at < calls; at += deep ? 1 : 17) {
+      for (const at of sampledPlaces(calls, 34)) {
         for (const when of ["before", "after"] as const) {
           const world = await aged();
           Object.assign(world.death, { at: world.death.calls + at, when });

@@ -4,7 +4,7 @@
 import { describe, expect, test } from "vitest";
 import { sha256Hex, utf8, utf8Text } from "../../shared/contract/bytes.ts";
 import { PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
-import { isDeep } from "../support/sampled.ts";
+import { sampledPlaces } from "../support/sampled.ts";
 
 const begun = async (...texts: readonly string[]): Promise<PublisherWorld> => {
   const world = await PublisherWorld.make();
@@ -199,7 +199,7 @@ describe("workloads and trust bundles", () => {
     { timeout: 60_000 },
     async () => {
       for (const when of ["before", "after"] as const) {
-        for (let calls = 0; calls < 26; calls += isDeep ? 1 : 4) {
+        for (const calls of sampledPlaces(26, 9)) {
           const world = await withWorkloads();
           world.workloads = [workload("two"), workload("three")];
           world.trust.set("td.example", bundle(2));

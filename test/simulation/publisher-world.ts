@@ -1,9 +1,6 @@
 // A tenant's publisher over node:sqlite, with two stores in memory, a vault and a signer, each of whose calls can be where
 // everything dies: for the tests of the publisher's recovery. A stock tuf-js reads what a store has.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { concat, sha256Hex, utf8, utf8Text, type Bytes } from "../../shared/contract/bytes.ts";
 import type { Channel } from "../../shared/contract/names.ts";
@@ -15,7 +12,7 @@ import { deltaKey, metadataKey, policyKey, statementKey, timestampName } from ".
 import type { Content, ProviderStore } from "../../shared/edge/stores.ts";
 import type { OnlineRole, PolicyTarget, RootDocument } from "../../shared/edge/tuf.ts";
 import type { TufSigner } from "../../shared/edge/tuf-keys.ts";
-import { openSql, type OpenSql } from "../support/sqlite.ts";
+import { durablePlace, openSql, type OpenSql } from "../support/sqlite.ts";
 import { onlineKeys, onlineSigners, rootDocumentOf, rootSigners, tufClient } from "../support/tuf.ts";
 import { randomBytes, seeded, tenantId } from "./audit-events.ts";
 
@@ -147,12 +144,12 @@ export class PublisherWorld {
 
   private constructor(signers: Record<OnlineRole, TufSigner>) {
     this.signers = signers;
-    const folder = mkdtempSync(join(tmpdir(), "publisher-"));
-    this.#path = join(folder, "object.sqlite");
+    const place = durablePlace();
+    this.#path = place.path;
     this.open();
     onTestFinished(() => {
       this.#sql.close();
-      rmSync(folder, { recursive: true, force: true });
+      place.forget();
     });
   }
 

@@ -2,9 +2,6 @@
 // key-rotation.test.ts and key-emergency.test.ts.
 
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { parseEvent } from "../../shared/contract/events.ts";
 import { objectOutboxSchema } from "../../shared/outbox/object-outbox.ts";
@@ -12,7 +9,7 @@ import type { RotationCall } from "../../shared/rotation/rotation-ledger.ts";
 import { Rotations } from "../../shared/rotation/rotations.ts";
 import type { RotatedKeys } from "../../shared/rotation/service.ts";
 import type { RotationTarget } from "../../shared/rotation/target.ts";
-import { openSql, type OpenSql } from "../support/sqlite.ts";
+import { durablePlace, openSql, type OpenSql } from "../support/sqlite.ts";
 import { randomBytes, seeded, tenantId } from "./audit-events.ts";
 import { Death } from "./publisher-world.ts";
 
@@ -98,12 +95,12 @@ export class RotationWorld {
   readonly #next = seeded(3);
 
   constructor() {
-    const folder = mkdtempSync(join(tmpdir(), "rotations-"));
-    this.#path = join(folder, "object.sqlite");
+    const place = durablePlace();
+    this.#path = place.path;
     this.reopen();
     onTestFinished(() => {
       this.#sql.close();
-      rmSync(folder, { recursive: true, force: true });
+      place.forget();
     });
   }
 

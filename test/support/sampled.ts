@@ -13,6 +13,13 @@ export const sampleSeed = process.env["MAESTRO_SAMPLE"] ?? new Date().toISOStrin
 export const firstOf = (seed: string, of: number): number =>
   createHash("sha256").update(seed).digest().readUInt32BE(0) % of;
 
+/** 0 to `count` - 1, sampled as below: for places to crash at. */
+export const sampledPlaces = (count: number, each: number): readonly number[] =>
+  sampled(
+    Array.from({ length: count }, (_, place) => place),
+    each,
+  );
+
 /** Each `each`-th case (of 1 or more); at least one, where the list is not empty. */
 export function sampled<T>(cases: readonly T[], each: number): readonly T[] {
   if (isDeep || cases.length === 0) return cases;

@@ -8,7 +8,21 @@ export interface OpenSql extends Sql {
   close(): void;
 }
 
-/** `path` is a file, or ":memory:". */
+let placeCount = 0;
+
+/**
+ * A place for `openSql` in memory that outlives `close`, as a file does, until `forget`: what was committed is there when it is
+ * opened again. SQLite's "memdb" keeps it: nothing of a file system is made and removed for each world.
+ */
+export function durablePlace(): { readonly path: string; forget(): void } {
+  placeCount += 1;
+  const path = `file:/place-${placeCount}?vfs=memdb`;
+  // As long as one connection is open, the place is there.
+  const keeper = new DatabaseSync(path);
+  return { path, forget: () => keeper.close() };
+}
+
+/** `path` is a file, a durable place's, or ":memory:". */
 export function openSql(path: string): OpenSql {
   const database = new DatabaseSync(path);
   database.exec("pragma journal_mode = wal; pragma synchronous = off");
