@@ -20,6 +20,7 @@ import {
 import { channelMove } from "../shared/contract/http-market.ts";
 import { privacyBudgetPut } from "../shared/contract/http-privacy.ts";
 import { newApiKeyRequest } from "../shared/contract/http-tenancy.ts";
+import { isDeep } from "../test/support/sampled.ts";
 import { commandOfCall, folderWord, type ApiCall } from "./call-command.ts";
 import { shellLine } from "./shell-words.ts";
 import { maestro, testHost, type TestHost } from "./testing/host.ts";
@@ -240,7 +241,7 @@ describe("a line for the shell", () => {
       fc.property(fc.array(word, { minLength: 1, maxLength: 6 }), (words) => {
         expect(wordsOf(shellLine(words))).toEqual(words);
       }),
-      { numRuns: 50 },
+      { numRuns: isDeep ? 50 : 15 },
     );
   });
 

@@ -21,7 +21,7 @@ const verify = (log: PublishedLog, segments: SegmentChecker): Promise<LogVerdict
 
 test("in threads every log has the verdict, the reason and the first bad row that it has without", async () => {
   const alone = checkerOf({ sha256, gzip });
-  for (const mutation of [null, ...sampled(room.mutations(), 80)]) {
+  for (const mutation of [null, ...sampled(room.mutations(), 160)]) {
     const log = mutation === null ? room.base : await mutation.change();
     expect([mutation?.name, await verify(log, pool)]).toEqual([mutation?.name, await verify(log, alone)]);
   }

@@ -32,7 +32,7 @@ test("a delta between any two tars makes the second of the first, and nothing of
       // Of another base it may make the same by chance, as one that uses none of it does; never anything else.
       expect(!elsewhere.ok || Buffer.from(elsewhere.tar).equals(to)).toBe(true);
     }),
-    { numRuns: isDeep ? 60 : 20 },
+    { numRuns: isDeep ? 60 : 8 },
   );
 });
 
@@ -54,7 +54,7 @@ test("bytes that are bent, cut or made up are refused or lead to the tar that wa
         }
       },
     ),
-    { numRuns: isDeep ? 60 : 20 },
+    { numRuns: isDeep ? 60 : 8 },
   );
 });
 

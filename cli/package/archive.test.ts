@@ -61,7 +61,7 @@ describe("a package is refused", () => {
     expect(await refusalOf(await targz(...wellFormed, file(name)))).toContain(why);
   });
 
-  test.each(sampled(hostileArchives(manifestOf("tools/sample", { limits })), 12))(
+  test.each(sampled(hostileArchives(manifestOf("tools/sample", { limits })), 24))(
     "for $what",
     async ({ archive, reason }) => {
       expect(await refusalOf(archive)).toContain(reason);

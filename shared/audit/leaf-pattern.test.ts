@@ -153,7 +153,7 @@ test("what an expression takes of a text that was changed, the parser takes too"
         expect(columns ?? columnsByParsing(text)).toEqual(columnsByParsing(text));
       },
     ),
-    { numRuns: isDeep ? 20_000 : 4_000 },
+    { numRuns: isDeep ? 20_000 : 2_000 },
   );
   expect(taken).toBeGreaterThan(0);
 });

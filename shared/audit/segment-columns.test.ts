@@ -103,7 +103,7 @@ test.each(shapes)("a segment with %s is surely what the library writes", (_, sha
   }
 });
 
-const runs = isDeep ? 150 : 30;
+const runs = isDeep ? 150 : 15;
 test("whatever the rows, it is surely so only where it is so, and mostly then", () => {
   let sure = 0;
   const shape = fc.record({
@@ -122,7 +122,7 @@ test("whatever the rows, it is surely so only where it is so, and mostly then", 
     }),
     { numRuns: runs },
   );
-  expect(sure).toBeGreaterThan(isDeep ? 140 : 26);
+  expect(sure).toBeGreaterThan(isDeep ? 140 : 11);
 });
 
 const leaves = leavesOf({ count: 120, words: 30, payloadBytes: 100, letters: "a" }, 5);
@@ -160,7 +160,7 @@ test("rows in another order, fewer or more of them, and any other byte are not t
       // A page may be compressed in another way.
       expect(isSurelySegmentOf(of, bytes, rows, gzip)).toBe(fault === null);
     }),
-    { numRuns: isDeep ? 300 : 60 },
+    { numRuns: isDeep ? 300 : 25 },
   );
 });
 
@@ -170,7 +170,7 @@ test("a hash is that of hyparquet, whatever the length", () => {
       const { high, low } = xxhash64(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), bytes.length);
       expect((BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)).toBe(bigintHash(bytes));
     }),
-    { numRuns: isDeep ? 3_000 : 500 },
+    { numRuns: isDeep ? 3_000 : 200 },
   );
 });
 
@@ -182,7 +182,7 @@ test("a filter is that of the library, or none", () => {
       for (const text of texts) builder.insert(text);
       expect(bloomOf(new Set(texts))).toEqual(builder.finalize());
     }),
-    { numRuns: isDeep ? 100 : 30 },
+    { numRuns: isDeep ? 100 : 12 },
   );
   expect(bloomOf(new Set())).toBeNull();
   expect(bloomOf(new Set(["é"]))).toBeNull();

@@ -265,7 +265,7 @@ describe("every byte of a segment follows from its rows", () => {
     const start = pagesEnd();
     expect(small.length - start).toBeGreaterThan(1_000);
     const places = Array.from({ length: small.length - start }, (_, at) => start + at);
-    for (const at of sampled(places, 15)) {
+    for (const at of sampled(places, 30)) {
       const flipped = new Uint8Array(small);
       flipped[at]! ^= 1 << (at & 7);
       expect(faultOf(flipped), `byte ${at} of ${small.length}`).not.toBeNull();

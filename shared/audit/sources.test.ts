@@ -43,7 +43,7 @@ test("numbers that all come, in whatever order and batches, leave nothing missin
         expect(sql.exec("select * from sources_ahead")).toEqual([]);
       },
     ),
-    { numRuns: isDeep ? 2_000 : 40 },
+    { numRuns: isDeep ? 2_000 : 20 },
   );
 });
 
@@ -75,7 +75,7 @@ test("numbers that never come are told after an hour, each once, and no other", 
         expect(allMissing(sql, 10 * missingMs)).toEqual([]);
       },
     ),
-    { numRuns: isDeep ? 2_000 : 80 },
+    { numRuns: isDeep ? 2_000 : 40 },
   );
 });
 

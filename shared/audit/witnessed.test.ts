@@ -270,7 +270,7 @@ test("whatever character of an anchoring changes, no witness more agrees, and no
         expect(opened.witnessed.heads).toMatchObject([{ size: 8 }]);
       },
     ),
-    { numRuns: isDeep ? 5_000 : 150, seed: 17 },
+    { numRuns: isDeep ? 5_000 : 60, seed: 17 },
   );
 });
 

@@ -11,7 +11,7 @@ import { paxPart, paxRecord, tarOf, type TarPart } from "../../test/support/tar-
 import { bundleBounds, checkBundle, type CheckedBundle } from "./bundle.ts";
 import { isDeep } from "../../test/support/sampled.ts";
 
-const numRuns = isDeep ? 5_000 : 60;
+const numRuns = isDeep ? 5_000 : 30;
 const tools = { zlib: { createInflateRaw, crc32 }, newHasher: () => createHash("sha256") };
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 

@@ -126,7 +126,7 @@ describe("a stock tuf-js", () => {
         );
         expect(["refused", "a".repeat(64)]).toContain(outcome);
       }),
-      { numRuns: isDeep ? 100 : 30 },
+      { numRuns: isDeep ? 100 : 15 },
     );
   });
 });

@@ -20,7 +20,7 @@ import { planRollback, releaseToTakeBack, type RollbackPlan, type RollbackScope 
 import { isAllNewer, planUpgrade, type UpgradeAsked, type UpgradePlan } from "./upgrade.ts";
 import { versionOrder } from "./version-order.ts";
 
-const runs = process.env["MAESTRO_DEEP"] === "1" ? 20_000 : 400;
+const runs = process.env["MAESTRO_DEEP"] === "1" ? 20_000 : 200;
 const at = "2026-01-01T00:00:00.000Z";
 const releases: readonly GoodRelease[] = ["1.0.0", "1.1.0", "1.2.0", "2.0.0"].map((version, index) => ({
   release_id: `rel_${index}`,

@@ -95,7 +95,7 @@ describe("reports", () => {
         for (const report of shuffled) anyhow.report(report, now);
         expect(all(anyhow, now)).toEqual(all(inOrder, now));
       }),
-      { numRuns: isDeep ? 100 : 30, seed: 1220 },
+      { numRuns: isDeep ? 100 : 15, seed: 1220 },
     );
   });
 
@@ -122,7 +122,7 @@ describe("reports", () => {
           inside.reduce((sum, { rows }) => sum + rows, 0),
         );
       }),
-      { numRuns: isDeep ? 300 : 80, seed: 1221 },
+      { numRuns: isDeep ? 300 : 40, seed: 1221 },
     );
   });
 
@@ -163,7 +163,7 @@ describe("reports", () => {
         }
         expect(all(asked, now)).toEqual(all(unasked, now));
       }),
-      { numRuns: isDeep ? 100 : 30, seed: 1223 },
+      { numRuns: isDeep ? 100 : 15, seed: 1223 },
     );
   });
 
@@ -265,7 +265,7 @@ describe("admission", () => {
           );
         },
       ),
-      { numRuns: isDeep ? 200 : 60, seed: 1222 },
+      { numRuns: isDeep ? 200 : 30, seed: 1222 },
     );
   });
 

@@ -145,7 +145,7 @@ describe.each([...byBucket, "FIND events TOP 2 BY package SINCE 11h"])("%s", (qu
           );
         },
       ),
-      { numRuns: process.env["MAESTRO_DEEP"] === "1" ? 20_000 : 300, seed: 1_925 },
+      { numRuns: process.env["MAESTRO_DEEP"] === "1" ? 20_000 : 150, seed: 1_925 },
     );
     expect(missed > 0).toBe(!query.includes("100") && query.includes("TOP"));
   });
@@ -192,7 +192,7 @@ test.each(byBucket)("%s: counts that begin some buckets earlier give the same, o
         );
       },
     ),
-    { numRuns: process.env["MAESTRO_DEEP"] === "1" ? 20_000 : 300, seed: 1_927 },
+    { numRuns: process.env["MAESTRO_DEEP"] === "1" ? 20_000 : 150, seed: 1_927 },
   );
   const isShort = !query.includes("100") && query.includes("TOP");
   expect([missed > 0, unlisted > 0]).toEqual([isShort, isShort]);

@@ -2,6 +2,7 @@
 
 import { createPublicKey, verify as nodeVerify } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
+import { sampledPlaces } from "../../test/support/sampled.ts";
 import { base64, base64Bytes, hex, hexBytes, sha256Hex, utf8 } from "../contract/bytes.ts";
 import { canonicalJson, type SignedBundle } from "../contract/events.ts";
 import { preAuthEncoding, signStatement, statementPayloadType, verifyBundle } from "./bundle.ts";
@@ -181,11 +182,11 @@ describe("bundles", () => {
       bytes[bit >> 3]! ^= 1 << (bit & 7);
       return base64(bytes);
     };
-    for (let bit = 0; bit < base64Bytes(payload).length * 8; bit += 7) {
+    for (const bit of sampledPlaces(base64Bytes(payload).length * 8, 41)) {
       expect((await verifyBundle(withEnvelope({ payload: flipped(payload, bit) }), keyOf)).ok).toBe(false);
     }
     const [signature] = signatures;
-    for (let bit = 0; bit < base64Bytes(signature!.sig).length * 8; bit += 5) {
+    for (const bit of sampledPlaces(base64Bytes(signature!.sig).length * 8, 23)) {
       const sig = flipped(signature!.sig, bit);
       expect((await verifyBundle(withEnvelope({ signatures: [{ ...signature!, sig }] }), keyOf)).ok).toBe(false);
     }
