@@ -1,14 +1,19 @@
 // `npm start`: the whole product on this machine, with a demo tenant, until Ctrl-C. State is in .maestro/ and kept.
 
 import { readFileSync } from "node:fs";
+import { enableCompileCache } from "node:module";
 import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseWitnessPolicy } from "../shared/audit/witness-policy.ts";
 import { describeFailure, StackFailure } from "./stack/failure.ts";
-import { removeState, startStack, type Stack } from "./stack/index.ts";
+import type { Stack } from "./stack/index.ts";
 import { acquireLock } from "./stack/lock.ts";
 import type { SeededTenant } from "./stack/seed.ts";
 import { projectFolder } from "./stack/workers.ts";
+
+// Most of what is loaded is Miniflare; where the folder cannot be written, Node goes without.
+enableCompileCache(join(projectFolder, "node_modules", ".cache", "maestro"));
+const { removeState, startStack } = await import("./stack/index.ts");
 
 const help = `npm start -- [options]
 
