@@ -1,6 +1,7 @@
 // The TLS front before a plain HTTP server: what it tells of a certificate, what it never lets through, how it streams, ends and
 // renews. test/contract/mutual-tls.test.ts has it before the API.
 
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { Agent, request as httpsRequest, type RequestOptions } from "node:https";
@@ -151,6 +152,27 @@ test("what only the front may say is never taken from a client", async () => {
     "x-yours",
     "2",
   ]);
+});
+
+test("what frames a request is passed on, whatever Connection names: no body is taken for a request of its own", async () => {
+  const inner = 'POST /inner HTTP/1.1\r\nhost: x\r\nmf-cf-blob: {"tlsClientAuth":{}}\r\ncontent-length: 0\r\n\r\n';
+  const { port } = new URL(front.url);
+  for (const method of ["GET", "HEAD", "DELETE", "OPTIONS", "POST"]) {
+    const socket = connect({ host: "127.0.0.1", port: Number(port), rejectUnauthorized: false });
+    socket.write(
+      `${method} /outer HTTP/1.1\r\nhost: x\r\nconnection: close, content-length, host\r\ncontent-length: ${inner.length}\r\n\r\n${inner}`,
+    );
+    let got = "";
+    socket.on("data", (chunk: Buffer) => (got += chunk.toString("latin1")));
+    await once(socket, "close");
+    expect(got).toMatch(/^HTTP\/1\.1 200 /);
+  }
+  // Behind it, whatever was sent over the same connection comes before this.
+  await send({ path: "/last" });
+  expect(seen.map(({ url }) => url)).toEqual(["/outer", "/outer", "/outer", "/outer", "/outer", "/last"]);
+  expect(seen.slice(0, 5).map(({ headers }) => headers["content-length"])).toEqual(
+    Array.from({ length: 5 }, () => String(inner.length)),
+  );
 });
 
 test("bodies stream both ways: the answer begins before the request has ended, with whatever method", async () => {

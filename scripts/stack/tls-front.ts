@@ -116,6 +116,8 @@ function pass(agent: Agent, target: string, request: IncomingMessage, response: 
   request.pipe(outgoing);
 }
 
+/** Of the request whatever Connection says of them: without its length a body would be taken for the next request. */
+const framing: ReadonlySet<string> = new Set(["content-length", "host"]);
 const hopByHop = new Set([
   "connection",
   "keep-alive",
@@ -136,7 +138,8 @@ export function keptHeaders(raw: readonly string[]): string[] {
   const pairs = raw.flatMap((name, at) => (at % 2 === 0 ? [[name, raw[at + 1] ?? ""] as const] : []));
   const named = pairs
     .filter(([name]) => name.toLowerCase() === "connection")
-    .flatMap(([, value]) => value.split(",").map((each) => each.trim().toLowerCase()));
+    .flatMap(([, value]) => value.split(",").map((each) => each.trim().toLowerCase()))
+    .filter((name) => !framing.has(name));
   const dropped = new Set([...hopByHop, ...named]);
   return pairs.filter(([name]) => !dropped.has(name.toLowerCase()) && !ofTheFront.test(name.toLowerCase())).flat();
 }
