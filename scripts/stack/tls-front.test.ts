@@ -1,6 +1,7 @@
 // The TLS front before a plain HTTP server: what it tells of a certificate, what it never lets through, how it streams, ends and
 // renews. test/contract/mutual-tls.test.ts has it before the API.
 
+import { createPrivateKey } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -11,9 +12,11 @@ import { join } from "node:path";
 import { connect, type TLSSocket } from "node:tls";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { bundleOfState, type AuthorityState } from "../../shared/identity/issue/authority-state.ts";
+import { pemOfCertificates } from "../../shared/identity/pem.ts";
 import { parseSpiffeId } from "../../shared/identity/spiffe-id.ts";
 import { initAuthority } from "../../cli/svid/authority-folder.ts";
 import { mintSvid, type Minted } from "../../cli/svid/mint.ts";
+import { newAuthority, newKeys, newLeaf } from "../../test/support/svid.ts";
 import { bundlePath, clientAuthOf, keptHeaders, startTlsFront, type TlsFront } from "./tls-front.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "maestro-front-"));
@@ -173,6 +176,28 @@ test("what frames a request is passed on, whatever Connection names: no body is 
   expect(seen.slice(0, 5).map(({ headers }) => headers["content-length"])).toEqual(
     Array.from({ length: 5 }, () => String(inner.length)),
   );
+});
+
+test("a session that is taken up again tells of the same certificates as the handshake that began it", async () => {
+  const now = Date.now();
+  const times = { notBeforeMs: now - 60_000, notAfterMs: now + 600_000 };
+  const above = await newAuthority("mc.local", { ...times, name: "root" });
+  const between = await newAuthority("mc.local", times, above);
+  const keys = await newKeys("P-256");
+  const leaf = await newLeaf(between, "spiffe://mc.local/one", { ...times, keys });
+  const pkcs8 = Buffer.from((await crypto.subtle.exportKey("pkcs8", keys.privateKey)) as ArrayBuffer);
+  const key = createPrivateKey({ key: pkcs8, format: "der", type: "pkcs8" }).export({ format: "pem", type: "pkcs8" });
+  const agent = new Agent({ keepAlive: false });
+  for (let time = 0; time < 3; time += 1)
+    await send({ agent, cert: pemOfCertificates([leaf, between.der]), key: String(key) });
+  agent.destroy();
+  const expected = {
+    certPresented: "1",
+    certRFC9440: `:${Buffer.from(leaf).toString("base64")}:`,
+    certChainRFC9440: `:${Buffer.from(between.der).toString("base64")}:`,
+  };
+  for (const request of seen) expect(told(request)).toMatchObject(expected);
+  expect(seen.length).toBe(3);
 });
 
 test("bodies stream both ways: the answer begins before the request has ended, with whatever method", async () => {

@@ -1,6 +1,7 @@
 // What Cloudflare is before a Worker, on this machine: TLS 1.3 that asks for a client certificate and tells the Worker of it in
 // `request.cf.tlsClientAuth`, believed or not. The Worker decides. Started by startStack before the API; the target is an argument.
 
+import { constants } from "node:crypto";
 import { createServer } from "node:https";
 import { Agent, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -73,8 +74,9 @@ export async function startTlsFront(options: TlsFrontOptions): Promise<TlsFront>
   };
 }
 
+/** No session is taken up again: OpenSSL keeps the leaf of one alone, and a chain without its intermediates leads nowhere. */
 const contextOf = ({ chainPem, keyPem }: FrontSvid) =>
-  ({ cert: chainPem, key: keyPem, minVersion: "TLSv1.3" }) as const;
+  ({ cert: chainPem, key: keyPem, minVersion: "TLSv1.3", secureOptions: constants.SSL_OP_NO_TICKET }) as const;
 
 const unanswered = JSON.stringify({
   type: "about:blank",
