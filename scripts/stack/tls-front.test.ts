@@ -185,7 +185,7 @@ test("a session that is taken up again tells of the same certificates as the han
   const between = await newAuthority("mc.local", times, above);
   const keys = await newKeys("P-256");
   const leaf = await newLeaf(between, "spiffe://mc.local/one", { ...times, keys });
-  const pkcs8 = Buffer.from((await crypto.subtle.exportKey("pkcs8", keys.privateKey)) as ArrayBuffer);
+  const pkcs8 = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey));
   const key = createPrivateKey({ key: pkcs8, format: "der", type: "pkcs8" }).export({ format: "pem", type: "pkcs8" });
   const agent = new Agent({ keepAlive: false });
   for (let time = 0; time < 3; time += 1)
