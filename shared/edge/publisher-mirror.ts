@@ -4,7 +4,8 @@
 //
 // What stands where after a crash at each await:
 //   fetchers read from Postgres           nothing was changed; the nudge still waits, and they are read again
-//   what is gone removed                  it is there or not; `placed` has it still: it is removed and looked for again
+//   what is gone looked at                nothing was changed; it is looked at again
+//   …removed, unless it is another's      it is there or not; `placed` has it still: it is removed and looked for again
 //   …found gone                           `placed` has it no more, or still: then it is removed and looked for again
 //   a bundle read from Postgres           nothing was changed; it is read again
 //   a bundle noted, then put              the old one is there, or this; `placed` has no digest of it: put again. Its sequence
@@ -156,7 +157,7 @@ export class FetcherMirror {
     // Who may read no more goes first.
     for (const key of placed.keys()) {
       if (!isMirrored(key) || wanted.has(key) || trust.has(key)) continue;
-      await removeAndRead(store, key);
+      await this.#takeOut(store, key);
       this.#state.noteTakenBack(store.name, key, now);
     }
     // A new bundle may be a revocation.
@@ -165,7 +166,7 @@ export class FetcherMirror {
     for (const [key, content] of wanted) {
       if (placed.get(key) === content.sha256) continue;
       // Noted before it is put: what may be there is known, so that it can be taken back.
-      this.#state.notePlaced(store.name, key, "");
+      this.#state.noteToPut(store.name, key, content.sha256, now);
       await putAndRead(store, key, content);
       this.#state.notePlaced(store.name, key, content.sha256);
     }
@@ -181,15 +182,22 @@ export class FetcherMirror {
     for (const [key, content] of stated)
       if ((await store.digest(key)) !== content.sha256) await putAndRead(store, key, content);
     for (const key of this.#state.takenBack(store.name, now - takenBackMs, now - lookAgainMs, looksMax)) {
-      if ((await store.digest(key)) !== null) {
-        this.#parts.log("error", "what was taken back is in the store again: it is removed", {
+      if (await this.#takeOut(store, key)) {
+        this.#parts.log("error", "what was taken back was in the store again: it is removed", {
           provider: store.name,
         });
-        await removeAndRead(store, key);
         this.#state.noteTakenBack(store.name, key, now);
       }
       this.#state.noteLookedFor(store.name, key, now);
     }
+  }
+
+  /** True: it was there. What another tenant has put there since stays, since it is looked for by nobody else. */
+  async #takeOut(store: ProviderStore, key: string): Promise<boolean> {
+    const there = await store.digest(key);
+    if (there === null || !this.#state.isOwn(store.name, key, there)) return false;
+    await removeAndRead(store, key);
+    return true;
   }
 
   /** The bundle as it is in Postgres, unless the store has had one of the same statement that comes after it (SPIFFE Trust Domain and Bundle 4.1.1). */

@@ -55,6 +55,11 @@ const schema = `
   create table if not exists placed (
     provider text not null, key text not null, sha256 text not null, primary key (provider, key)
   );
+  -- Of fetchers' keys and workloads: what was put under a key, or may have been.
+  create table if not exists mirrored_content (
+    provider text not null, key text not null, sha256 text not null, noted_ms integer not null,
+    primary key (provider, key, sha256)
+  );
   create table if not exists trust_placed (
     provider text not null, key text not null, sequence integer not null, sha256 text not null,
     primary key (provider, key)
@@ -330,6 +335,32 @@ export class PublisherState implements ChangeFacts {
     );
   }
 
+  /** A fetcher's key or a workload is about to be put: that it may be there from now on is known before it is. */
+  noteToPut(name: string, key: string, sha256: string, now: number): void {
+    this.sql.transaction(() => {
+      this.notePlaced(name, key, "");
+      this.sql.exec(
+        `insert into mirrored_content values (?, ?, ?, ?)
+         on conflict (provider, key, sha256) do update set noted_ms = excluded.noted_ms`,
+        name,
+        key,
+        sha256,
+        now,
+      );
+    });
+  }
+
+  /**
+   * Whether what the store has under a key may be of this tenant. A SPIFFE ID that was taken back may be another tenant's since, and so
+   * may its file. True where nothing is known of what was put.
+   */
+  isOwn(name: string, key: string, sha256: string): boolean {
+    const known = this.sql
+      .exec<{ sha256: string }>("select sha256 from mirrored_content where provider = ? and key = ?", name, key)
+      .map((row) => row.sha256);
+    return known.length === 0 || known.includes(sha256);
+  }
+
   noteRemoved(name: string, key: string): void {
     this.sql.exec("delete from placed where provider = ? and key = ?", name, key);
   }
@@ -418,6 +449,16 @@ export class PublisherState implements ChangeFacts {
   /** Keys that were taken back since then and not looked for since `lookedMs`, the longest not looked for first. Forgets older ones. */
   takenBack(name: string, takenMs: number, lookedMs: number, limit: number): string[] {
     this.sql.exec("delete from taken_back where provider = ? and taken_ms <= ?", name, takenMs);
+    this.sql.exec(
+      `delete from mirrored_content where provider = ? and noted_ms <= ? and not exists (
+         select 1 from placed p
+         where p.provider = mirrored_content.provider and p.key = mirrored_content.key and p.sha256 = mirrored_content.sha256
+       ) and not exists (
+         select 1 from taken_back t where t.provider = mirrored_content.provider and t.key = mirrored_content.key
+       )`,
+      name,
+      takenMs,
+    );
     return this.sql
       .exec<{ key: string }>(
         "select key from taken_back where provider = ? and looked_ms <= ? order by looked_ms, key limit ?",

@@ -3,6 +3,7 @@
 
 import { describe, expect, test } from "vitest";
 import { sha256Hex, utf8, utf8Text } from "../../shared/contract/bytes.ts";
+import { canonicalJson } from "../../shared/contract/events.ts";
 import { PublisherWorld, slug, type MemoryStore } from "./publisher-world.ts";
 import { sampledPlaces } from "../support/sampled.ts";
 
@@ -77,6 +78,32 @@ describe("workloads and trust bundles", () => {
     world.trust.clear();
     await world.publisher.sweep();
     for (const store of [world.a, world.b]) expect(stateOf(store)).toEqual(expected([], null));
+  });
+
+  test("that another tenant has now stay: what is taken back is what was put, however long it is looked for", async () => {
+    const world = await withWorkloads();
+    const file = async (name: string): Promise<string> =>
+      `workloads/${await sha256Hex(utf8(workload(name).spiffe_id))}.json`;
+    const theirs = utf8(canonicalJson({ ...workload("one"), fetcher_id: "pri_other", tenant: "other" }));
+    // Both IDs are gone; the other tenant's publisher has put one before this one hears of it, and one after.
+    world.workloads = [];
+    for (const store of [world.a, world.b]) store.objects.set(await file("one"), theirs);
+    await world.publisher.sweep();
+    for (const store of [world.a, world.b]) {
+      expect(stateOf(store).workloads).toEqual(["pri_other"]);
+      store.objects.set(await file("two"), theirs);
+    }
+    for (let look = 0; look < 3; look += 1) {
+      world.now += 60_000;
+      await world.publisher.sweep();
+      for (const store of [world.a, world.b]) expect(stateOf(store).workloads).toEqual(["pri_other", "pri_other"]);
+    }
+    // An own write that comes late is taken out all the same.
+    const late = utf8(canonicalJson({ ...workload("two"), tenant: slug }));
+    world.b.objects.set(await file("two"), late);
+    world.now += 60_000;
+    await world.publisher.sweep();
+    expect(stateOf(world.b).workloads).toEqual(["pri_other"]);
   });
 
   test("no bundle goes back in a store: not by Postgres, not by a write that comes late", async () => {
