@@ -86,6 +86,8 @@ export function checkRsa(modulus: Uint8Array, exponent: Uint8Array): void {
     refuse("RFC 3279 2.3.1", `an RSA key has ${rsaBitsMin} to ${rsaBitsMax} bits, not ${bits}`);
   }
   if (((modulus.at(-1) ?? 0) & 1) === 0) refuse("RFC 3279 2.3.1", "an RSA modulus is odd");
+  // RFC 7518 6.3.1.2: in its one spelling, since a key is called by it.
+  if (exponent[0] === 0) refuse("RFC 7518 2", "an RSA exponent has a zero in front");
   const value = exponent.length > 4 ? Number.POSITIVE_INFINITY : exponent.reduce((sum, byte) => sum * 256 + byte, 0);
   if (value < rsaExponentMin || value > rsaExponentMax || value % 2 === 0) {
     refuse("RFC 3279 2.3.1", `an RSA exponent is odd and from ${rsaExponentMin} to 2^31 - 1`);

@@ -46,6 +46,25 @@ test("the old key leaves under whatever name: a certificate made anew around it,
   expect(await namesIn(await withoutDistrusted(domain, document, stolen.slice(1)))).toHaveLength(3);
 });
 
+test("no other spelling of a distrusted key is another key: a document that has one is none", async () => {
+  const key = await newKeys("RSA-2048");
+  const document = bundleDocument([jwtEntry(key, "jwt-1")]);
+  const [name] = await namesIn(document);
+  expect(await namesIn(await withoutDistrusted(domain, document, [name!]))).toEqual([]);
+  const { n } = key.jwk;
+  const zeroInFront = (text: string): string =>
+    Buffer.from([0, ...Buffer.from(text, "base64url")]).toString("base64url");
+  for (const [member, from, to] of [
+    ["e", "AQAB", zeroInFront("AQAB")],
+    ["n", n!, zeroInFront(n!)],
+    ["e", "AQAB", "AQAB="],
+  ] as const) {
+    const respelled = document.replace(`"${member}":"${from}"`, `"${member}":"${to}"`);
+    expect(respelled).not.toBe(document);
+    expect((await parseTrustBundle(domain, respelled)).ok, `${member} ${to.slice(0, 8)}`).toBe(false);
+  }
+});
+
 test("in any order and in any number of steps it gives the same text; with nothing distrusted what came, to the byte", async () => {
   const authorities = [await newAuthority("td.example"), await newAuthority("td.example")];
   const document = JSON.stringify({ spiffe_sequence: 1, keys: authorities.map(authorityEntry) }, null, 2);

@@ -159,6 +159,7 @@ test("a key for JWT-SVIDs has a kid of its own, and a key that is one (JWT-SVID 
     [[{ ...good, y: good["x"] }], "RFC 7518 6.2"],
     [[rsa(ones(128))], "RFC 3279 2.3.1"],
     [[rsa(ones(256), "Aw")], "RFC 3279 2.3.1"],
+    [[rsa(ones(256), "AAEAAQ")], "RFC 7518 2"],
     [[rsa(Buffer.from(hexBytes("00".repeat(256))).toString("base64url"))], "RFC 3279 2.3.1"],
     [[rsa(ones(256))], "0 X.509, 1 JWT"],
     [[good, jwtEntry(root.keys, "k2")], "0 X.509, 2 JWT"],
