@@ -176,7 +176,7 @@ test("a JWT-SVID that was verified is looked at again for its time and its bundl
   const exp = now / 1_000 + 60;
   const token = (n: number): Promise<string> =>
     jwtOf(keys, { alg: "ES256", kid: "k" }, { sub: id.uri, aud: "a", exp, n });
-  const cache = new JwtSvidCache("a", 2);
+  const cache = new JwtSvidCache("a", { entriesMax: 2, bytesMax: 100_000 });
   const [first, second, third] = await Promise.all([token(1), token(2), token(3)]);
   expect((await cache.verify(first, bundle, now)).ok).toBe(true);
   expect(cache.has(await keyOfToken(first))).toBe(true);
@@ -191,6 +191,32 @@ test("a JWT-SVID that was verified is looked at again for its time and its bundl
     cache.has(await keyOfToken(second)),
     cache.has(await keyOfToken(third)),
   ]).toEqual([false, true, true]);
+});
+
+test("JWT-SVIDs are kept within bytes, however long their IDs, and nothing of other audiences is", async () => {
+  const exp = now / 1_000 + 60;
+  const bytesMax = 40_000;
+  const cache = new JwtSvidCache("a", { entriesMax: 1_000, bytesMax });
+  const audiences = ["a", ...Array.from({ length: 20 }, (_, at) => `${at}`.padEnd(100, "x"))];
+  const long = "y".repeat(1_900);
+  for (let n = 0; n < 30; n += 1) {
+    const token = await jwtOf(keys, { alg: "ES256", kid: "k" }, { sub: `${id.uri}/${long}`, aud: audiences, exp, n });
+    const svid = must(await cache.verify(token, bundle, now));
+    expect(must(await cache.verify(token, bundle, now))).toBe(svid);
+    expect(JSON.stringify(svid)).not.toContain("xxx");
+    expect(cache.size.bytes).toBeGreaterThan(cache.size.entries * long.length);
+    expect(cache.size.bytes).toBeLessThanOrEqual(bytesMax);
+  }
+  expect(cache.size.entries).toBeGreaterThan(10);
+  // What is forgotten is not counted any more.
+  await cache.verify(await jwtOf(keys, { alg: "ES256", kid: "k" }, { sub: id.uri, aud: "a", exp }), bundle, now);
+  const { entries } = cache.size;
+  const token = await jwtOf(keys, { alg: "ES256", kid: "k" }, { sub: `${id.uri}/${long}`, aud: "a", exp, n: -1 });
+  const before = cache.size.bytes;
+  await cache.verify(token, bundle, now);
+  await cache.verify(token, bundle, now + 300_000);
+  expect(cache.size.bytes).toBeLessThanOrEqual(before);
+  expect(cache.size.entries).toBeLessThanOrEqual(entries);
 });
 
 test("a token that says spiffe:// as its sub is a JWT-SVID, and nothing else is", async () => {

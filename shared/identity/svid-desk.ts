@@ -26,6 +26,7 @@ export type PresentedSvid =
 const pace: PaceBounds = { atOnceMax: 4, everyMs: 100, waitMsMax: 1_000 };
 /** Requests that wait for the first one with their SVID. */
 const sharersMax = 256;
+/** Of each kind. */
 const svidsMax = 10_000;
 const svidBytesMax = 8 * 1024 * 1024;
 
@@ -52,8 +53,9 @@ export class SvidDesk {
 
   constructor(parts: DeskParts) {
     this.#admission = new Admission(parts.pace ?? pace, sharersMax, parts.pause);
-    this.#x509 = new SvidCache({ entriesMax: svidsMax, bytesMax: svidBytesMax }, parts.verifyX509);
-    this.#jwt = new JwtSvidCache(parts.audience, svidsMax, parts.verifyJwt);
+    const bounds = { entriesMax: svidsMax, bytesMax: svidBytesMax };
+    this.#x509 = new SvidCache(bounds, parts.verifyX509);
+    this.#jwt = new JwtSvidCache(parts.audience, bounds, parts.verifyJwt);
   }
 
   /**

@@ -10,15 +10,14 @@
 //   the method                                 what it throws goes to the caller, as if there were no door
 
 import type { Clock } from "../../contract/ports.ts";
-import { JwtSvidCache } from "../jwt-svid-cache.ts";
-import type { JwtSvid } from "../jwt-svid.ts";
+import { JwtSvidCache, type KnownJwtSvid } from "../jwt-svid-cache.ts";
 import type { Checked } from "../refusal.ts";
 import { platformId, type PlatformWorker } from "./names.ts";
 import type { HeldBundle } from "./held-bundle.ts";
 import type { Introduction, WorkerAnswer, WorkerRefusal } from "./service.ts";
 
 /** SVIDs of workers that are kept once they were verified: there are as many as isolates call. */
-const svidsMax = 1_000;
+const svids = { entriesMax: 1_000, bytesMax: 1_048_576 };
 
 export interface WorkerDoorParts {
   readonly self: PlatformWorker;
@@ -68,10 +67,10 @@ export class WorkerDoor {
   /** Made when the first call comes: a worker without a trust domain refuses calls, and does all else. */
   get #svids(): JwtSvidCache {
     const { trustDomain, self } = this.#parts;
-    return (this.#known ??= new JwtSvidCache(platformId(trustDomain, self).uri, svidsMax));
+    return (this.#known ??= new JwtSvidCache(platformId(trustDomain, self).uri, svids));
   }
 
-  async #verify(svid: string): Promise<Checked<JwtSvid> | WorkerRefusal> {
+  async #verify(svid: string): Promise<Checked<KnownJwtSvid> | WorkerRefusal> {
     const { clock, held } = this.#parts;
     try {
       const { bundle } = await held.get();
