@@ -18,7 +18,7 @@ const sweptMax = 500;
 const statedMs = sql`(extract(epoch from d.created_at) * 1000)::bigint`;
 
 /**
- * The tenant's fetchers whose principal is not disabled, as of one transaction. With the flag `spiffe_everywhere` (on where no
+ * The tenant's fetchers whose principal is not disabled, as of one transaction; of trust domains that the tenant may use. With the flag `spiffe_everywhere` (on where no
  * row says otherwise) keys are none as soon as one SPIFFE ID is registered for a fetcher, disabled or not.
  */
 export async function fetchersOf(database: Database, tenantId: string, now: number): Promise<TenantFetchers> {
@@ -35,7 +35,7 @@ export async function fetchersOf(database: Database, tenantId: string, now: numb
             and exists (select from ${workloads} where ${isFetcher})
           )
         order by k.created_at desc, k.id desc limit ${fetchersMax}`,
-    sql`select w.spiffe_id, w.trust_domain, w.principal_id from ${workloads}
+    sql`select w.spiffe_id, w.trust_domain, w.principal_id from ${workloads} join trust_domains d on d.name = w.trust_domain
         where ${isFetcher} and p.disabled_at is null
         order by w.created_at desc, w.spiffe_id desc limit ${fetchersMax}`,
     sql`select d.name, d.bundle_sha256, ${statedMs} as stated_ms from trust_domains d

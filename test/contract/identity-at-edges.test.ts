@@ -14,7 +14,7 @@ import { contractOf, type Contract } from "../support/openapi.ts";
 import { putRoot, rootFor } from "../support/policies.ts";
 import { must } from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
-import { authorityEntry, jwtEntry, newKeys } from "../support/svid.ts";
+import { authorityEntry, bundleDocument, jwtEntry, newKeys } from "../support/svid.ts";
 
 const stack = useStack();
 let api: Contract;
@@ -106,4 +106,42 @@ test("an authority that is not in the bundle any more opens nothing at either pr
   must(200, await admin.handIn(domain.name, domain.document([jwtEntry(next, "jwt-2")])));
   await expect.poll(statuses(old), soon).toEqual([401, 401]);
   expect(await statuses(young)()).toEqual([200, 200]);
+});
+
+test("a trust domain that is taken back and stated anew begins its sequence anew at both providers, too", async () => {
+  const anew = await TestDomain.make("anew.identity-at-edges.example");
+  const keys = [authorityEntry(anew.authority), jwtEntry(anew.jwtKeys, "jwt-1")];
+  const tokenOfAnew = await anew.token("/fetcher/one", { aud: "maestro-edge" });
+  const stateAndRegister = async (document: string): Promise<string> => {
+    must(204, await admin.state(anew.name));
+    must(200, await admin.handIn(anew.name, document));
+    const registered = must(201, await admin.register(`spiffe://${anew.name}/fetcher/one`, "fetcher"));
+    return `/api/identity/workloads/${registered.json.id as string}`;
+  };
+  // By mistake: none with a number can follow it.
+  const last = bundleDocument(keys, { spiffe_sequence: Number.MAX_SAFE_INTEGER });
+  const path = await stateAndRegister(last);
+  await expect.poll(statuses(tokenOfAnew), soon).toEqual([200, 200]);
+  must(204, await admin.call("DELETE", path));
+  await expect.poll(statuses(tokenOfAnew), soon).toEqual([401, 401]);
+  must(204, await admin.call("DELETE", `/api/identity/trust-domains/${anew.name}`));
+  await stateAndRegister(anew.document(keys));
+  await expect.poll(statuses(tokenOfAnew), soon).toEqual([200, 200]);
+  must(200, await admin.handIn(anew.name, anew.document([])));
+  await expect.poll(statuses(tokenOfAnew), soon).toEqual([401, 401]);
+});
+
+test("a trust domain that is shared no longer opens nothing for other tenants at either provider, and does again once it is shared", async () => {
+  const curator = callsAs(api, { authorization: `Bearer ${(await stack.seedTenant("identity-curator")).keys.admin}` });
+  const shared = await TestDomain.make("shared.identity-at-edges.example");
+  must(204, await curator.state(shared.name, { shared: true }));
+  must(200, await curator.handIn(shared.name, shared.document()));
+  const path = `/tenant/${tenant.slug}/fetcher/one`;
+  must(201, await admin.register(`spiffe://${shared.name}${path}`, "fetcher"));
+  const token = await shared.token(path, { aud: "maestro-edge" });
+  await expect.poll(statuses(token), soon).toEqual([200, 200]);
+  must(204, await curator.state(shared.name, { shared: false }));
+  await expect.poll(statuses(token), soon).toEqual([401, 401]);
+  must(204, await curator.state(shared.name, { shared: true }));
+  await expect.poll(statuses(token), soon).toEqual([200, 200]);
 });

@@ -98,6 +98,8 @@ export function register(door: Door): void {
       if (state === "not_curating")
         throw new Problem("trust_domain_invalid", "Only a tenant that curates the marketplace shares a trust domain.");
       parts.nudgeDrain(caller.tenant_id);
+      // Whether it is shared decides whose workloads it lets in at the edges, too.
+      await parts.nudgeTrust(name);
       return { status: 204, body: null };
     },
   });
