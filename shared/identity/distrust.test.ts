@@ -2,8 +2,9 @@ import { expect, test } from "vitest";
 import { authorityEntry, bundleDocument, jwtEntry, newAuthority, newKeys } from "../../test/support/svid.ts";
 import { authoritiesOf, type AuthorityName } from "./authorities.ts";
 import { withoutDistrusted } from "./distrust.ts";
+import { receiveDocument } from "./receive-document.ts";
 import { parseTrustDomain, type TrustDomain } from "./spiffe-id.ts";
-import { parseTrustBundle, type TrustBundle } from "./trust-bundle.ts";
+import { bundleBytesMax, parseTrustBundle, type TrustBundle } from "./trust-bundle.ts";
 
 function domainOf(name: string): TrustDomain {
   const parsed = parseTrustDomain(name);
@@ -73,6 +74,36 @@ test("in any order and in any number of steps it gives the same text; with nothi
   const half = await withoutDistrusted(domain, document, [one!]);
   expect(await withoutDistrusted(domain, half, [two!, one!])).toBe(whole);
   expect(await withoutDistrusted(domain, document, [])).toBe(document);
+});
+
+test("whatever document is taken can be written anew without an authority: one that would grow beyond its bound is refused", async () => {
+  const none = { sha256: null, sequence_max: null, sequence_max_sha256: null, distrusted: [] };
+  const key = JSON.stringify(jwtEntry(await newKeys("P-256"), "k"));
+  const document = (numbers: number): string =>
+    `{"keys":[${key}],"x":[${Array.from({ length: numbers }, () => "1e20").join(",")}]}`;
+  const [name] = await namesIn(document(0));
+  const absent = { slot: "jwt", kid: "0".repeat(64) } as const;
+  for (const [numbers, isTaken] of [
+    [23_000, true],
+    [24_000, false],
+    [100_000, false],
+  ] as const) {
+    const text = document(numbers);
+    expect((await parseTrustBundle(domain, text)).ok).toBe(true);
+    const received = await receiveDocument(domain, none, text);
+    expect([numbers, received.ok || received.refusal.section]).toEqual([numbers, isTaken || "bounds"]);
+    if (!received.ok) continue;
+    for (const distrusted of [[name!], [absent]]) {
+      const without = await receiveDocument(domain, { ...none, distrusted }, text);
+      expect([without.ok, without.ok && without.value.bundle.jwtKeys.size]).toEqual([
+        true,
+        distrusted[0] === absent ? 1 : 0,
+      ]);
+    }
+  }
+  const full = `{"keys":[${key}],"x":"${"x".repeat(bundleBytesMax)}`.slice(0, bundleBytesMax - 2) + `"}`;
+  expect((await parseTrustBundle(domain, full)).ok).toBe(true);
+  expect((await receiveDocument(domain, none, full)).ok).toBe(false);
 });
 
 test("a document that says itself how much was distrusted is not believed in that", async () => {

@@ -3,7 +3,8 @@
 
 import { authoritiesOf, isAmong, type AuthorityName } from "./authorities.ts";
 import type { TrustDomain } from "./spiffe-id.ts";
-import { distrustsMember, parseTrustBundle } from "./trust-bundle.ts";
+import { utf8Length } from "../contract/bytes.ts";
+import { bundleBytesMax, distrustsMember, parseTrustBundle } from "./trust-bundle.ts";
 
 /** Of one trust domain, for ever: who comes to this many states another domain. */
 export const distrustedMax = 256;
@@ -29,6 +30,14 @@ export async function withoutDistrusted(
     ...(distrusted.length === 0 ? {} : { [distrustsMember]: distrusted.length }),
   });
 }
+
+/**
+ * Whether any authority of the document can be distrusted: it is written anew then, which may make it longer (`1e20` has 21 digits). One
+ * that had no room would be believed for ever.
+ */
+export const hasRoomForDistrusts = (document: string): boolean =>
+  utf8Length(JSON.stringify({ ...(JSON.parse(document) as object), [distrustsMember]: distrustedMax })) <=
+  bundleBytesMax;
 
 /** A key that is passed over by who reads the bundle is nobody's authority. */
 async function holdsOneOf(

@@ -8,10 +8,10 @@ import { isoTime } from "../contract/iso-time.ts";
 import type { AuthorityName } from "./authorities.ts";
 import { whyNotAfter } from "./bundle-state.ts";
 import type { Certificate } from "./certificate.ts";
-import { withoutDistrusted } from "./distrust.ts";
+import { hasRoomForDistrusts, withoutDistrusted } from "./distrust.ts";
 import type { Checked } from "./refusal.ts";
 import type { TrustDomain } from "./spiffe-id.ts";
-import { parseTrustBundle, type TrustBundle } from "./trust-bundle.ts";
+import { bundleBytesMax, parseTrustBundle, type TrustBundle } from "./trust-bundle.ts";
 
 /** What decides whether a document may follow. */
 export interface HeldBundle {
@@ -39,6 +39,10 @@ export async function receiveDocument(
 ): Promise<Checked<ReceivedBundle>> {
   const came = await parseTrustBundle(trustDomain, document);
   if (!came.ok) return came;
+  if (!hasRoomForDistrusts(document)) {
+    const reason = `the bundle has more than ${bundleBytesMax} bytes where it is written anew without one of its keys`;
+    return { ok: false, refusal: { section: "bounds", reason } };
+  }
   const { sequence_max: sequence, sequence_max_sha256: digest } = held;
   // What a document says of distrusts is nothing to us here: ours are counted in `held`.
   const newest = sequence === null || digest === null ? null : { sequence, digest, distrusts: 0 };
