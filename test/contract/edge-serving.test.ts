@@ -2,7 +2,9 @@
 
 import { randomBytes } from "node:crypto";
 import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { bundleOf, filesOf, mintFetcher, publish, sha256Of, type Bundle } from "../support/edge-fixture.ts";
@@ -482,6 +484,38 @@ describe.each(["a", "b"] as const)("provider %s", (provider) => {
         expect([response.status, ((await response.json()) as { code: string }).code]).toEqual([508, "forwarding_loop"]);
       }
       expect((await fetch(`${edgeUrl}/api/whoami`, { headers: { "cdn-loop": "other-cdn" } })).status).toBe(401);
+    });
+
+    test("whatever a stranger sends, the API is not said to be away: not to him, and not in the log", async () => {
+      const path = provider === "a" ? stack.logPaths.workers : stack.logPaths.edgeB;
+      const faults = (): string[] =>
+        readFileSync(path, "utf8")
+          .split("\n")
+          .filter((line) => line.includes('"level":"error"') && line.includes(`"provider":"${provider}"`));
+      const before = faults().length;
+      const { hostname, port } = new URL(edgeUrl);
+      const begun = (text: string): Socket => {
+        const socket = connect(Number(port), hostname);
+        socket.write(text);
+        return socket;
+      };
+      const statusOf = async (text: string): Promise<string> => {
+        const socket = begun(text);
+        const [answer] = (await once(socket, "data")) as [Buffer];
+        socket.destroy();
+        return answer.toString("latin1").slice(0, 12);
+      };
+      const head = "host: x\r\ncontent-length: 5\r\n\r\n";
+      expect(await statusOf(`GET /api/whoami HTTP/1.1\r\n${head}hello`)).toBe("HTTP/1.1 401");
+      expect(await statusOf("TRACE /api/whoami HTTP/1.1\r\nhost: x\r\n\r\n")).toBe("HTTP/1.1 405");
+      expect(await statusOf("GET /api/whoami HTTP/1.1\r\nhost: a b\r\n\r\n")).toMatch(/^HTTP\/1\.1 4/);
+      for (let times = 0; times < 5; times += 1) {
+        const leaving = begun(`POST /api/executions HTTP/1.1\r\n${head}he`);
+        await sleep(100);
+        leaving.destroy();
+      }
+      await sleep(1_500);
+      expect(faults().slice(before)).toEqual([]);
     });
   });
 

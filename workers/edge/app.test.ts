@@ -191,6 +191,22 @@ test("requests that say that they were here before are refused each, and have on
   expect(logged).toHaveLength(2);
 });
 
+test("what whoever may send is no line in the log: a method that nobody takes, a host that is none", async () => {
+  logged.length = 0;
+  const edge = edgeOver(mapStore);
+  const plain = new Request("https://edge.test/api/whoami");
+  const as = (given: Partial<Pick<Request, "method" | "url">>): Request =>
+    new Proxy(plain, {
+      get: (target, name) =>
+        name in given ? given[name as keyof typeof given] : (Reflect.get(target, name, target) as unknown),
+    });
+  const trace = await edge.fetch(as({ method: "TRACE" }));
+  expect([trace.status, trace.headers.get("allow")]).toEqual([405, "GET, HEAD, OPTIONS, POST, PUT, DELETE"]);
+  const host = await edge.fetch(as({ url: "https://a b/api/whoami" }));
+  expect([host.status, await codeOf(host)]).toEqual([400, "invalid_request"]);
+  expect(logged).toEqual([]);
+});
+
 test("without an operator's key there are no metrics, and other paths are nothing", async () => {
   for (const at of ["/metrics", "/", "/fetchers/x.json", "/apis", "/tuf"]) {
     expect((await ask(edgeOver(mapStore), at)).status).toBe(404);

@@ -256,6 +256,10 @@ export function createEdge(parts: EdgeParts): Edge {
       return refuse("forwarding_loop", "CDN-Loop says that this request was at the edge before.");
     }
     if (outcome.state === "too_large") return refuse("too_large", `The body has more than ${apiBodyBytesMax} bytes.`);
+    if (outcome.state === "method_not_allowed")
+      return refuse("method_not_allowed", `The API takes no ${request.method}.`, { allow: apiMethods });
+    // Nobody is there to hear it, and the API is well.
+    if (outcome.state === "broken_off") return refuse("invalid_request", "The body broke off before its end.");
     log("error", "the API was not reached", { provider, error: errorName(outcome.error) });
     return refuse("api_unreachable", "The API did not answer.", { "retry-after": "1" });
   }
@@ -303,8 +307,17 @@ export function createEdge(parts: EdgeParts): Edge {
     return new Response(null, { status, headers: response.headers });
   }
 
-  return { fetch: async (request) => app.fetch(request) };
+  return {
+    async fetch(request) {
+      // A host that is none: whoever sends such a request is told so, and the log is not.
+      if (!URL.canParse(request.url)) return refuse("invalid_request", "The request's Host is none.");
+      return app.fetch(request);
+    },
+  };
 }
+
+/** What the API's routes have between them. */
+const apiMethods = "GET, HEAD, OPTIONS, POST, PUT, DELETE";
 
 const vary = { vary: "Authorization" } as const;
 

@@ -154,6 +154,44 @@ test("a body that is too long is refused by its length, and cut off where it has
   expect(sent).toBeLessThan(160 * 1024 * 1024);
 });
 
+/** As a platform hands a request on that cannot be made here. */
+const as = (request: Request, given: Partial<Pick<Request, "method" | "body">>): Request =>
+  new Proxy(request, {
+    get: (target, name) =>
+      name in given ? given[name as keyof typeof given] : (Reflect.get(target, name, target) as unknown),
+  });
+
+test("what nobody could send on is refused, and the API is not said to be away: a body of GET is left out, TRACE is not taken", async () => {
+  const link = linkTo(async (request) => new Response(await request.text()));
+  const plain = new Request("https://edge.test/api/x", { headers: { "content-length": "4" } });
+  for (const method of ["GET", "HEAD"]) {
+    const body = new Response("body").body;
+    expect((await forwarded(as(plain, { method, body }), link)).status).toBe(200);
+  }
+  expect(link.arrived.map(({ method, body, headers }) => [method, body, headers.get("content-length")])).toEqual([
+    ["GET", null, null],
+    ["HEAD", null, null],
+  ]);
+  for (const method of ["TRACE", "trace", "TRACK", "CONNECT"]) {
+    expect((await forwardApi(as(plain, { method }), "b", link)).state).toBe("method_not_allowed");
+  }
+  expect(link.arrived).toHaveLength(2);
+});
+
+test("a client that leaves amid its body is no API that is away", async () => {
+  const link = linkTo(async (request) => new Response(await request.text()));
+  let pulls = 0;
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      pulls += 1;
+      if (pulls === 1) controller.enqueue(new Uint8Array(10));
+      else controller.error(new Error("the client has gone"));
+    },
+  });
+  const init: RequestInit & { duplex: "half" } = { method: "POST", body, duplex: "half" };
+  expect((await forwardApi(new Request("https://edge.test/api/x", init), "b", link)).state).toBe("broken_off");
+});
+
 test("an API that is away is an answer of its own", async () => {
   const link = linkTo(() => Promise.reject(new TypeError("no connection")));
   expect((await forwardApi(new Request("https://edge.test/api/x"), "b", link)).state).toBe("unreachable");

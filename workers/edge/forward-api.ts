@@ -16,6 +16,9 @@ const hopByHop = [
   "transfer-encoding", "upgrade",
 ] as const; // prettier-ignore
 
+/** https://fetch.spec.whatwg.org/#methods: no request can be made with them. */
+const forbiddenMethods: ReadonlySet<string> = new Set(["CONNECT", "TRACE", "TRACK"]);
+
 export interface ApiLink {
   /** Where the API is: a service binding, or fetch to its origin. */
   readonly fetch: (request: Request) => Promise<Response>;
@@ -29,6 +32,9 @@ export type ForwardOutcome =
   | { readonly state: "answered"; readonly response: Response }
   | { readonly state: "loop" }
   | { readonly state: "too_large" }
+  | { readonly state: "method_not_allowed" }
+  /** Whoever sent it left before the end of the body. */
+  | { readonly state: "broken_off" }
   | { readonly state: "unreachable"; readonly error: unknown };
 
 export async function forwardApi(request: Request, provider: string, link: ApiLink): Promise<ForwardOutcome> {
@@ -37,7 +43,11 @@ export async function forwardApi(request: Request, provider: string, link: ApiLi
     return { state: "loop" };
   }
   if (Number(request.headers.get("content-length") ?? "0") > apiBodyBytesMax) return { state: "too_large" };
+  if (forbiddenMethods.has(request.method.toUpperCase())) return { state: "method_not_allowed" };
   const headers = passedOn(request.headers);
+  // RFC 9110, sections 9.3.1 and 9.3.2: what stands in their bodies means nothing, and no request can be made with one.
+  const isBodyless = request.method === "GET" || request.method === "HEAD";
+  if (isBodyless) headers.delete("content-length");
   headers.delete("host");
   headers.set("cdn-loop", loop === "" ? loopName : `${loop}, ${loopName}`);
   // The answer is handed on as it is, so it comes without a coding; the CDN may put its own on.
@@ -49,11 +59,11 @@ export async function forwardApi(request: Request, provider: string, link: ApiLi
     headers.set("maestro-edge-link", link.secret);
   }
   const { pathname, search, origin } = new URL(request.url);
-  const tooLong = { seen: false };
+  const seen = { isTooLong: false, isBrokenOff: false };
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(), apiAnswerMsMax);
   try {
-    const body = request.body === null ? null : bounded(request.body, apiBodyBytesMax, tooLong);
+    const body = request.body === null || isBodyless ? null : bounded(request.body, apiBodyBytesMax, seen);
     const forwarded = new Request(`${link.origin ?? origin}${pathname}${search}`, {
       method: request.method,
       headers,
@@ -74,7 +84,8 @@ export async function forwardApi(request: Request, provider: string, link: ApiLi
       response: new Response(response.body, { status: response.status, headers: answerHeaders }),
     };
   } catch (error) {
-    return tooLong.seen ? { state: "too_large" } : { state: "unreachable", error };
+    if (seen.isTooLong) return { state: "too_large" };
+    return seen.isBrokenOff ? { state: "broken_off" } : { state: "unreachable", error };
   } finally {
     clearTimeout(timer);
   }
@@ -90,22 +101,25 @@ function passedOn(headers: Headers): Headers {
   return passed;
 }
 
-/** The same bytes, failing at the first one beyond `bytesMax`. */
+/** The same bytes, failing at the first one beyond `bytesMax`. Tells why it failed before it does. */
 function bounded(
   body: ReadableStream<Uint8Array>,
   bytesMax: number,
-  tooLong: { seen: boolean },
+  told: { isTooLong: boolean; isBrokenOff: boolean },
 ): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   let seen = 0;
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        const { done, value } = await reader.read();
+        const { done, value } = await reader.read().catch((error: unknown) => {
+          told.isBrokenOff = true;
+          throw error;
+        });
         if (done) return controller.close();
         seen += value.byteLength;
         if (seen > bytesMax) {
-          tooLong.seen = true;
+          told.isTooLong = true;
           await reader.cancel().catch(() => undefined);
           return controller.error(new Error(`the body has more than ${bytesMax} bytes`));
         }
