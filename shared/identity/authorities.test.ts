@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import { authorityEntry, bundleDocument, jwtEntry, newAuthority, newKeys } from "../../test/support/svid.ts";
 import { base64, hexBytes, sha256Hex } from "../contract/bytes.ts";
-import { authoritiesOf, jwtAuthorityKid } from "./authorities.ts";
+import { authoritiesOf, isAmong, jwtAuthorityKid } from "./authorities.ts";
 import { parseTrustDomain } from "./spiffe-id.ts";
 import { parseTrustBundle } from "./trust-bundle.ts";
 
@@ -32,6 +32,8 @@ test("a certificate made anew and another kid leave an authority's name as it is
     { slot: "jwt", kid: expect.stringMatching(/^[0-9a-f]{64}$/) as string },
   ]);
   expect(await named(authorityEntry(first), authorityEntry(again), jwtEntry(jwt, "two"))).toEqual(names);
+  // One of the other kind is none of them, whatever it is called.
+  expect([isAmong(names, names[0]!), isAmong(names, { ...names[0]!, slot: "jwt" })]).toEqual([true, false]);
   expect(await named(authorityEntry(again), jwtEntry(other, "one"))).toEqual([
     names[0],
     expect.not.objectContaining(names[1]!),

@@ -57,6 +57,11 @@ describe("refused is", () => {
     ["one with no aud in its list", "JWT-SVID 3.2", () => withClaims({ aud: [] })],
     ["one for others", "JWT-SVID 3.2", () => withClaims({ aud: ["Maestro", "maestro/"] })],
     ["one with a number among its aud", "JWT-SVID 3.2", () => withClaims({ aud: ["maestro", 1] })],
+    [
+      "one with more aud than 32",
+      "JWT-SVID 3.2",
+      () => withClaims({ aud: Array.from({ length: 33 }, (_, at) => (at === 0 ? "maestro" : `a${at}`)) }),
+    ],
     ["one without exp", "JWT-SVID 3.3", () => withClaims({ exp: undefined })],
     ["one whose exp is a text", "JWT-SVID 3.3", () => withClaims({ exp: String(seconds + 300) })],
     ["one whose exp is beyond all time", "JWT-SVID 3.3", () => withClaims({ exp: 1e300 })],

@@ -7,6 +7,7 @@ import {
   bundleDocument,
   jwtEntry,
   jwtOf,
+  leafExtensions,
   madeAtMs,
   minuteMs,
   newAuthority,
@@ -16,6 +17,7 @@ import {
   type KeyPair,
 } from "../../test/support/svid.ts";
 import { Problem } from "../contract/problems.ts";
+import { alternativeNames, uri } from "./issue/certificate-writer.ts";
 import { claimedIdOfToken } from "./claimed-id.ts";
 import { Admission } from "./admission.ts";
 import { JwtSvidCache, keyOfToken } from "./jwt-svid-cache.ts";
@@ -133,11 +135,29 @@ test("those that share a place with a bad SVID wait no longer than its last look
   const sharers = Array.from({ length: 4 }, asked);
   // There is room for four: the fifth is shed at once.
   expect(await asked()).toBe(false);
+  let isOver = false;
+  void Promise.race(sharers).then(() => (isOver = true));
   await watch.after(199);
-  const outcomes = await Promise.race([Promise.all(sharers), Promise.resolve("waiting")]);
-  expect(outcomes).toBe("waiting");
+  expect(isOver).toBe(false);
   await watch.after(1);
   expect(await Promise.all(sharers)).toEqual([true, false, false, false]);
+});
+
+test("sharers that have gone make room, and a place whose looks are over is shared by nobody", async () => {
+  const watch = stopwatch();
+  const admission = new Admission({ atOnceMax: 1, everyMs: 1_000, waitMsMax: 0 }, 2, watch.pause);
+  for (const begin of [0, 2_000, 4_000]) {
+    expect(await admission.admit("bad", begin, () => false)).toBe(true);
+    const sharers = [1, 2].map(() => admission.admit("bad", begin, () => false));
+    let isOver = false;
+    void Promise.race(sharers).then(() => (isOver = true));
+    await watch.after(199);
+    expect(isOver).toBe(false);
+    await watch.after(1);
+    expect(await Promise.all(sharers)).toEqual([false, false]);
+  }
+  // Shed at once: it waits for no look.
+  expect(await admission.admit("bad", 4_200, () => false)).toBe(false);
 });
 
 test("a place that a clock left in the future is not waited for", async () => {
@@ -193,6 +213,15 @@ test("a JWT-SVID that was verified is looked at again for its time and its bundl
   ]).toEqual([false, true, true]);
 });
 
+test("a JWT-SVID that was verified is not believed by a clock that was put back before it was valid", async () => {
+  const seconds = now / 1_000;
+  const claims = { sub: id.uri, aud: "a", exp: seconds + 300, nbf: seconds + 30 };
+  const token = await jwtOf(keys, { alg: "ES256", kid: "k" }, claims);
+  const cache = new JwtSvidCache("a", { entriesMax: 2, bytesMax: 100_000 });
+  expect((await cache.verify(token, bundle, now)).ok).toBe(true);
+  expect((await cache.verify(token, bundle, now - 31_000)).ok).toBe(false);
+});
+
 test("JWT-SVIDs are kept within bytes, however long their IDs, and nothing of other audiences is", async () => {
   const exp = now / 1_000 + 60;
   const bytesMax = 40_000;
@@ -226,5 +255,9 @@ test("a token that says spiffe:// as its sub is a JWT-SVID, and nothing else is"
     expect(claimedIdOfToken(token)).toBeNull();
     expect(claimedId({ kind: "jwt", token }).ok).toBe(false);
   }
+  expect(claimedIdOfToken(await jwtOf(keys, { alg: "ES256" }, { sub: id.uri, x: "x".repeat(8_000) }))).toBeNull();
   expect(claimedId({ kind: "x509", chain: [] }).ok).toBe(false);
+  const two = alternativeNames([uri(id.uri), uri("spiffe://td.example/b")]);
+  const leaf = await newLeaf(root, id.uri, { extensions: [...leafExtensions(id.uri).slice(0, -1), two] });
+  expect(claimedId({ kind: "x509", chain: [leaf] }).ok).toBe(false);
 });

@@ -1,7 +1,7 @@
 // Bundle documents of our own make, good and broken; test/interop has go-spiffe's.
 
 import { beforeAll, expect, test } from "vitest";
-import { base64, hexBytes } from "../contract/bytes.ts";
+import { base64, concat, hexBytes } from "../contract/bytes.ts";
 import { basicConstraints, keyUsage } from "./issue/certificate-writer.ts";
 import {
   authorityEntry,
@@ -110,6 +110,13 @@ test("sequence and hint are whole numbers, and written as such (4.1.1, 4.1.2)", 
       "SPIFFE Trust Domain and Bundle 4.1.2",
     );
   }
+  // Of the document itself: a member of the same name further in says nothing.
+  for (const inner of [
+    `{"keys":[],"spiffe_sequence":1.0,"a":{"spiffe_sequence":1}}`,
+    `{"a":[{"spiffe_sequence":1}],"keys":[],"spiffe_sequence":1e0,"b":{"spiffe_sequence":1}}`,
+  ]) {
+    expect(await outcomeOf(inner), inner).toBe("SPIFFE Trust Domain and Bundle 4.1.1");
+  }
   expect(await outcomeOf(`{"keys":[],"spiffe_sequence":9007199254740991}`)).toBe("0 X.509, 0 JWT");
   expect(await outcomeOf(`{"keys":[],"spiffe_sequence":9007199254740992}`)).toBe("bounds");
 });
@@ -144,6 +151,13 @@ test("an authority is a signing certificate (X509-SVID 3.2, 4.1, 4.3)", async ()
   const idle = await newAuthority("td.example", { extensions: [basicConstraints(true), keyUsage([0])] });
   expect(await outcomeOf(bundleDocument([authorityEntry(leaf)]))).toBe("X509-SVID 4.1");
   expect(await outcomeOf(bundleDocument([authorityEntry(idle)]))).toBe("X509-SVID 4.3");
+  // A point that is on no curve: 65 bytes of 04.
+  const point = new Uint8Array(32).fill(4);
+  const coordinate = Buffer.from(point).toString("base64url");
+  const spki = concat(root.keys.spki.subarray(0, -64), point, point);
+  const jwk = { ...root.keys.jwk, x: coordinate, y: coordinate };
+  const keyless = await newAuthority("td.example", { keys: { ...root.keys, spki, jwk } });
+  expect(await outcomeOf(bundleDocument([authorityEntry(keyless)]))).toBe("RFC 5480 2.2");
 });
 
 test("a key for JWT-SVIDs has a kid of its own, and a key that is one (JWT-SVID 2.2)", async () => {

@@ -12,6 +12,7 @@ import {
   nameOf,
   uri,
   usageOids,
+  writeCertificate,
   type ExtensionOf,
 } from "./issue/certificate-writer.ts";
 import {
@@ -91,6 +92,36 @@ test("a leaf under an authority, and one under an intermediate, hold; the answer
     ok: true,
     value: { untilMs: madeAtMs + 30 * minuteMs, leafUntilMs: madeAtMs + 60 * minuteMs },
   });
+});
+
+test("one RSA key signs by whichever hash, and is taken by each", async () => {
+  const rsa = await newAuthority("td.example", { type: "RSA-2048" });
+  const trusted = await bundleOf(rsa);
+  const pkcs8 = await crypto.subtle.exportKey("pkcs8", rsa.keys.privateKey);
+  for (const [hash, last] of [
+    ["SHA-512", 13],
+    ["SHA-384", 12],
+    ["SHA-256", 11],
+  ] as const) {
+    const algorithm = { name: "RSASSA-PKCS1-v1_5", hash };
+    const privateKey = await crypto.subtle.importKey("pkcs8", pkcs8, algorithm, false, ["sign"]);
+    const leaf = await writeCertificate(
+      {
+        serial: hexBytes("01"),
+        issuer: rsa.name,
+        subject: "workload",
+        notBeforeMs: madeAtMs,
+        notAfterMs: madeAtMs + 60 * minuteMs,
+        spki: keys.spki,
+        extensions: leafExtensions(id),
+      },
+      {
+        identifier: sequence(oid(`1.2.840.113549.1.1.${last}`), nul),
+        sign: async (bytes) => new Uint8Array(await crypto.subtle.sign(algorithm, privateKey, new Uint8Array(bytes))),
+      },
+    );
+    expect([hash, await sectionOf([leaf], now, trusted)]).toEqual([hash, "taken"]);
+  }
 });
 
 test("intermediates may come in any order, and one too many does no harm", async () => {
@@ -338,6 +369,33 @@ describe("name constraints (X509-SVID 4.2, RFC 5280 4.2.1.10)", () => {
     expect(await taken(nameConstraints([], [dns("a.td.example")]), leafWith(dns("*.td.example")))).toBe(refused);
   });
 
+  test("names of an intermediate below them count too", async () => {
+    const narrow = await newAuthority("td.example", { moreExtensions: [nameConstraints([dns("td.example")])] });
+    const trusted = await bundleOf(narrow);
+    const below = async (name: string): Promise<string> => {
+      const extensions = [basicConstraints(true), keyUsage([5]), names(dns(name))];
+      const between = await newAuthority("td.example", { extensions }, narrow);
+      return await sectionOf([await leafOf({}, between), between.der], now, trusted);
+    };
+    expect(await below("ca.td.example")).toBe("taken");
+    expect(await below("ca.other.example")).toBe(refused);
+  });
+
+  test("a trust domain that could be an IPv4 address is covered by no constraint", async () => {
+    const extensions = [basicConstraints(true), keyUsage([5])];
+    const above = await newAuthority("10.0.0.1", { extensions });
+    const parsed = await parseTrustBundle(domain("10.0.0.1"), bundleDocument([authorityEntry(above)]));
+    if (!parsed.ok) throw new Error(parsed.refusal.reason);
+    for (const [more, outcome] of [
+      [[], "taken"],
+      [[nameConstraints([dns("td.example")])], refused],
+    ] as const) {
+      const between = await newAuthority("10.0.0.1", { extensions: [...extensions, ...more] }, above);
+      const leaf = await newLeaf(between, "spiffe://10.0.0.1/api", { keys });
+      expect(await sectionOf([leaf, between.der], now, parsed.value)).toBe(outcome);
+    }
+  });
+
   test("those of the bundle's authority bind what is below it", async () => {
     const narrow = await newAuthority("td.example", { moreExtensions: [nameConstraints([uri("other.example")])] });
     expect(await sectionOf([await leafOf({}, narrow)], now, await bundleOf(narrow))).toBe(refused);
@@ -464,6 +522,7 @@ describe("a certificate is refused that is written in another way than the one (
     ],
     ["with an RSA key of 1,024 bits", "RFC 3279 2.3.1", replaced(6, rsaSpki(128, 65_537))],
     ["with an RSA key of 4,104 bits", "RFC 3279 2.3.1", replaced(6, rsaSpki(513, 65_537))],
+    ["with an even RSA modulus", "RFC 3279 2.3.1", replaced(6, rsaSpki(256, 65_537, 0xfe))],
     ["with an RSA exponent of 3", "RFC 3279 2.3.1", replaced(6, rsaSpki(256, 3))],
     ["with an even RSA exponent", "RFC 3279 2.3.1", replaced(6, rsaSpki(256, 65_538))],
     ["with an RSA exponent of 33 bits", "RFC 3279 2.3.1", replaced(6, rsaSpki(256, 2 ** 32 + 1))],
@@ -499,6 +558,11 @@ describe("a certificate is refused that is written in another way than the one (
     for (const wrong of [padded, concat(signature, nul), new Uint8Array(), new Uint8Array(64)]) {
       expect(await sectionOf([sequence(body, identifier, bitString(wrong))])).toBe("RFC 5280 6.1.3");
     }
+    // Scalars that are longer than the curve's.
+    for (const bytes of [33, 66]) {
+      const long = sequence(integer(new Uint8Array(bytes).fill(0x7f)), integer(1));
+      expect(await sectionOf([sequence(body, identifier, bitString(long))])).toBe("RFC 5280 6.1.3");
+    }
     expect(await sectionOf([sequence(body, identifier, bitString(signature, 1))])).toBe("X.690 8.6.2");
     expect(await sectionOf([await signedAgain(leaf, body, root.keys)])).toBe("taken");
   });
@@ -509,9 +573,11 @@ describe("a certificate is refused that is written in another way than the one (
   });
 });
 
-/** A modulus of so many bytes, all ones. */
-function rsaSpki(bytes: number, exponent: number): Bytes {
-  const key = sequence(integer(new Uint8Array(bytes).fill(0xff)), integer(exponent));
+/** A modulus of so many bytes, all ones but for the last. */
+function rsaSpki(bytes: number, exponent: number, last = 0xff): Bytes {
+  const modulus = new Uint8Array(bytes).fill(0xff);
+  modulus[bytes - 1] = last;
+  const key = sequence(integer(modulus), integer(exponent));
   return sequence(sequence(oid("1.2.840.113549.1.1.1"), nul), bitString(key));
 }
 

@@ -265,6 +265,28 @@ describe("a callee that does not prove itself", () => {
   });
 });
 
+describe("a callee that is replaced", () => {
+  test("is sent no argument from the caller's next SVID on, though the one before it had proven itself", async () => {
+    const world = new World();
+    const good = world.door();
+    const sent: string[] = [];
+    let isReplaced = false;
+    const binding: GuardedService = {
+      call: async (svid, method, given) => {
+        if (!isReplaced) return await good.call(svid, method, given);
+        sent.push(method);
+        return { ok: true, value: { svid: await world.mint({ self: "audit", audience: "api" }), holds: [] } };
+      },
+    };
+    const calls = asked(world, world.caller("api"), binding);
+    await calls.countersign(1);
+    isReplaced = true;
+    world.now += (svidLifeMs * 2) / 3;
+    await expect(calls.countersign("secret")).rejects.toThrow("signer does not prove who it is");
+    expect(sent).toEqual(["introduce"]);
+  });
+});
+
 describe("attestations", () => {
   const ask = { self: "api", audience: "signer" } as const;
 
@@ -347,6 +369,17 @@ describe("an SVID of one's own", () => {
     world.isDown = false;
     await calls.countersign(6);
     expect(world.target.calls.flat()).toEqual([1, 2, 4, 6]);
+  });
+
+  test("is not presented in its last five seconds, also where no other is to be had", async () => {
+    const world = new World();
+    const caller = world.caller("api");
+    const token = await caller.svid("signer");
+    world.issueIsDown = true;
+    world.now += svidLifeMs - 5_000;
+    expect(await caller.svid("signer")).toBe(token);
+    world.now += 1;
+    await expect(caller.svid("signer")).rejects.toMatchObject({ name: "WorkerCallRefused", code: "unavailable" });
   });
 
   test("is not given to a caller with a foreign key: the reason is told, and nothing is called", async () => {
@@ -434,6 +467,28 @@ describe("a rotation of the authority", () => {
     await two;
     answers[0]!(old);
     expect([(await one).bundle.jwtKeys.size, held.known?.bundle.jwtKeys.size]).toEqual([2, 2]);
+  });
+
+  test("of two answers the one that was asked for last says which key signs, whichever comes last", async () => {
+    const world = new World();
+    world.publish();
+    const answers: ((value: ReturnType<typeof bundleOfKeys>) => void)[] = [];
+    const held = new HeldBundle({
+      trustDomain,
+      clock: world.clock,
+      later: world.later,
+      ask: () => new Promise((resolve) => void answers.push(resolve)),
+    });
+    const one = held.get();
+    const before = bundleOfKeys(world.keys);
+    world.now += 1;
+    const two = held.get();
+    world.activate();
+    answers[1]!(bundleOfKeys(world.keys));
+    await two;
+    answers[0]!(before);
+    await one;
+    expect(held.known?.active).toBe(second.kid);
   });
 
   test("each change of the bundle raises its sequence, and a switch of the key that signs changes no byte of it", () => {
