@@ -1,6 +1,6 @@
 // Fetchers with SVIDs, through the whole app over a store in memory and a clock that the test sets.
 
-import { beforeAll, beforeEach, expect, test } from "vitest";
+import { beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { base64, sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import { statedKey, trustKey, workloadKey } from "../../shared/edge/serving-path.ts";
 import { statedText } from "../../shared/edge/stated.ts";
@@ -19,6 +19,7 @@ import {
   type KeyPair,
 } from "../../test/support/svid.ts";
 import { createEdge, type Edge } from "./app.ts";
+import { GoodLately } from "./good-lately.ts";
 import { trustMsMax } from "./trust.ts";
 import { edgeAudience, workloadMsMax } from "./workloads.ts";
 import { allBounds, eachBounds, WorkBudget } from "./work-budget.ts";
@@ -340,6 +341,20 @@ test("a flood of SVIDs of one ID is shed, and holds up nobody who is known, nor 
   expect((await ask(theirs)).status).toBe(200);
   now += 1_000;
   expect((await ask(await token({ jti: "renewed" }))).status).toBe(200);
+});
+
+test("of a SPIFFE ID its digest is remembered, however long it is, but for the verdict", async () => {
+  const long = `${id}/${"x".repeat(1_900)}`;
+  objects.set(workloadKey(await sha256Hex(utf8(long))), workloadOf(long));
+  const names = [
+    vi.spyOn(WorkBudget.prototype, "take"),
+    vi.spyOn(GoodLately.prototype, "has"),
+    vi.spyOn(GoodLately.prototype, "note"),
+  ];
+  onTestFinished(() => names.forEach((spy) => spy.mockRestore()));
+  expect((await ask(await token({ sub: long }))).status).toBe(200);
+  const digest = await sha256Hex(utf8(long));
+  expect(names.map((spy) => spy.mock.calls.map(([name]) => name))).toEqual([[digest], [digest], [digest]]);
 });
 
 test("work comes back with time, and all together have a bound of their own", () => {

@@ -78,7 +78,9 @@ export class Workloads {
     const digest = await digestOf(svid);
     const id = this.#verdicts.idOf(digest) ?? claimedIdOf(svid);
     if (id === null) return { state: "unknown", source: null };
-    const found = await this.#workload(id, now);
+    // An ID has up to 2,048 characters: what is remembered of thousands is digests.
+    const name = await sha256Hex(utf8(id.uri));
+    const found = await this.#workload(id, name, now);
     if (found.state !== "known") return found;
     const { workload } = found;
     const trust = await this.#parts.bundles.find(workload.tenant, id.trustDomain, now);
@@ -88,7 +90,7 @@ export class Workloads {
     const known: WhoseSvid = { state: "known", fetcher: workload, source };
     if (this.#verdicts.holds(digest, trust.bundle.digest, now)) return known;
     const micros = svid.kind === "jwt_svid" ? jwtMicros : certificateMicros;
-    if (!this.#budget.take(id.uri, micros, now)) return { state: "busy", source };
+    if (!this.#budget.take(name, micros, now)) return { state: "busy", source };
     const verified = await verify(svid, trust.bundle, now);
     this.#parts.onVerified(svid.kind, verified.ok);
     if (!verified.ok) return { state: "refused", refusal: verified.refusal, source };
@@ -98,25 +100,25 @@ export class Workloads {
     return known;
   }
 
-  /** Whether that SPIFFE ID is a fetcher's, as the store says. */
+  /** Whether that SPIFFE ID is a fetcher's, as the store says. `name`: its digest. */
   async #workload(
     id: SpiffeId,
+    name: string,
     now: number,
   ): Promise<
     | { readonly state: "known"; readonly workload: Workload; readonly source: Source }
     | { readonly state: "unknown" | "unavailable"; readonly source: Source }
   > {
-    const isGood = this.#good.has(id.uri, now);
-    const key = workloadKey(await sha256Hex(utf8(id.uri)));
-    const read = await this.#parts.cache.read(key, isGood ? goodRule : doubtfulRule);
+    const isGood = this.#good.has(name, now);
+    const read = await this.#parts.cache.read(workloadKey(name), isGood ? goodRule : doubtfulRule);
     const { source } = read;
     if (read.state !== "missing" && read.state !== "found") return { state: "unavailable", source };
     const workload = read.state === "found" ? this.#workloadIn(read.entry) : null;
     if (workload === null || workload.spiffe_id !== id.uri || workload.trust_domain !== id.trustDomain) {
-      this.#good.forget(id.uri);
+      this.#good.forget(name);
       return { state: "unknown", source };
     }
-    if (!isGood || source !== "hit") this.#good.note(id.uri, now);
+    if (!isGood || source !== "hit") this.#good.note(name, now);
     return { state: "known", workload, source };
   }
 
