@@ -88,6 +88,8 @@ test("an input with facts, or that is not to the letter, is asked about each tim
   const { remembered, asked } = counted();
   const [caller] = callers("t", "p");
   const input = decisionInput("pql.query", caller!);
+  const byKey = { ...input.caller, credential: "key" };
+  remembered.evaluate({ ...input, caller: { ...byKey, fetcher_svids: { registered: true, everywhere: true } } });
   const others = [
     { ...input, facts: {} },
     { ...input, caller: { ...input.caller, tenant_id: 1 } },
@@ -95,8 +97,9 @@ test("an input with facts, or that is not to the letter, is asked about each tim
     { ...input, caller: { ...input.caller, slug: "t" } },
     { ...input, caller: { ...input.caller, spiffe_domain: "own" } },
     { ...input, caller: { ...input.caller, credential: "key" } },
-    { ...input, caller: { ...input.caller, fetcher_svids: { registered: true, everywhere: "no" } } },
-    { ...input, caller: { ...input.caller, fetcher_svids: { registered: true, everywhere: true, more: true } } },
+    { ...input, caller: { ...input.caller, fetcher_svids: { registered: true, everywhere: true } } },
+    { ...input, caller: { ...byKey, fetcher_svids: { registered: true, everywhere: "no" } } },
+    { ...input, caller: { ...byKey, fetcher_svids: { registered: true, everywhere: true, more: true } } },
     { ...input, more: 1 },
     { action: "pql.query", caller: null },
     null,
@@ -104,7 +107,19 @@ test("an input with facts, or that is not to the letter, is asked about each tim
   remembered.evaluate(input);
   for (const other of others) expect(remembered.evaluate(other)).toEqual([]);
   for (const other of others) expect(remembered.evaluate(other)).toEqual([]);
-  expect(asked()).toBe(1 + 2 * others.length);
+  expect(asked()).toBe(2 + 2 * others.length);
+});
+
+test("so many decisions are remembered, and no more", () => {
+  let asked = 0;
+  const remembered = rememberedByRole({ sha256: "", evaluate: () => [(asked += 1)] });
+  const [caller] = callers("t", "p");
+  const ask = (at: number): unknown =>
+    remembered.evaluate({ ...decisionInput("pql.query", caller!), action: `made.up.${at}` });
+  for (let at = 0; at < 8_100; at += 1) ask(at);
+  expect([ask(0), ask(7_999)]).toEqual([[1], [8_000]]);
+  expect(asked).toBe(8_100);
+  expect([ask(8_000), ask(8_000)]).toEqual([[8_101], [8_102]]);
 });
 
 test("what failed is not remembered", () => {

@@ -4,6 +4,7 @@ import { beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest"
 import { base64, sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import { statedKey, trustKey, workloadKey } from "../../shared/edge/serving-path.ts";
 import { statedText } from "../../shared/edge/stated.ts";
+import { parseSpiffeId } from "../../shared/identity/spiffe-id.ts";
 import { apiKeyDigest } from "../../shared/tenancy/api-key.ts";
 import {
   authorityEntry,
@@ -19,8 +20,10 @@ import {
   type KeyPair,
 } from "../../test/support/svid.ts";
 import { createEdge, type Edge } from "./app.ts";
+import { fetcherMsMax } from "./fetcher-keys.ts";
 import { GoodLately } from "./good-lately.ts";
 import { trustMsMax } from "./trust.ts";
+import { Verdicts } from "./verdicts.ts";
 import { edgeAudience, workloadMsMax } from "./workloads.ts";
 import { allBounds, eachBounds, WorkBudget } from "./work-budget.ts";
 
@@ -86,9 +89,18 @@ interface TokenOptions {
   readonly kid?: string;
   readonly minutes?: number;
   readonly jti?: string;
+  readonly nbf?: number;
 }
-const token = ({ sub = id, aud = edgeAudience, by = keys, kid = "k1", minutes = 5, jti = "" }: TokenOptions = {}) =>
-  jwtOf(by, { alg: "ES256", kid }, { sub, aud: [aud], exp: Math.floor(now / 1_000) + minutes * 60, jti });
+const token = ({
+  sub = id,
+  aud = edgeAudience,
+  by = keys,
+  kid = "k1",
+  minutes = 5,
+  jti = "",
+  nbf,
+}: TokenOptions = {}) =>
+  jwtOf(by, { alg: "ES256", kid }, { sub, aud: [aud], exp: Math.floor(now / 1_000) + minutes * 60, jti, nbf });
 
 const ask = (bearer: string | null, headers: Record<string, string> = {}): Promise<Response> =>
   edge.fetch(
@@ -113,6 +125,12 @@ test("a JWT-SVID opens what a key opens, and its signature is looked at once", a
   for (let times = 0; times < 5; times += 1) expect((await ask(mine)).status).toBe(200);
   expect(await verifications()).toBe(1);
   expect(await counted("mc_edge_credentials_total", 'credential="jwt_svid"', 'outcome="known"')).toBe(5);
+  // Of another tenant it opens nothing, there or not.
+  objects.set("tuf/other/timestamp.json", utf8("{}"));
+  const elsewhere = new Request("https://edge.test/tuf/other/timestamp.json", {
+    headers: { authorization: `Bearer ${mine}` },
+  });
+  expect((await edge.fetch(elsewhere)).status).toBe(404);
 });
 
 test("a verdict ends with its SVID, 60 s after its exp at the latest, and not before", async () => {
@@ -125,6 +143,29 @@ test("a verdict ends with its SVID, 60 s after its exp at the latest, and not be
   expect([late.status, (await told(late)).detail]).toEqual([
     401,
     "The SVID was refused (JWT-SVID 3.3): the token has expired.",
+  ]);
+});
+
+test("a verdict does not outlive a clock that is put back before the SVID was valid", async () => {
+  const seconds = now / 1_000;
+  const early = await token({ nbf: seconds + 30 });
+  expect((await ask(early)).status).toBe(200);
+  now -= 31_000;
+  expect((await told(await ask(early))).detail).toContain("lies ahead");
+});
+
+test("verdicts are so many at most, the longest unused goes first", async () => {
+  const verdicts = new Verdicts(3);
+  const parsed = parseSpiffeId(id);
+  if (!parsed.ok) throw new Error(parsed.refusal.reason);
+  const verdict = { id: parsed.value, bundleDigest: "b", fromMs: 0, untilMs: 10 };
+  for (const digest of ["one", "two", "three"]) verdicts.keep(digest, verdict);
+  expect(verdicts.holds("one", "b", 1)).toBe(true);
+  verdicts.keep("four", verdict);
+  expect(["one", "two", "three", "four"].filter((digest) => verdicts.idOf(digest) !== null)).toEqual([
+    "one",
+    "three",
+    "four",
   ]);
 });
 
@@ -141,6 +182,7 @@ test("an authority that was taken out of the bundle is believed for 5 s more, an
   now += trustMsMax;
   const back = await ask(mine);
   expect([back.status, back.headers.get("retry-after")]).toEqual([503, "1"]);
+  for (let times = 0; times < 3; times += 1) expect((await ask(mine)).status).toBe(503);
   expect(logged.filter((line) => line.includes("not taken"))).toEqual([expect.stringContaining("before 2")]);
   objects.set(trustKey("acme", "td.example"), bundle(3));
   now += trustMsMax;
@@ -265,10 +307,22 @@ test("who is not registered hears what everybody hears, whatever is wrong with t
 test("a file of another SPIFFE ID under the name of one's own opens nothing", async () => {
   objects.set(workloadKey(await sha256Hex(utf8(id))), workloadOf(second));
   expect((await ask(await token())).status).toBe(401);
-  objects.set(workloadKey(await sha256Hex(utf8(id))), utf8("{}"));
+  const good = { fetcher_id: "pri_x", tenant: "acme", spiffe_id: id, trust_domain: "td.example" };
+  for (const [broken, isBroken] of [
+    [{}, true],
+    [{ ...good, tenant: "acme/.." }, true],
+    [{ ...good, fetcher_id: "" }, true],
+    [{ ...good, trust_domain: "other.example" }, false],
+  ] as const) {
+    logged = [];
+    objects.set(workloadKey(await sha256Hex(utf8(id))), utf8(JSON.stringify(broken)));
+    now += workloadMsMax;
+    expect((await ask(await token())).status, JSON.stringify(broken)).toBe(401);
+    expect(logged.some((line) => line.includes("a workload's file is broken"))).toBe(isBroken);
+  }
+  objects.set(workloadKey(await sha256Hex(utf8(id))), utf8(JSON.stringify(good)));
   now += workloadMsMax;
-  expect((await ask(await token())).status).toBe(401);
-  expect(logged.at(-1)).toContain("a workload's file is broken");
+  expect((await ask(await token())).status).toBe(200);
 });
 
 test("whoever is registered hears which rule the SVID breaks", async () => {
@@ -291,6 +345,31 @@ test("whoever is registered hears which rule the SVID breaks", async () => {
   });
 });
 
+test("a key whose file has no time as its end opens nothing", async () => {
+  const file = `fetchers/${await apiKeyDigest(key)}.json`;
+  expect((await ask(key)).status).toBe(200);
+  for (const end of ["never", "", 0, "2026-99-99T00:00:00.000Z"]) {
+    objects.set(file, utf8(JSON.stringify({ fetcher_id: "key_x", tenant: "acme", expires_at: end })));
+    now += fetcherMsMax;
+    expect((await ask(key)).status, String(end)).toBe(401);
+    expect(logged.at(-1)).toContain("a fetcher's file is broken");
+  }
+  objects.set(
+    file,
+    utf8(
+      JSON.stringify({
+        fetcher_id: "key_x",
+        tenant: "acme",
+        expires_at: new Date(now + 2 * fetcherMsMax).toISOString(),
+      }),
+    ),
+  );
+  now += 2 * fetcherMsMax - 1;
+  expect((await ask(key)).status).toBe(200);
+  now += 1;
+  expect((await ask(key)).status).toBe(401);
+});
+
 test("a client certificate counts where no Authorization came, and headers that look like one never do", async () => {
   const leaf = await newLeaf(root, id);
   const item = `:${base64(leaf)}:`;
@@ -305,6 +384,7 @@ test("a client certificate counts where no Authorization came, and headers that 
   for (let times = 0; times < 3; times += 1) expect((await ask(null)).status).toBe(200);
   expect(await verifications()).toBe(1);
   expect((await ask("garbage")).status).toBe(401);
+  expect((await ask(null, { authorization: "Basic eDp5" })).status).toBe(401);
   expect((await ask(await token())).status).toBe(200);
   now = madeAtMs + 60 * minuteMs;
   expect((await ask(null)).status).toBe(200);
