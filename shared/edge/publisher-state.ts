@@ -120,6 +120,12 @@ export class PublisherState implements ChangeFacts {
       sql.exec("insert into provider (name) values (?) on conflict do nothing", name);
       sql.exec("insert into mirror (provider) values (?) on conflict do nothing", name);
     }
+    // Once, for what was placed before contents were kept by themselves.
+    if (sql.exec("select 1 from mirrored_content limit 1").length === 0)
+      sql.exec(
+        `insert or ignore into mirrored_content select provider, key, sha256, 0 from placed
+         where (key like 'fetchers/%' or key like 'workloads/%') and sha256 <> ''`,
+      );
     // Once, for a repository from before versions were kept by themselves.
     if (sql.exec("select 1 from version limit 1").length === 0)
       sql.exec("insert or ignore into version select policy, version, bundle_sha256 from revision");

@@ -106,6 +106,28 @@ describe("workloads and trust bundles", () => {
     expect(stateOf(world.b).workloads).toEqual(["pri_other"]);
   });
 
+  test("that a release before has put are taken back as its own, and the bundle of a domain stated anew follows one of it", async () => {
+    const world = await withWorkloads();
+    const file = `workloads/${await sha256Hex(utf8(workload("one").spiffe_id))}.json`;
+    await world.reopenWithout("mirrored_content", "trust_stated");
+    await world.publisher.sweep();
+    world.trust.set("td.example", bundle(9));
+    await world.publisher.sweep();
+    world.workloads = [workload("two")];
+    const theirs = utf8(canonicalJson({ ...workload("one"), tenant: "other" }));
+    world.b.objects.set(file, theirs);
+    world.trust.set("td.example", bundle(1, "", 0, 2));
+    await world.publisher.sweep();
+    expect(stateOf(world.a)).toEqual(expected(["two"], bundle(1).document));
+    expect(stateOf(world.b)).toEqual(expected(["one", "two"], bundle(1).document));
+    // In sync, the one of a release before is noted as of the domain as it was stated then.
+    await world.reopenWithout("mirrored_content", "trust_stated");
+    await world.publisher.sweep();
+    world.trust.set("td.example", bundle(0, "", 0, 3));
+    await world.publisher.sweep();
+    expect(stateOf(world.a).bundle).toBe(bundle(0).document);
+  });
+
   test("no bundle goes back in a store: not by Postgres, not by a write that comes late", async () => {
     const world = await withWorkloads();
     let arrive = (): void => undefined;

@@ -166,6 +166,13 @@ export class PublisherWorld {
     this.open();
   }
 
+  /** The object as a release has left it that did not have these tables yet. */
+  async reopenWithout(...tables: readonly string[]): Promise<void> {
+    await this.reopen();
+    for (const table of tables) this.#sql.exec(`drop table ${table}`);
+    await this.reopen();
+  }
+
   private open(): void {
     this.#sql = openSql(this.#path);
     const { death } = this;
