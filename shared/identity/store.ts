@@ -241,11 +241,20 @@ export async function removeDomain(
   return results.at(-1)?.length === 0 ? null : Number(before["count"]);
 }
 
-/** Null: it is not the tenant's. */
-export async function heldBundle(database: Database, tenantId: string, name: string): Promise<HeldBundle | null> {
+/** What came from an endpoint counts while that one is stated; null: it was handed in. */
+const isStated = (endpoint: string | null): SQL =>
+  endpoint === null ? sql`true` : sql`(endpoint_url = ${endpoint} and endpoint_profile = 'https_web')`;
+
+/** Null: it is not the tenant's, or another endpoint than this one is stated. */
+export async function heldBundle(
+  database: Database,
+  tenantId: string,
+  name: string,
+  endpoint: string | null,
+): Promise<HeldBundle | null> {
   const [rows, distrusted] = await asTenant(database, tenantId, [
     sql`select bundle_sha256, sequence_max, sequence_max_sha256 from trust_domains
-        where name = ${name} and tenant_id = ${tenantId}::uuid`,
+        where name = ${name} and tenant_id = ${tenantId}::uuid and ${isStated(endpoint)}`,
     distrustedAuthorities(tenantId, name),
   ]);
   const row = rows?.[0];
@@ -260,7 +269,7 @@ export async function heldBundle(database: Database, tenantId: string, name: str
 
 /**
  * Bundle, event and remembered answer, together or not at all; the bundle is in force when this returns true. False: what is held is
- * not `held` any more, and nothing was kept. The bundle that is in force already is confirmed, without an event.
+ * not `held` any more, or `endpoint` is not stated any more, and nothing was kept. The bundle that is in force already is confirmed, without an event.
  */
 export async function keepBundle(
   database: Database,
@@ -268,7 +277,13 @@ export async function keepBundle(
   name: string,
   held: HeldBundle,
   received: ReceivedBundle,
-  { now, outbox, claim, response }: Pick<Change, "now" | "outbox" | "claim"> & { readonly response: unknown },
+  {
+    now,
+    outbox,
+    claim,
+    response,
+    endpoint,
+  }: Pick<Change, "now" | "outbox" | "claim"> & { readonly response: unknown; readonly endpoint: string | null },
 ): Promise<boolean> {
   const { bundle, document, first } = received;
   const told =
@@ -284,7 +299,7 @@ export async function keepBundle(
             first_from_at = ${first === null ? null : isoTime(first.notBeforeMs)}::timestamptz,
             first_until_at = ${first === null ? null : isoTime(first.notAfterMs)}::timestamptz,
             refused_reason = null, refused_at = null
-          where name = ${name} and tenant_id = ${tenantId}::uuid
+          where name = ${name} and tenant_id = ${tenantId}::uuid and ${isStated(endpoint)}
             and (bundle_sha256, sequence_max, sequence_max_sha256, distrusts)
               is not distinct from (${held.sha256}::text, ${held.sequence_max}::bigint, ${held.sequence_max_sha256}::text,
                 ${held.distrusted.length}::int)
@@ -303,10 +318,11 @@ export async function noteRefusal(
   name: string,
   reason: string,
   now: number,
+  endpoint: string | null,
 ): Promise<void> {
   await asTenant(database, tenantId, [
     sql`update trust_domains set refused_reason = ${reason.slice(0, 500)}, refused_at = ${isoTime(now)}::timestamptz
-        where name = ${name} and tenant_id = ${tenantId}::uuid`,
+        where name = ${name} and tenant_id = ${tenantId}::uuid and ${isStated(endpoint)}`,
   ]);
 }
 

@@ -345,13 +345,13 @@ describe("the commit of a distrust", () => {
     const { domain, admin, tenant } = world;
     const app = databaseAs(stack, "app");
     must(200, await admin.handIn(domain, world.document()));
-    const held = (await heldBundle(app, tenant.tenant_id, domain))!;
+    const held = (await heldBundle(app, tenant.tenant_id, domain, null))!;
     const received = await receiveDocument(nameOf(domain), held, world.document());
     if (!received.ok) throw new Error(received.refusal.reason);
     const own = { tenantId: tenant.tenant_id, trustDomain: nameOf(domain) };
     await distrustAuthorities(partsOf(app), own, rotation, await world.stolenNames());
     const outbox = (where: Parameters<typeof outboxInsert>[2]) => outboxInsert([], 1, where);
-    const change = { now: Date.now(), outbox, claim: null, response: null };
+    const change = { now: Date.now(), outbox, claim: null, response: null, endpoint: null };
     expect(await keepBundle(app, tenant.tenant_id, domain, held, received.value, change)).toBe(false);
     // Many of both at once: whatever came last, it is not believed.
     const more = await world.namesOf(...entries(world.beside, "jwt-2"));

@@ -207,6 +207,32 @@ describe("a bundle from an endpoint is overdue", () => {
   });
 });
 
+test("an endpoint that is stated no more while it is asked has no say: neither what it gives nor that it fails", async () => {
+  const before = (await admin.call("GET", `/api/identity/trust-domains/${domain.name}/bundle`)).json["document"];
+  const told = toldTo.length;
+  const elsewhere = { url: "https://new.example/bundle", profile: "https_web", server_id: null };
+  let now = Date.now() + 1_000 * minuteMs;
+  for (const [endpoint, answer] of [
+    [elsewhere, gives(domain.document())],
+    [null, gives(domain.document())],
+    [elsewhere, gives("", 500)],
+  ] as const) {
+    now += 60 * minuteMs;
+    await admin.state(domain.name, { endpoint: { url: stated, profile: "https_web", server_id: null } });
+    const asked = await refreshed(now, async (url, init) => {
+      await admin.state(domain.name, { endpoint });
+      return await answer(url, init);
+    });
+    expect(asked).toEqual([stated]);
+    expect((await admin.call("GET", `/api/identity/trust-domains/${domain.name}/bundle`)).json["document"]).toBe(
+      before,
+    );
+    expect(await view()).toMatchObject({ refused: null });
+  }
+  expect(toldTo).toHaveLength(told);
+  await admin.state(domain.name, { endpoint: { url: stated, profile: "https_web", server_id: null } });
+});
+
 test("a tenant that states more endpoints than one run asks keeps nobody else's from its turn", async () => {
   const many = await stack.seedTenant("identity-refresh-many");
   const owner = databaseAs(stack, "owner");

@@ -40,10 +40,10 @@ export async function refreshBundles(
 }
 
 async function refreshBundle(parts: RefreshParts, domain: DueDomain, fetchBundle: FetchBundle): Promise<void> {
-  const { name, tenant_id } = domain;
-  const got = await documentAt(domain.url, fetchBundle);
+  const { name, tenant_id, url } = domain;
+  const got = await documentAt(url, fetchBundle);
   const now = parts.clock();
-  if (got.document === null) return await noteRefusal(parts.database, tenant_id, name, got.reason, now);
+  if (got.document === null) return await noteRefusal(parts.database, tenant_id, name, got.reason, now, url);
   const { document } = got;
   const taken = await takeBundle(parts, {
     tenant_id,
@@ -51,6 +51,7 @@ async function refreshBundle(parts: RefreshParts, domain: DueDomain, fetchBundle
     name,
     document,
     outcome: "refreshed",
+    endpoint: url,
     now,
     claim: null,
     decision: null,

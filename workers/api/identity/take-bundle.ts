@@ -21,6 +21,8 @@ export interface HandedIn {
   readonly name: string;
   readonly document: string;
   readonly outcome: "handed_in" | "refreshed";
+  /** The stated URL that it was fetched from; it counts while that is stated. Null: it was handed in. */
+  readonly endpoint: string | null;
   readonly now: number;
   readonly claim: IdempotencyClaim | null;
   /** What let the call through; null where nobody asked. */
@@ -30,24 +32,24 @@ export interface HandedIn {
 export type TakenBundle =
   | { readonly state: "taken"; readonly bundle: BundleTaken }
   | { readonly state: "refused"; readonly refusal: Refusal }
-  /** The tenant states no such domain. */
+  /** The tenant states no such domain, or no such endpoint any more. */
   | { readonly state: "missing" }
   | { readonly state: "overtaken" };
 
 /** `taken`: in force, committed with its event. `refused`: the domain says why from now on, and its bundle is as it was. */
 export async function takeBundle(
   parts: Pick<Parts, "database" | "random" | "shards" | "nudgeDrain" | "nudgeTrust">,
-  { tenant_id, principal, name, document, outcome, now, claim, decision }: HandedIn,
+  { tenant_id, principal, name, document, outcome, endpoint, now, claim, decision }: HandedIn,
 ): Promise<TakenBundle> {
   const domain = parseTrustDomain(name);
   if (!domain.ok) return { state: "missing" };
   for (let attempt = 0; attempt < triesMax; attempt += 1) {
-    const held = await heldBundle(parts.database, tenant_id, name);
+    const held = await heldBundle(parts.database, tenant_id, name, endpoint);
     if (held === null) return { state: "missing" };
     const received = await receiveDocument(domain.value, held, document);
     if (!received.ok) {
       const { reason, section } = received.refusal;
-      await noteRefusal(parts.database, tenant_id, name, `${reason} (${section})`, now);
+      await noteRefusal(parts.database, tenant_id, name, `${reason} (${section})`, now, endpoint);
       return { state: "refused", refusal: received.refusal };
     }
     const { bundle } = received.value;
@@ -62,7 +64,8 @@ export async function takeBundle(
     });
     const response = await factsOfBundle(bundle);
     const outbox = (where: Parameters<typeof outboxInsert>[2]) => outboxInsert([event], parts.shards, where);
-    if (await keepBundle(parts.database, tenant_id, name, held, received.value, { now, outbox, claim, response })) {
+    const change = { now, outbox, claim, response, endpoint };
+    if (await keepBundle(parts.database, tenant_id, name, held, received.value, change)) {
       parts.nudgeDrain(tenant_id);
       if (held.sha256 !== bundle.digest) await parts.nudgeTrust(name);
       return { state: "taken", bundle: response };

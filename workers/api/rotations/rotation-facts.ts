@@ -22,7 +22,7 @@ export const rotationFacts = async (
 });
 
 export const statesDomain = async ({ parts, caller }: AnyCall, trustDomain: string): Promise<boolean> =>
-  (await heldBundle(parts.database, caller.tenant_id, trustDomain)) !== null;
+  (await heldBundle(parts.database, caller.tenant_id, trustDomain, null)) !== null;
 
 /** Of the trust domains that the tenant states, as far as they were rotated. */
 export async function ownPorts({ parts, caller }: AnyCall): Promise<RotationsPort[]> {

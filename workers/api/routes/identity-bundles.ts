@@ -65,6 +65,7 @@ export function register(door: Door): void {
         name: input.params.name,
         document: input.json.document,
         outcome: "handed_in",
+        endpoint: null,
         now,
         claim,
         decision: call.decided.event,
