@@ -362,6 +362,19 @@ describe("the commit of a distrust", () => {
     expect(await world.believed()).toEqual([]);
   }, 60_000);
 
+  test("one that was decided before a bundle came in force is not kept after it", async () => {
+    const world = await World.make("authority-overtaken");
+    const { domain, admin, tenant } = world;
+    const app = databaseAs(stack, "app");
+    must(200, await admin.handIn(domain, world.document()));
+    const before = await readBelieved(app, tenant.tenant_id, domain);
+    must(200, await admin.handIn(domain, world.document()));
+    const outbox = (where: Parameters<typeof outboxInsert>[2]) => outboxInsert([], 1, where);
+    const change = { names: await world.stolenNames(), rotation_id: rotation, next: null, now: Date.now(), outbox };
+    expect(await keepDistrust(app, tenant.tenant_id, domain, before, change)).toBe(false);
+    expect((await readBelieved(app, tenant.tenant_id, domain)).distrusted).toEqual([]);
+  });
+
   test("a domain that is stated at the same time does not overlook it, nor is it left half done", async () => {
     const world = await World.make("authority-stated");
     const { domain, admin, tenant } = world;

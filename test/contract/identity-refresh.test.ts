@@ -5,7 +5,10 @@ import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { maestro, testFolder, testHost } from "../../cli/testing/host.ts";
 import type { SeededTenant } from "../../scripts/stack/seed.ts";
-import { dueDomains, listDomains, type DueDomain } from "../../shared/identity/store.ts";
+import { receiveDocument } from "../../shared/identity/receive-document.ts";
+import { parseTrustDomain } from "../../shared/identity/spiffe-id.ts";
+import { dueDomains, heldBundle, keepBundle, listDomains, type DueDomain } from "../../shared/identity/store.ts";
+import { outboxInsert } from "../../shared/outbox/outbox.ts";
 import { inBatch } from "../../shared/tenancy/database.ts";
 import { databaseAs, localApi, type LocalApi } from "../support/api.ts";
 import { callsAs, TestDomain } from "../support/identities.ts";
@@ -121,6 +124,19 @@ test("whatever else an endpoint does leaves the last good bundle in force, is to
     const bundle = await admin.call("GET", `/api/identity/trust-domains/${domain.name}/bundle`);
     expect(bundle.json["document"], reason).toBe(good);
   }
+  // A body without an end is left where it is too long.
+  now += 60 * minuteMs;
+  let pulls = 0;
+  const endless = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      pulls += 1;
+      controller.enqueue(new Uint8Array(65_536).fill(0x20));
+      if (pulls > 100) controller.close();
+    },
+  });
+  await refreshed(now, () => Promise.resolve(new Response(endless)));
+  expect(await refusal()).toContain("more than 524288 bytes");
+  expect(pulls).toBeLessThan(20);
   // Redirected within https it is taken, and the refusal is over.
   now += 60 * minuteMs;
   const next = domain.document();
@@ -230,6 +246,18 @@ test("an endpoint that is stated no more while it is asked has no say: neither w
     expect(await view()).toMatchObject({ refused: null });
   }
   expect(toldTo).toHaveLength(told);
+  // Nor where it is replaced between the decision and the commit.
+  const { tenant_id } = tenant;
+  await admin.state(domain.name, { endpoint: { url: stated, profile: "https_web", server_id: null } });
+  const held = await heldBundle(local.database, tenant_id, domain.name, stated);
+  const parsed = parseTrustDomain(domain.name);
+  if (held === null || !parsed.ok) throw new Error("there is no such domain");
+  const received = await receiveDocument(parsed.value, held, domain.document());
+  if (!received.ok) throw new Error(received.refusal.reason);
+  await admin.state(domain.name, { endpoint: elsewhere });
+  const outbox = (where: Parameters<typeof outboxInsert>[2]) => outboxInsert([], 1, where);
+  const change = { now, outbox, claim: null, response: null, endpoint: stated };
+  expect(await keepBundle(local.database, tenant_id, domain.name, held, received.value, change)).toBe(false);
   await admin.state(domain.name, { endpoint: { url: stated, profile: "https_web", server_id: null } });
 });
 
