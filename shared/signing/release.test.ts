@@ -52,6 +52,20 @@ test("a countersignature is held against its key's end by the time that it says"
   expect(await checkedAt(late, null)).toMatchObject({ ok: true, countersigned_at: late });
 });
 
+test("a countersignature is over one publisher's signature: the same statement signed by another key is not meant", async () => {
+  const stranger = await newSigner();
+  const manifest = manifestOf("tools/ended");
+  const theirs = await signRelease(stranger, manifest, await packageOf(manifest));
+  expect(theirs.dsseEnvelope.payload).toBe(bundle.dsseEnvelope.payload);
+  const { predicate, ...rest } = await countersignature(bundle, release, end);
+  const counter = await signStatement(marketplace, statement({ ...rest, predicate: { ...predicate } }));
+  const checked = await checkRelease(
+    { publisher: theirs, marketplace: counter, publisherSpki: base64(stranger.spki) },
+    keys(null),
+  );
+  expect(checked).toMatchObject({ ok: false, reason: expect.stringContaining("over another release") });
+});
+
 test("one of before countersignatures said a time is taken, and one that says no time as its own is not", async () => {
   expect(await checkedAt(undefined)).toEqual({ ok: true, release, countersigned_at: null });
   for (const none of [null, "yesterday", 7, ""]) expect(await checkedAt(none)).toMatchObject({ ok: false });
