@@ -30,7 +30,7 @@ import {
 } from "../shared/contract/http-tenancy.ts";
 import { health, type Health } from "../shared/contract/http-health.ts";
 import type { Role } from "../shared/contract/names.ts";
-import { apiPath as path, createClient, fits } from "./api/client.ts";
+import { apiPath as path, createClient, fits, type Page } from "./api/client.ts";
 import { entitlementsApi } from "./api/entitlements.ts";
 import { fleetApi } from "./api/fleet.ts";
 import { identityApi } from "./api/identity.ts";
@@ -96,8 +96,8 @@ export function createApi(wire: Wire) {
     finishExecution: (id: string, body: FinishExecution): Promise<Execution> =>
       json({ method: "POST", path: path("executions", id, "finish"), json: body, idempotent: true }, execution),
     execution: (id: string): Promise<Execution> => json({ method: "GET", path: path("executions", id) }, execution),
-    executions: (query: { limit?: number; cursor?: string }): Promise<z.infer<typeof executionList>> =>
-      json({ method: "GET", path: "/api/executions", query }, executionList),
+    executions: (page: Page): Promise<z.infer<typeof executionList>> =>
+      json({ method: "GET", path: "/api/executions", query: { ...page } }, executionList),
 
     disclosureLink: (id: string, { oneTime, audience }: LinkWish = {}): Promise<LinkAnswer> => {
       const query = { one_time: oneTime === true ? "true" : undefined, audience };

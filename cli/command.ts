@@ -13,6 +13,7 @@ import {
 import type { Page } from "./api/client.ts";
 import { policyName } from "../shared/contract/http-policies.ts";
 import { installName } from "../shared/contract/http-installs.ts";
+import { printable } from "./output.ts";
 import type { Session } from "./session.ts";
 import type { ExitName } from "./exit-codes.ts";
 import { shellLine } from "./shell-words.ts";
@@ -119,5 +120,6 @@ export const paged = (command: Command): Command =>
 /** Tells on stderr how to get the next page; `words`: the command that gave this one. */
 export function notePage(session: Session, words: readonly string[], page: Page, nextCursor: string | null): void {
   if (nextCursor === null || session.out.json) return;
-  session.out.note(`more: ${shellLine(["maestro", ...words, "--limit", String(page.limit), "--cursor", nextCursor])}`);
+  const line = shellLine(["maestro", ...words, "--limit", String(page.limit), "--cursor", nextCursor]);
+  session.out.note(`more: ${printable(line)}`);
 }

@@ -45,6 +45,32 @@ test.each([true, false])("JSON has none either, and means the same (on a termina
   expect(host.out()).not.toMatch(/[[\p{Cc}\p{Bidi_Control}]--[\n]]/v);
 });
 
+test("a next page is told as a command that a shell reads as nothing else, whatever cursor the API gives", async () => {
+  const server = await testServer();
+  server.on("GET /api/executions", json({ executions: [], next_cursor: "x; rm -rf ~ \u001b[2J" }));
+  server.on(
+    "POST /api/pql",
+    json({
+      kind: "rows",
+      covers,
+      complete_to: covers.to,
+      price: { rows: 0, limit: 9 },
+      columns: [],
+      rows: [],
+      next_cursor: "x; rm -rf ~ \u001b[2J",
+    }),
+  );
+  const host = (stdin?: string) =>
+    testHost({
+      env: { MAESTRO_API_URL: server.url, MAESTRO_API_KEY: apiKey },
+      ...(stdin === undefined ? {} : { stdin }),
+    });
+  const listed = await maestro(host(), "executions", "list");
+  expect(listed.err).toBe("more: maestro executions list --limit 20 --cursor 'x; rm -rf ~ \\u{1b}[2J'\n");
+  const asked = await maestro(host(), "pql", "FIND executions");
+  expect(asked.err).toBe("more: add --cursor 'x; rm -rf ~ \\u{1b}[2J'\n");
+});
+
 describe("maestro pql", () => {
   async function withAnswer(answer: unknown) {
     const server = await testServer();

@@ -145,10 +145,15 @@ describe("a run that fails", () => {
 
   test("whose end cannot be recorded says so, keeps the output, and is exit code 6", async () => {
     const server = await market();
-    server.finishRefusals = 100;
+    server.on(
+      `POST /api/executions/${executionId}/finish`,
+      problem(503, { code: "database_unavailable", title: "Not \u001b]0;now\u0007" }, { "retry-after": "1" }),
+    );
     const host = hostOf(server);
     const { code, err, json } = await runIt(host, "--out", "out");
     expect(code).toBe(6);
+    expect(err).toContain("Not \\u{1b}]0;now");
+    expect(err).not.toContain("\u001B");
     expect(json()).toMatchObject({ outcome: "succeeded", finish_recorded: false });
     expect(err).toContain(executionId);
     expect(existsSync(join(host.home, "out"))).toBe(true);

@@ -277,6 +277,14 @@ describe("market upgrade", () => {
     expect(host.slept).toEqual([2_000, 2_000, 2_000]);
   });
 
+  test("--watch shows no control character of what the API says", async () => {
+    const { server, host } = await upgrading();
+    endingAs(server, { state: "completed", rule: "all\u001b[2J", ended_at: at, gate });
+    const { err } = await maestro(host, "market", "upgrade", name, "--cohort", "10", "--watch", "--json");
+    expect(err).toContain("completed (all\\u{1b}[2J)");
+    expect(err).not.toContain("\u001B");
+  });
+
   test("--watch keeps to its rollout when a newer one is shown", async () => {
     const { server, host } = await upgrading();
     server.on("GET /api/market/status", json(statusOf(rolloutOf(server, { id: `rol_${"z".repeat(26)}` }))));

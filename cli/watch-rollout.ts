@@ -4,6 +4,7 @@
 import type { Rollout } from "../shared/contract/http-installs.ts";
 import type { Api } from "./api.ts";
 import { interruptedFailure } from "./http.ts";
+import { printable } from "./output.ts";
 import { gateText } from "./package-status.ts";
 import type { Session } from "./session.ts";
 
@@ -36,7 +37,7 @@ async function rolloutNow(api: Api, { id, package: name }: Rollout): Promise<Rol
 
 const rolloutText = ({ package: name, version, cohort_percent, state, rule, gate }: Rollout): string =>
   [
-    `${name} ${version} to ${cohort_percent}%: ${state}${rule === null ? "" : ` (${rule})`}`,
+    printable(`${name} ${version} to ${cohort_percent}%: ${state}${rule === null ? "" : ` (${rule})`}`),
     gate === null ? "the gate has not been asked yet" : gateText(gate),
   ].join("; ");
 

@@ -2,27 +2,26 @@
 
 import type { Command } from "commander";
 import type { Execution } from "../../shared/contract/http-executions.ts";
-import { group, integerFrom, leaf, type Act } from "../command.ts";
+import type { Page } from "../api/client.ts";
+import { group, leaf, notePage, paged, type Act } from "../command.ts";
 import type { Session } from "../session.ts";
 
 export function executionCommands(program: Command, act: Act): void {
   const executions = group(program, "executions", "runs of packages");
-  leaf(executions, "list", {
-    summary: "list runs, newest first",
-    examples: ["maestro executions list", "maestro executions list --limit 5 --json"],
-  })
-    .option("--limit <count>", "1 to 100", integerFrom(1, 100), 20)
-    .option("--cursor <cursor>", "`next_cursor` of the page before")
-    .action(act(list));
+  paged(
+    leaf(executions, "list", {
+      summary: "list runs, newest first",
+      examples: ["maestro executions list", "maestro executions list --limit 5 --json"],
+    }),
+  ).action(act(list));
   leaf(executions, "show <id>", {
     summary: "show one run",
     examples: ["maestro executions show exe_01k9x6f6c8a0b1c2d3e4f5g6h7"],
   }).action(act(show));
 }
 
-async function list(session: Session, options: { limit: number; cursor?: string }): Promise<void> {
-  const query = { limit: options.limit, ...(options.cursor === undefined ? {} : { cursor: options.cursor }) };
-  const page = await (await session.api()).executions(query);
+async function list(session: Session, options: Page): Promise<void> {
+  const page = await (await session.api()).executions({ limit: options.limit, cursor: options.cursor });
   session.out.result(page, () =>
     session.out.table(
       ["id", "package", "version", "status", "exit", "ms", "units", "started"],
@@ -38,9 +37,7 @@ async function list(session: Session, options: { limit: number; cursor?: string 
       ]),
     ),
   );
-  if (page.next_cursor !== null && !session.out.json) {
-    session.out.note(`more: maestro executions list --limit ${options.limit} --cursor ${page.next_cursor}`);
-  }
+  notePage(session, ["executions", "list"], options, page.next_cursor);
 }
 
 export const executionRecord = (session: Session, run: Execution): string =>

@@ -8,6 +8,7 @@ import { leaf, type Act } from "../command.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { Failure } from "../failure.ts";
 import { requireWritable, writePrivate } from "../folders.ts";
+import { printable } from "../output.ts";
 import { answerText, chartNames, explanationText, type ChartName } from "../pql/answer-text.ts";
 import { askAll, type Ended } from "../pql/ask-all.ts";
 import { formatNames, isStream, parquetBytes, shown, streamPart, type FormatName } from "../pql/formats.ts";
@@ -15,10 +16,13 @@ import { notePlace } from "../pql/point-at.ts";
 import { runShell } from "../pql/shell.ts";
 import { readStdin } from "../secret-input.ts";
 import type { Session } from "../session.ts";
+import { shellLine } from "../shell-words.ts";
 
 const queryBytesMax = 64 * 1024;
 /** Rows that --all holds in memory, for formats that are one value. */
 const heldRowsMax = 100_000;
+
+const cursorOption = (cursor: string): string => printable(shellLine(["--cursor", cursor]));
 
 interface PqlOptions {
   readonly cursor?: string;
@@ -140,10 +144,10 @@ async function ask(
   if (ended.cursor === null) return "ok";
   // JSON has it in itself.
   if (all !== true) {
-    if (!out.json) out.note(`more: add --cursor ${ended.cursor}`);
+    if (!out.json) out.note(`more: add ${cursorOption(ended.cursor)}`);
     return "ok";
   }
-  out.note(`ended after ${count} rows; to go on: add --cursor ${ended.cursor}`);
+  out.note(`ended after ${count} rows; to go on: add ${cursorOption(ended.cursor)}`);
   if (ended.error !== null) throw ended.error;
   return "failure";
 }

@@ -14,7 +14,7 @@ import { installArgument, leaf, packageArgument, type Act } from "../command.ts"
 import type { ExitName } from "../exit-codes.ts";
 import { errorCode, Failure } from "../failure.ts";
 import { notWritten, requireFilePlace, requireWritableFolder } from "../folders.ts";
-import { printableLines } from "../output.ts";
+import { printable, printableLines } from "../output.ts";
 import { unpackPackage } from "../package/archive.ts";
 import { artifactOf } from "../package/artifact-cache.ts";
 import { findIsolation, type Isolation } from "../package/isolation.ts";
@@ -213,7 +213,7 @@ async function finish(session: Session, api: Api, started: Execution, body: Fini
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     session.out.note(
-      `warning: the end of ${started.id} could not be recorded: ${error.message}. It expires by itself at ${started.deadline_at}.`,
+      `warning: the end of ${started.id} could not be recorded: ${printable(error.message)}. It expires by itself at ${started.deadline_at}.`,
     );
     return { recorded: false, why: error.exit };
   }
