@@ -71,6 +71,26 @@ test("one of before countersignatures said a time is taken, and one that says no
   for (const none of [null, "yesterday", 7, ""]) expect(await checkedAt(none)).toMatchObject({ ok: false });
 });
 
+test("a channel's pointer names the release that its subject names, and one alone", async () => {
+  const { manifest, artifact_sha256 } = release;
+  const move = {
+    package: manifest.name,
+    channel: "stable",
+    version: manifest.version,
+    sequence: 1,
+    moved_at: end,
+  } as const;
+  const { subject, ...rest } = pointerStatement({ ...move, artifact_sha256 });
+  const check = async (subjects: typeof subject) =>
+    (await checkChannelPointer(await signStatement(marketplace, statement({ ...rest, subject: subjects })), keys(null)))
+      .ok;
+  expect(await check(subject)).toBe(true);
+  const [one] = subject;
+  for (const name of [`${manifest.name}@9.9.9`, `tools/other@${manifest.version}`, manifest.name])
+    expect(await check([{ ...one!, name }])).toBe(false);
+  expect(await check([one!, one!])).toBe(false);
+});
+
 test("a channel's pointer is held against its key's end by the time of its move", async () => {
   const { manifest, artifact_sha256 } = release;
   const move = { package: manifest.name, channel: "stable", version: manifest.version, sequence: 1 } as const;
