@@ -40,7 +40,7 @@ export function rolloutGatesObject<Env>(compose: (env: Env) => RolloutGatesParts
       try {
         running = await watchRollouts(this.#parts, this.#tenantId, this.#parts.clock());
       } catch (error) {
-        // Postgres is away, or a rollout cannot be judged: the next alarm asks again.
+        // Postgres is away: the next alarm asks again.
         this.#parts.log("error", "the health gate could not be asked", { error: errorName(error) });
       }
       if (running > 0) await this.#alarmWithin(runningMs);

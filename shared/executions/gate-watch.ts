@@ -20,6 +20,7 @@ import {
 } from "../market/package-state-store.ts";
 import type { PackageState } from "../market/package-state.ts";
 import { planRollback, rollbackChange } from "../market/rollback.ts";
+import { errorName } from "../outbox/drain.ts";
 import type { Database } from "../tenancy/database.ts";
 import { gateCounts } from "./rollout-store.ts";
 
@@ -41,11 +42,23 @@ const releasesOf = (state: PackageState, earlier: ReadonlyMap<string, readonly E
   return [...new Set([...ids, ...[...state.good.values()].map((release) => release.release_id)])];
 };
 
-/** Answers how many rollouts are still running. Throws where Postgres does. */
+/**
+ * Answers how many rollouts are still running; one that could not be judged is, and holds up no other. Throws where Postgres
+ * does not say which there are.
+ */
 export async function watchRollouts(parts: GateParts, tenantId: string, now: number): Promise<number> {
   let running = 0;
   for (const name of await packagesRollingOut(parts.database, tenantId)) {
-    if (!(await watchPackage(parts, tenantId, name, now))) running += 1;
+    try {
+      if (!(await watchPackage(parts, tenantId, name, now))) running += 1;
+    } catch (error) {
+      running += 1;
+      parts.log("error", "a rollout could not be judged, the next alarm asks again", {
+        tenant_id: tenantId,
+        package: name,
+        error: errorName(error),
+      });
+    }
   }
   return running;
 }

@@ -5,7 +5,7 @@ import { sql } from "drizzle-orm";
 import { beforeAll, expect, test } from "vitest";
 import { inBatch } from "../../shared/tenancy/database.ts";
 import { databaseAs } from "../support/api.ts";
-import { Market, marketApi } from "../support/installs.ts";
+import { failingRuns, Market, marketApi } from "../support/installs.ts";
 import { contractOf } from "../support/openapi.ts";
 import { jsonCall, must, registeredSigner } from "../support/publisher.ts";
 import { useStack } from "../support/stack.ts";
@@ -120,6 +120,23 @@ test("a failing release is taken back: the cohort pinned where it was good, the 
       "mc.release.barred barred",
       "mc.rollout.changed aborted",
     ]);
+});
+
+test("a rollout that cannot be judged keeps the gate from no other of the tenant", async () => {
+  const tenant = await stack.seedTenant("gate-broken");
+  const one = new Market(market.api, market.publisher, market.signer, tenant);
+  const [broken, failing] = ["gate/a-broken", "gate/b-failing"];
+  for (const name of [broken, failing]) {
+    const { percent } = await prepared(one, name);
+    must(201, await one.upgrade(name, { channel: "canary", cohort_percent: percent }));
+  }
+  // Before any run of it ends, and so before the gate has a report to keep.
+  const owner = databaseAs(stack, "owner");
+  await inBatch(owner, [sql`update rollouts set gate = '{"state":"none of ours"}' where package = ${broken}`]);
+  await failingRuns(stack, failing);
+  must(200, await one.run(failing, "host-0"));
+  await expect.poll(async () => (await one.status(failing)).rollout?.state, { timeout: 20_000 }).toBe("aborted");
+  await inBatch(owner, [sql`update rollouts set gate = null where package = ${broken}`]);
 });
 
 test("a sound release goes on once enough was seen, and is then widened without another word", async () => {
