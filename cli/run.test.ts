@@ -255,6 +255,22 @@ describe("a release is refused before a byte is unpacked, and the run finished a
     expect(await refused(server)).toContain("has not countersigned");
   });
 
+  test("it is another one than the execution names, though of the same name, version and artifact", async () => {
+    const server = await market();
+    server.release["id"] = `rel_${"z".repeat(26)}`;
+    expect(await refused(server)).toContain("not the one of this execution");
+  });
+
+  test("it is signed as another version than the execution names", async () => {
+    const server = await market();
+    server.startedAs = { version: "1.0.1" };
+    expect(await refused(server)).toContain("signed as tools/sample 1.0.0");
+  });
+
+  test("the artifact of that digest has another size than was signed", async () => {
+    expect(await refused(await market({ signedBytes: 1 }))).toContain("not those that were signed");
+  });
+
   test("both signatures are good, but over another artifact than the pinned one", async () => {
     const [server, other] = [await market(), await market({ source: "1" })];
     server.release = { ...other.release };

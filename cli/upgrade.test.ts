@@ -236,6 +236,14 @@ describe("market upgrade", () => {
     expect((await maestro(host, "market", "upgrade", name)).code).toBe(7);
   });
 
+  test("to another release than the answer names is exit code 7, though it is signed and of the same version", async () => {
+    const { server, host } = await upgrading();
+    server.release = { ...server.release, id: `rel_${"z".repeat(26)}` };
+    const { code, err } = await maestro(host, "market", "upgrade", name);
+    expect(code).toBe(7);
+    expect(err).toContain("another release than the one that was named");
+  });
+
   test("of an empty cohort says which would have an install", async () => {
     const { server, host } = await upgrading();
     server.on("POST /api/market/upgrades", json({ ...upgradeOf(server), moves: [], in_cohort: 0 }, 201));

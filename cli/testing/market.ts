@@ -71,6 +71,8 @@ interface MarketOptions {
   /** Signed instead of `manifest`. */
   readonly signedManifest?: PackageManifest;
   readonly artifact?: Uint8Array<ArrayBuffer>;
+  /** Signed as its size, other than it is. */
+  readonly signedBytes?: number;
 }
 
 export async function signedPointer(signer: Signer, pointer: SignedPointer): Promise<Record<string, unknown>> {
@@ -94,7 +96,7 @@ export async function market(options: MarketOptions = {}): Promise<Market> {
     statement({
       subject: [{ name: `${signed.name}@${signed.version}`, digest: { sha256: artifactSha256 } }],
       predicateType: releasePredicateType,
-      predicate: { manifest: signed, artifact_bytes: artifact.length },
+      predicate: { manifest: signed, artifact_bytes: options.signedBytes ?? artifact.length },
     }),
   );
   const at = "2026-04-13T16:00:00.000Z";
