@@ -169,6 +169,13 @@ describe("market install", () => {
       "over another artifact",
     ],
     [
+      "the pointer is another package's, as it was signed",
+      async (server) => {
+        server.pointer = await signedPointer(server.marketplace, { ...pointerNow(server), package: "tools/other" });
+      },
+      "the pointer is of tools/other",
+    ],
+    [
       "there is no pointer",
       (server) => server.on("GET /api/market/channels", json({ channels: [] })),
       "no signed pointer",
