@@ -53,5 +53,7 @@ export async function checkRoot(
         `${byOld} of the keys of root ${before.signed.version} have signed it, and ${old.threshold} have to. Sign it with the old keys too.`,
       );
   }
+  if (new Set(signatures.map(({ keyid }) => keyid)).size < signatures.length)
+    return refused("A key has signed it twice, which readers of TUF do not take. Leave one of its signatures out.");
   return { ok: true };
 }

@@ -13,7 +13,9 @@ import {
   writeOnline,
   type TufFiles,
 } from "../../test/support/tuf.ts";
+import { utf8 } from "../contract/bytes.ts";
 import { checkRoot } from "./root.ts";
+import { nextRoot, pinnedRoot } from "./trusted-metadata.ts";
 import {
   documentText,
   expiryOf,
@@ -167,6 +169,20 @@ describe("a root", () => {
     });
     expect(await checkRoot(root, null, online, now - 3 * 24 * 3_600_000)).toMatchObject({
       reason: expect.stringContaining("more than a year"),
+    });
+  });
+
+  test("is refused where one key has signed it twice: no reader of TUF would follow it, nor any root behind it", async () => {
+    const { root, keys, signers, now } = await world();
+    const online = onlineKeys(signers);
+    const by = [...keys, keys[0]!];
+    const twice = await rootDocumentOf(online, { keys, by, version: 2, now });
+    expect(await nextRoot(await pinnedRoot(documentText(root)), utf8(documentText(twice)))).toMatchObject({
+      ok: false,
+    });
+    expect(await checkRoot(twice, root, online, now)).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining("signed it twice"),
     });
   });
 
