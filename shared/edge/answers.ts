@@ -3,6 +3,7 @@
 import { z } from "@hono/zod-openapi";
 import { providerState } from "../contract/http-policies.ts";
 import { sha256Digest, timestamp } from "../contract/names.ts";
+import { isTenantSlug } from "./serving-path.ts";
 import { rootDocument, tufKey } from "./tuf.ts";
 
 export const policyRootPut = z
@@ -17,7 +18,11 @@ const policyPublisher = z
 
 export const policyKeys = z
   .strictObject({
-    tenant: z.string().describe("the tenant's slug, under which its metadata lies"),
+    // Root keys lie in a folder of that name: what an API calls it is held to the form of one.
+    tenant: z
+      .string()
+      .refine(isTenantSlug, "a tenant's slug is lower-case letters, digits and dashes")
+      .describe("the tenant's slug, under which its metadata lies"),
     keys: z.strictObject({ targets: tufKey, snapshot: tufKey, timestamp: tufKey }),
     root: rootDocument.nullable().describe("the root in force; null before the first"),
     publishers: z
