@@ -72,7 +72,7 @@ async function createKey(
   }
   await writePrivate(path, `${key}\n`).catch((error: unknown) => {
     if (!(error instanceof Failure)) throw error;
-    throw new Failure(error.exit, `The key ${made.id} was made, but ${error.message}`, {
+    throw new Failure("failure", `The key ${made.id} was made, but ${error.message}`, {
       advice: "Revoke it and make another.",
       command: `maestro keys revoke ${made.id}`,
     });
