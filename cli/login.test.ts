@@ -160,6 +160,15 @@ describe("maestro login --local", () => {
     writeFileSync(path, "{");
     expect((await login()).code).toBe(1);
   });
+
+  test("sends the stack's secret to this machine alone", async () => {
+    const { state, host } = await localStack();
+    const path = join(state, "local-issuer.json");
+    const elsewhere = '"token_url":"https://maestro.invalid/token"';
+    writeFileSync(path, readFileSync(path, "utf8").replace(/"token_url":"[^"]*"/, elsewhere));
+    const { code, err } = await maestro(host, "login", "--local", "--state", state);
+    expect([code, err]).toEqual([2, expect.stringContaining("this machine")]);
+  });
 });
 
 describe("the stored login", () => {

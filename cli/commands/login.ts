@@ -9,7 +9,7 @@ import { createApi } from "../api.ts";
 import { leaf, roleArgument, type Act } from "../command.ts";
 import { configPath, parseApiKey, parseApiUrl, removeConfig, writeConfig, type Credential } from "../config.ts";
 import { errorCode, Failure } from "../failure.ts";
-import { readJson, send } from "../http.ts";
+import { isLoopback, readJson, send } from "../http.ts";
 import { readSecret } from "../secret-input.ts";
 import type { Session } from "../session.ts";
 import { acceptKeys } from "../trusted-keys.ts";
@@ -113,8 +113,11 @@ async function localCredential(
       advice: "Start the local stack again.",
     });
   const apiUrl = parseApiUrl(local.data.api_url);
-  // The secret goes to this machine only, whatever the file says.
   const tokenUrl = new URL(local.data.token_url);
+  if (!isLoopback(tokenUrl.hostname))
+    throw new Failure("usage", `${path} names an issuer that is not on this machine`, {
+      advice: "The stack's secret goes to this machine only. Start the local stack again.",
+    });
   const subject = local.data.subjects[options.role];
   if (subject === undefined) {
     throw new Failure("not_found", `The local stack has no ${options.role}`, {
