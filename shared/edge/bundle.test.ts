@@ -26,6 +26,9 @@ const good = bundleParts();
 const after = (...parts: readonly TarPart[]): Uint8Array => bundleOf([...good, ...parts]);
 const manifested = (given: Readonly<Record<string, unknown>>): Uint8Array => bundleOf(bundleParts(given));
 
+const withoutData = good.filter(({ name }) => !name.endsWith("data.json"));
+const deepJson = (levels: number): string => `${'{"a":'.repeat(levels)}1${"}".repeat(levels)}`;
+
 describe("a bundle is refused, in chunks of any size, with a reason that says what to do:", () => {
   const refusals: readonly (readonly [what: string, archive: Uint8Array, reason: string])[] = [
     ["a symlink", after({ name: "app/x.rego", flag: "2", linkname: "/etc/passwd" }), "only files and folders"],
@@ -47,10 +50,46 @@ describe("a bundle is refused, in chunks of any size, with a reason that says wh
     ["a manifest without a dialect", manifested({ rego_version: undefined }), "v1 dialect"],
     ["the v0 dialect", manifested({ rego_version: 0 }), "v1 dialect"],
     ["one file in the v0 dialect", manifested({ file_rego_versions: { "/app/authz.rego": 0 } }), "v1 dialect"],
+    [
+      "a file in the v0 dialect, which a second member hides from readers that take the last one",
+      bundleOf([
+        {
+          name: ".manifest",
+          body: '{"revision":"r","roots":["app"],"rego_version":1,"file_rego_versions":{"*.rego":0},"file_rego_versions":{}}',
+        },
+        ...good.slice(1),
+      ]),
+      'has the name "file_rego_versions" twice',
+    ],
     ["a manifest with wasm", manifested({ wasm: [{ entrypoint: "app", module: "policy.wasm" }] }), "ship the Rego"],
     ["a manifest with more", manifested({ more: true }), "more"],
     ["a root with a slash at its end", manifested({ roots: ["app/"] }), "without a slash at either end"],
     ["a root of 17 segments", manifested({ roots: ["app", `x${"/x".repeat(16)}`] }), "at most 16 segments"],
+    ...[
+      ["another value", '{"app":{"extra":1}}', "app/extra", '{"x":1}'],
+      ["the same value", '{"app":{"extra":{"x":[1]}}}', "app/extra", '{"x":[1]}'],
+      ["a member of what is no object", '{"app":{"extra":[]}}', "app/extra/deep/er", "{}"],
+      ["one more member, and one twice", '{"app":{"extra":{"a":{"b":1}}}}', "app/extra", '{"c":1,"a":{"b":2}}'],
+    ].flatMap(([what = "", top = "", folder = "", below = ""]) => {
+      const files = [
+        { name: "data.json", body: top },
+        { name: `${folder}/data.json`, body: below },
+      ];
+      const reason = `both have data at`;
+      return [
+        [`data of two files at one place, ${what}`, bundleOf([...withoutData, ...files]), reason],
+        [
+          `data of two files at one place, the other way round, ${what}`,
+          bundleOf([...withoutData, ...files.toReversed()]),
+          reason,
+        ],
+      ] as const;
+    }),
+    [
+      "data that is nested deeper than OPA reads",
+      after({ name: "app/deep/data.json", body: deepJson(1_001) }),
+      "nested deeper",
+    ],
     ["the same root twice", manifested({ roots: ["app", "app"] }), 'roots "app" and "app" overlap'],
     [
       "a root in a root",
@@ -120,6 +159,30 @@ describe("a bundle is refused, in chunks of any size, with a reason that says wh
 });
 
 describe("a bundle is taken", () => {
+  test("with data of one object in two files, as long as no place has two values, in any order", async () => {
+    const files = [
+      { name: "data.json", body: '{"app":{"extra":{"a":{"b":1}},"list":[{"a":1}]}}' },
+      { name: "app/extra/data.json", body: '{"c":1,"a":{"d":2}}' },
+      { name: "app/other/data.json", body: "{}" },
+    ];
+    for (const order of [files, files.toReversed()])
+      expect(await check(bundleOf([...withoutData, ...order]))).toMatchObject({ ok: true });
+  });
+
+  test("with more names than are remembered in one file, but not with another file within it", async () => {
+    const names = Array.from({ length: 100_001 }, (_, at) => `"n${at}":0`).join();
+    const large = { name: "app/data.json", body: `{${names}}` };
+    expect(await check(bundleOf([...withoutData, large]))).toMatchObject({ ok: true });
+    const within = { name: "app/extra/data.json", body: "{}" };
+    const beside = { name: "zoo/data.json", body: "{}" };
+    const wide = bundleParts({ roots: ["app", "zoo"] }).filter(({ name }) => !name.endsWith("data.json"));
+    expect(await check(bundleOf([...wide, large, beside]))).toMatchObject({ ok: true });
+    expect(await check(bundleOf([...wide, large, within]))).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining("too many names"),
+    });
+  });
+
   test("with the digests of its tar.gz and of its tar", async () => {
     const archive = bundleOf(good);
     const tar = tarOf(...good);

@@ -3,6 +3,7 @@
 // stops at the first thing that may not be. What Rego itself makes of the policies is OPA's to say.
 
 import { concat, hex, utf8Text } from "../contract/bytes.ts";
+import { duplicateKey } from "../contract/duplicate-key.ts";
 import { bundleBytesMax, policyVersion, tarBytesMax } from "../contract/http-policies.ts";
 import { z } from "@hono/zod-openapi";
 import { ArchiveRefusal } from "../signing/archive-refusal.ts";
@@ -10,6 +11,7 @@ import { SeenNames } from "../signing/entry-names.ts";
 import { gunzip } from "../signing/gunzip.ts";
 import type { ArchiveTools } from "../signing/package-archive.ts";
 import { tarEntries, type TarEntry } from "../signing/tar.ts";
+import { BundleData } from "./bundle-data.ts";
 import { regoPackage } from "./rego-package.ts";
 import { isUnderRoots, overlappingRoots, placeOutsideRoots } from "./roots.ts";
 
@@ -87,6 +89,7 @@ class Walk {
   readonly #bounds: BundleBounds;
   readonly #names = new SeenNames();
   readonly #packages: { readonly name: string; readonly path: readonly string[] }[] = [];
+  readonly #data = new BundleData();
   #waiting: { readonly name: string; readonly path: readonly string[]; readonly value: unknown }[] = [];
   #waitingBytes = 0;
   #manifest: Manifest | null = null;
@@ -144,7 +147,12 @@ class Walk {
   }
 
   async #takeManifest(entry: TarEntry): Promise<void> {
-    const value = jsonObject(manifestName, await this.#read(entry, this.#bounds.textBytesMax));
+    const bytes = await this.#read(entry, this.#bounds.textBytesMax);
+    const value = jsonObject(manifestName, bytes);
+    // OPA puts two members of one name together, where they are objects; here the last one would count.
+    const twice = duplicateKey(textOf(manifestName, bytes));
+    if (twice !== null)
+      throw new ArchiveRefusal(`its ${manifestName} has the name ${quoted(twice)} twice in one object: leave one out`);
     const parsed = manifestShape.safeParse(value);
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
@@ -185,6 +193,8 @@ class Walk {
     const bytes = await this.#read(entry, this.#bounds.dataBytesMax);
     const value = jsonObject(name, bytes);
     const path = name.split("/").slice(0, -1);
+    const refusal = this.#data.add(name, path, value);
+    if (refusal !== null) throw new ArchiveRefusal(refusal);
     this.#files += 1;
     if (this.#manifest !== null) return this.#holdData(name, path, value);
     this.#waitingBytes += bytes.length;

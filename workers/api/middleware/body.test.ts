@@ -3,8 +3,9 @@
 import fastCheck from "fast-check";
 import { describe, expect, test } from "vitest";
 import { utf8 } from "../../../shared/contract/bytes.ts";
+import { duplicateKey } from "../../../shared/contract/duplicate-key.ts";
 import { Problem } from "../../../shared/contract/problems.ts";
-import { checkContentType, duplicateKey, parseJson, RequestBody } from "./body.ts";
+import { checkContentType, parseJson, RequestBody } from "./body.ts";
 
 const codeOf = (work: () => unknown): string => {
   try {

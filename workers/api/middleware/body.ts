@@ -3,6 +3,7 @@
 
 import { Problem } from "../../../shared/contract/problems.ts";
 import { utf8Text } from "../../../shared/contract/bytes.ts";
+import { duplicateKey } from "../../../shared/contract/duplicate-key.ts";
 import { Gathered } from "../../../shared/contract/gather.ts";
 
 /** The largest JSON body: 1 MiB. */
@@ -155,36 +156,4 @@ function checkStrings(root: unknown): void {
 function checkString(text: string): void {
   if (text.includes("\0")) throw new Problem("not_utf8", "A string of the body has a NUL character.");
   if (!text.isWellFormed()) throw new Problem("not_utf8", "A string of the body has half of a surrogate pair.");
-}
-
-/** The first name that comes twice in one object of `text`, which must be valid JSON; null where none does. */
-export function duplicateKey(text: string): string | null {
-  const open: (Set<string> | null)[] = [];
-  let nameNext = false;
-  for (let at = 0; at < text.length; at += 1) {
-    const character = text[at];
-    if (character === "{") {
-      open.push(new Set());
-      nameNext = true;
-    } else if (character === "[") {
-      open.push(null);
-      nameNext = false;
-    } else if (character === "}" || character === "]") {
-      open.pop();
-      nameNext = false;
-    } else if (character === ",") {
-      nameNext = open.at(-1) instanceof Set;
-    } else if (character === '"') {
-      const start = at;
-      for (at += 1; text[at] !== '"'; at += 1) if (text[at] === "\\") at += 1;
-      const names = open.at(-1);
-      if (nameNext && names instanceof Set) {
-        const name = JSON.parse(text.slice(start, at + 1)) as string;
-        if (names.has(name)) return name;
-        names.add(name);
-        nameNext = false;
-      }
-    }
-  }
-  return null;
 }
