@@ -164,6 +164,15 @@ describe("a root", () => {
         ok: false,
         reason: expect.stringContaining(reason),
       });
+    const two = structuredClone(root);
+    two.signed.roles.timestamp = { keyids: [...two.signed.roles.timestamp.keyids, keys[0]!.keyId], threshold: 2 };
+    expect(await checkRoot(two, null, online, now)).toMatchObject({
+      reason: expect.stringContaining("threshold of 1"),
+    });
+    const dayMs = 24 * 3_600_000;
+    const end = Date.parse(root.signed.expires);
+    expect(await checkRoot(root, null, online, end - lifeMs.root - dayMs)).toEqual({ ok: true });
+    expect(await checkRoot(root, null, online, end - lifeMs.root - dayMs - 1)).toMatchObject({ ok: false });
     expect(await checkRoot(root, null, online, now + lifeMs.root)).toMatchObject({
       reason: expect.stringContaining("expired"),
     });

@@ -105,6 +105,39 @@ test(
   },
 );
 
+test("what another tenant has is, to a fetcher, what nobody has", async () => {
+  const edge = edgeOver(mapStore);
+  const absent = `/policies/other/${"0".repeat(64)}.tar.gz`;
+  const { request_id: _, ...nothing } = await (await ask(edge, absent)).json<Record<string, unknown>>();
+  for (const theirs of [
+    path.replace("acme", "other"),
+    "/tuf/other/timestamp.json",
+    "/opa/other/gateway/stable/bundle.tar.gz",
+  ]) {
+    objects.set(theirs.slice(1), utf8("bundle"));
+    const answer = await ask(edge, theirs);
+    const { request_id: __, ...said } = await answer.json<Record<string, unknown>>();
+    expect([theirs, answer.status, said]).toEqual([theirs, 404, nothing]);
+  }
+});
+
+test("a channel is served until the moment that its timestamp expires", async () => {
+  const edge = edgeOver(mapStore);
+  const file = (signed: object) => utf8(JSON.stringify({ signed }));
+  const meta = (name: string) => ({ [name]: { version: 1 } });
+  const expires = "2026-11-26T06:00:05Z";
+  objects.set("tuf/acme/timestamp.json", file({ _type: "timestamp", expires, meta: meta("snapshot.json") }));
+  objects.set("tuf/acme/1.snapshot.json", file({ _type: "snapshot", version: 1, meta: meta("targets.json") }));
+  const targets = { "gateway/stable/bundle.tar.gz": { hashes: { sha256: digest } } };
+  objects.set("tuf/acme/1.targets.json", file({ _type: "targets", version: 1, targets }));
+  const channel = "/opa/acme/gateway/stable/bundle.tar.gz";
+  now += 4_999;
+  expect((await ask(edge, channel)).status).toBe(200);
+  now += 1;
+  const ended = await ask(edge, channel);
+  expect([ended.status, await codeOf(ended)]).toEqual([503, "metadata_expired"]);
+});
+
 test("a flood of made-up keys fails no fetcher that is known, whatever the store takes", async () => {
   let answer = (): void => {};
   const slow = new Promise<void>((resolve) => (answer = resolve));

@@ -4,7 +4,7 @@ import { beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest"
 import { base64, sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
 import { statedKey, trustKey, workloadKey } from "../../shared/edge/serving-path.ts";
 import { statedText } from "../../shared/edge/stated.ts";
-import { parseSpiffeId } from "../../shared/identity/spiffe-id.ts";
+import { parseSpiffeId, spiffeIdOf } from "../../shared/identity/spiffe-id.ts";
 import { apiKeyDigest } from "../../shared/tenancy/api-key.ts";
 import {
   authorityEntry,
@@ -435,6 +435,23 @@ test("of a SPIFFE ID its digest is remembered, however long it is, but for the v
   expect((await ask(await token({ sub: long }))).status).toBe(200);
   const digest = await sha256Hex(utf8(long));
   expect(names.map((spy) => spy.mock.calls.map(([name]) => name))).toEqual([[digest], [digest], [digest]]);
+});
+
+test("what held is asked anew by a clock that was put back behind its beginning", () => {
+  const verdicts = new Verdicts(8);
+  const id = spiffeIdOf("spiffe://acme.example/fetcher/one");
+  const keep = () => verdicts.keep("c0", { id, bundleDigest: "b0", fromMs: 1_000, untilMs: 2_000 });
+  const holds = (now: number, bundle = "b0"): boolean => {
+    keep();
+    return verdicts.holds("c0", bundle, now);
+  };
+  expect([holds(999), holds(1_000), holds(1_999), holds(2_000), holds(1_500, "b1")]).toEqual([
+    false,
+    true,
+    true,
+    false,
+    false,
+  ]);
 });
 
 test("work comes back with time, and all together have a bound of their own", () => {
