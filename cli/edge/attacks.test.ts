@@ -357,6 +357,34 @@ describe("the publisher's own signature", () => {
   });
 });
 
+describe("the bundle that is held, named anew,", () => {
+  test("under a statement of another key is refused: who vouches is looked at again", async () => {
+    const at = await scene();
+    await at.world.publish({ bundle: new Uint8Array(at.good), signed: { version: "r2" }, by: await newSigner() });
+    for (const provider of [at.a, at.b]) provider.objects = at.world.copy();
+    expect(await outcomeOf(at)).toEqual(refusedAs("bad_statement"));
+  });
+
+  test("with the digest of another tar is refused, also where its publisher says so", async () => {
+    const at = await scene();
+    const tar_sha256 = "e".repeat(64);
+    await at.world.publish({
+      bundle: new Uint8Array(at.good),
+      signed: { tar_sha256, version: "r2" },
+      target: (target) => ({ ...target, custom: { ...target.custom, tar_sha256 } }),
+    });
+    for (const provider of [at.a, at.b]) provider.objects = at.world.copy();
+    expect(await outcomeOf(at)).toEqual(refusedAs("wrong_tar_digest"));
+  });
+});
+
+test("the last good one is served until the moment that its metadata ends", async () => {
+  const { it } = await scene();
+  const end = Date.parse(it.fetcher.state.active[policyPath]!.expires_at);
+  expect(it.fetcher.serving(policyPath, end - 1)).toMatchObject({ state: "ready" });
+  expect(it.fetcher.serving(policyPath, end)).toMatchObject({ state: "expired" });
+});
+
 describe("a list of publishers that changes", () => {
   const other = async (): Promise<string> => base64((await newSigner()).spki);
   const reopened = async (at: Scene, publishers: readonly string[]): Promise<TestFetcher> =>
