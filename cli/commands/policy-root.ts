@@ -11,7 +11,7 @@ import type { TufSigner } from "../../shared/edge/tuf-keys.ts";
 import { group, integerFrom, leaf, type Act } from "../command.ts";
 import { Failure } from "../failure.ts";
 import { requireWritable, writePrivate } from "../folders.ts";
-import { readRootKeys, rootKeysFolder, rootKeysFor, type RootKey } from "../policy/root-keys.ts";
+import { readRootKeys, requireOwnApi, rootKeysFolder, rootKeysFor, type RootKey } from "../policy/root-keys.ts";
 import type { Session } from "../session.ts";
 
 export function rootCommands(policy: Command, act: Act): void {
@@ -100,6 +100,7 @@ async function init(session: Session, options: { keys: number; threshold: number
       advice: "The next one, with its keys:",
       command: "maestro policy root rotate",
     });
+  await requireOwnApi(session.host, told.tenant, await session.apiUrl());
   const keys = await rootKeysFor(session.host, told.tenant, 1, options.keys);
   // A call whose answer was lost is answered by the root that it made.
   const root = told.root ?? (await signed(session, told, 1, keys, options.threshold, []));
@@ -118,6 +119,7 @@ async function rotate(
       advice: "The first one:",
       command: "maestro policy root init",
     });
+  await requireOwnApi(session.host, told.tenant, await session.apiUrl());
   const { version, roles } = before.signed;
   const held = (await readRootKeys(session.host, told.tenant)).filter(({ signer }) =>
     roles.root.keyids.includes(signer.keyId),

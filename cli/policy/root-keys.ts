@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { tufSignerOf, type TufSigner } from "../../shared/edge/tuf-keys.ts";
 import { errorCode, Failure } from "../failure.ts";
-import { folderOf, makeFolder, notWritten, writeNew } from "../folders.ts";
+import { folderOf, makeFolder, notWritten, writeNew, writePrivate } from "../folders.ts";
 import type { Host } from "../host.ts";
 
 const keyShape = z.object({ kty: z.literal("OKP"), crv: z.literal("Ed25519"), d: z.string().regex(/^[\w-]{43}$/) });
@@ -22,6 +22,26 @@ export interface RootKey {
 
 export const rootKeysFolder = (host: Host, tenant: string): string =>
   join(folderOf(host, "config"), "policy-root", tenant);
+
+/**
+ * Refuses an API that the tenant's root keys were not made for: whatever it calls its tenant and its signer's keys, a root that these
+ * sign is believed by who trusts them. The first API that they are used for is remembered; more are added by hand, a line each. Throws
+ * Failure `denied`.
+ */
+export async function requireOwnApi(host: Host, tenant: string, apiUrl: string): Promise<void> {
+  const path = `${rootKeysFolder(host, tenant)}.apis`;
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
+    if (errorCode(error) === "ENOENT") return null;
+    throw new Failure("failure", `${path} cannot be read (${errorCode(error) ?? "unknown"})`);
+  });
+  if (text === null) return await writePrivate(path, `${apiUrl}\n`);
+  const known = text.split("\n").map((line) => line.trim());
+  if (known.includes(apiUrl)) return;
+  throw new Failure("denied", `The root keys of ${tenant} on this machine were made for another API than ${apiUrl}`, {
+    advice: `It would get a root that they sign. Only where it is the same API under another name, add that as a line to ${path}.`,
+    facts: { api_url: apiUrl, apis: known.filter((line) => line !== "") },
+  });
+}
 
 /** Every root key of the tenant on this machine, in the order of their files. */
 export async function readRootKeys(host: Host, tenant: string): Promise<RootKey[]> {
