@@ -38,6 +38,21 @@ describe("the breaker", () => {
     expect(routing.breaker("a", 2_000)).toBe("closed");
   });
 
+  test("is held open no longer by what fails while it is open: each second it may be tried", () => {
+    const routing = new Routing(["a"]);
+    for (let count = 0; count < 3; count += 1) failed(routing, "a", 0);
+    failed(routing, "a", 900);
+    expect(routing.breaker("a", 1_000)).toBe("half_open");
+  });
+
+  test("a provider is suspect to who waits for it while others have trouble there, until one has success", () => {
+    const routing = new Routing(["a"]);
+    failed(routing, "a", 10);
+    expect([routing.isSuspect("a", 9), routing.isSuspect("a", 10)]).toEqual([true, false]);
+    answered(routing, "a", 1, 11);
+    expect([routing.isSuspect("a", 9), routing.isSuspect("a", 11)]).toEqual([false, false]);
+  });
+
   test("takes no notice of hedges that lost, nor of what a provider has not got", () => {
     const routing = new Routing(["a"]);
     for (let count = 0; count < 100; count += 1) {
