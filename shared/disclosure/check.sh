@@ -243,6 +243,7 @@ seq_of() {
 }
 
 events=0
+finished=
 finished_leaf=
 receipt_logged=
 [ -f receipt.json ] || fail "receipt.json is missing"
@@ -261,18 +262,45 @@ for file in events/*.json context/*.json; do
   events=$((events + 1))
   [ "$(member "$body" execution_id)" = "$execution" ] || fail "$file is another run's"
   case $body in
-    *'"type":"mc.execution.finished"}') [ "$version" = 2 ] || finished_leaf=$(od -An -v -tx1 "$tmp/leaf" | tr -d ' \n') ;;
+    *'"type":"mc.execution.finished"}')
+      [ -z "$finished" ] || continue
+      finished=$body
+      [ "$version" = 2 ] || finished_leaf=$(od -An -v -tx1 "$tmp/leaf" | tr -d ' \n')
+      ;;
     *"\"receipt\":$receipt,"*'"type":"mc.receipt.signed"}' | *"\"receipt\":$receipt}"*'"type":"mc.receipt.signed"}') receipt_logged=yes ;;
   esac
 done
 [ "$events" = "$(number "$index" event_count)" ] || fail "the number of events is not the one that was signed"
 
-# --- the receipt: signed, the one in the log, and about the leaf of the run's end
+# --- the receipt: signed, the one in the log, and to the letter what the run's end makes: of its leaf, and of what it says
 open_bundle receipt.json receipt
 case $payload in *'"predicateType":"https://maestro-conductor.dev/attestations/receipt/v1"'*) ;; *) fail "receipt.json is no receipt" ;; esac
 [ "$(member "$payload" execution_id)" = "$execution" ] || fail "the receipt is another run's"
 [ -n "$receipt_logged" ] || fail "the receipt is not the one in the log"
+[ -n "$finished" ] || fail "the end of the run is not in the pack"
 [ "$version" = 2 ] || [ "$(member "$payload" leaf_sha256)" = "$finished_leaf" ] || fail "the receipt is not of the run's last entry"
+# "name":value of the end's member $1, as the receipt's $2; `text` for strings, `whole` for numbers, of which one may be null.
+text() { printf '"%s":"%s"' "$2" "$(member "$finished" "$1")"; }
+whole() {
+  value=$(number "$finished" "$1")
+  printf '"%s":%s' "$2" "${value:-null}"
+}
+part() {
+  sha=$(member "$finished" "$2")
+  [ -z "$sha" ] || printf ',{"digest":{"sha256":"%s"},"name":"%s/%s"}' "$sha" "$execution" "$1"
+}
+subjects=$(part release release_sha256; part input input_sha256; part output output_sha256)
+{
+  printf '{"_type":"https://in-toto.io/Statement/v1","predicate":{'
+  printf '%s,' "$(text channel channel)" "$(whole duration_ms duration_ms)" "$(text execution_id execution_id)" "$(whole exit_code exit_code)"
+  printf '%s,' "$(text occurred_at finished_at)"
+  printf '"finished_event":{%s,"leaf_sha256":"%s",' "$(text id id)" "$(member "$payload" leaf_sha256)"
+  printf '%s,%s},' "$(text logged_at logged_at)" "$(whole seq seq)"
+  printf '%s,' "$(text outcome outcome)" "$(text package package)" '"schema_version":1' "$(text tenant_id tenant_id)" "$(whole units units)"
+  printf '%s},"predicateType":"https://maestro-conductor.dev/attestations/receipt/v1",' "$(text version version)"
+  printf '"subject":[%s]}' "${subjects#,}"
+} > "$tmp/expected"
+[ "$payload" = "$(cat "$tmp/expected")" ] || fail "the receipt does not say what the run's end says"
 
 echo "execution $execution, outcome $(member "$payload" outcome), tenant $tenant"
 echo "$events events of the run, in a tree of $size entries"

@@ -4,7 +4,13 @@ import { createHash } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
 import { tenantId } from "../../test/simulation/audit-events.ts";
 import { newKeys, World, type TestKeys } from "../../test/simulation/audit-world.ts";
-import { executionId, packArchive as archive, packing, Story } from "../../test/simulation/disclosure-world.ts";
+import {
+  executionId,
+  logLyingReceipt,
+  packArchive as archive,
+  packing,
+  Story,
+} from "../../test/simulation/disclosure-world.ts";
 import { utf8, utf8Text, type Bytes } from "../contract/bytes.ts";
 import { canonicalJson } from "../contract/events.ts";
 import type { PublishedKeys } from "../contract/http-audit.ts";
@@ -270,6 +276,26 @@ describe("a pack that the log's own keys signed is refused", () => {
       ok: false,
       reason: expect.stringContaining("no manifest"),
     });
+  });
+
+  test("with a receipt, signed and in the log, that says anything else than the run's end", async () => {
+    const lies = [
+      { outcome: "failed" },
+      { exit_code: 1 },
+      { units: 9 },
+      { finished_at: "2026-01-01T00:00:00.000Z" },
+      {},
+    ];
+    for (const lie of lies) {
+      const bent = new World(keys, 5);
+      const story = new Story();
+      bent.log.append(tenantId, [...story.before(), ...story.start(), ...story.finish()]);
+      await logLyingReceipt(bent, executionId, lie);
+      const verdict = await verify(await packOf(await partsOf(bent)));
+      expect(verdict, JSON.stringify(lie)).toMatchObject(
+        Object.keys(lie).length === 0 ? { ok: true } : { ok: false, file: "receipt.json" },
+      );
+    }
   });
 
   test("without the start, the end or the receipt of the run in it, or with another's events", async () => {

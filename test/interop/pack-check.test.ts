@@ -15,7 +15,7 @@ import { indexName, packFiles, packStatement, type PackFile, type PackParts } fr
 import { signStatement } from "../../shared/signing/bundle.ts";
 import { tenantId } from "../simulation/audit-events.ts";
 import { newKeys, World, type TestKeys } from "../simulation/audit-world.ts";
-import { executionId, packArchive, packing, Story } from "../simulation/disclosure-world.ts";
+import { executionId, logLyingReceipt, packArchive, packing, Story } from "../simulation/disclosure-world.ts";
 import { Stranger, which } from "../support/stranger.ts";
 import { tool } from "../support/tools.ts";
 
@@ -210,6 +210,46 @@ describe.skipIf(!canCheck)("check.sh", () => {
       expect(lastLine(stdout), what).toContain(reason);
     }
   }, 300_000);
+
+  test("fails where the log itself signed and logged a receipt that says something else than the run's end", async () => {
+    const cases = [
+      [{ outcome: "failed" }, "does not say what the run's end says"],
+      [{ exit_code: 1 }, "does not say what the run's end says"],
+      [{ finished_at: "2026-01-01T00:00:00.000Z" }, "does not say what the run's end says"],
+      [{}, "VERIFIED"],
+    ] as const;
+    for (const [lies, line] of cases) {
+      const bent = new World(keys, 5);
+      const story = new Story();
+      bent.log.append(tenantId, [...story.before(), ...story.start(), ...story.finish()]);
+      await logLyingReceipt(bent, executionId, lies);
+      for (const version of [3, 2] as const) {
+        const { stdout } = check(await whole(await partsOf(bent, version)));
+        expect(lastLine(stdout), `${version} ${JSON.stringify(lies)}`).toContain(line);
+      }
+    }
+  }, 300_000);
+
+  test("verifies runs with and without an input, an output and an exit code", async () => {
+    const ends = [
+      { input_sha256: "e".repeat(64), exit_code: null, output_sha256: null, outcome: "expired" },
+      { input_sha256: "e".repeat(64), exit_code: 0, output_sha256: "d".repeat(64), outcome: "succeeded" },
+      { input_sha256: null, exit_code: 255, output_sha256: null, outcome: "failed" },
+    ] as const;
+    for (const end of ends) {
+      const made = new World(keys, 6);
+      const story = new Story();
+      const run = { execution_id: executionId, package: "tools/probe", version: "1.0.0", channel: "stable" } as const;
+      const last = { ...run, release_sha256: "a".repeat(64), duration_ms: 0, units: 0, ...end };
+      made.log.append(tenantId, [
+        ...story.before(),
+        ...story.start(executionId, 0),
+        story.tell("mc.execution.finished", last),
+      ]);
+      const { stdout } = check(await whole(await partsOf(made)));
+      expect(lastLine(stdout), stdout).toBe("VERIFIED");
+    }
+  });
 
   test("fails with keys that are not those of the pack, or are for another use; and asks for keys where there are none", async () => {
     const folder = await whole();

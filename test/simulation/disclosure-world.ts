@@ -2,6 +2,10 @@
 // For the tests of packs: unit, simulation, and those with foreign programs.
 
 import { downloadZip } from "client-zip";
+import { appendReceipts } from "../../shared/audit/append.ts";
+import { hashLeaf } from "../../shared/audit/leaf.ts";
+import { receiptEventId, receiptStatement, type FinishedEvent } from "../../shared/audit/receipt.ts";
+import { sha256 } from "../../workers/audit/hashing.ts";
 import { manifestKey } from "../../shared/audit/layout.ts";
 import { eventText, type AuditEvent, type EventAttributes, type EventType } from "../../shared/contract/events.ts";
 import { hex, sha256 as sha256Of, type Bytes } from "../../shared/contract/bytes.ts";
@@ -114,6 +118,25 @@ export class Story {
       this.tell("mc.privacy.budget_set", { limit_units: 1, leak_units_per_hour: 0 }, proposer, "privacy"),
     ];
   }
+}
+
+/** Has the log sign and log a receipt of a run that has just ended, which says `lies` instead of what the run's last event says. */
+export async function logLyingReceipt(
+  world: World,
+  id: string,
+  lies: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  const leaf = (await world.log.eventsOf(id)).find(({ body }) => body.includes("mc.execution.finished"))!;
+  const finished = JSON.parse(leaf.body) as FinishedEvent;
+  const honest = receiptStatement(finished, hashLeaf(sha256, leaf.salt, leaf.body));
+  const { execution_id, package: name, version, channel, outcome } = finished.attributes;
+  const receipt = await signStatement(world.keys.statement, {
+    ...honest,
+    predicate: { ...honest.predicate, ...lies },
+  });
+  const attributes = { execution_id, package: name, version, channel, outcome, receipt };
+  const logged = { finishedEventId: finished.id, eventId: await receiptEventId(finished.id), attributes };
+  appendReceipts(world.parts(), tenantId, [logged], world.now, world.parts().random);
 }
 
 export const packArchive = async (files: readonly PackFile[]): Promise<Bytes> => {
