@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { sha256 } from "../../workers/audit/hashing.ts";
-import { hex, utf8, type Bytes } from "../contract/bytes.ts";
+import { base64, base64Bytes, concat, hex, utf8, type Bytes } from "../contract/bytes.ts";
 import { openCheckpoint, parseCheckpoint, signCheckpoint, verifierKey } from "./checkpoint.ts";
 import { newSigner } from "../../test/simulation/audit-world.ts";
 import { parseRange, rangeName } from "./layout.ts";
@@ -157,6 +157,12 @@ describe("checkpoints", () => {
     });
     expect((await openCheckpoint(note, origin, [other.spki])).ok).toBe(false);
     expect((await openCheckpoint(note, `${origin}x`, [signer.spki])).ok).toBe(false);
+    // One key signs all tenants' logs, and the name in a signature's line is not signed: another log's note under this log's name.
+    const theirs = await signCheckpoint(signer, { origin: `${origin}x`, size: 700, root: roots[700]! });
+    const signature = base64Bytes(theirs.trimEnd().split(" ").at(-1)!).subarray(4);
+    const keyId = base64Bytes(note.trimEnd().split(" ").at(-1)!).subarray(0, 4);
+    const renamed = `${theirs.slice(0, theirs.indexOf("— "))}— ${origin} ${base64(concat(keyId, signature))}\n`;
+    expect(await openCheckpoint(renamed, origin, [signer.spki])).toMatchObject({ ok: false });
     const line = note.slice(note.indexOf("— "));
     expect((await openCheckpoint(`${note}— witness.example AAAAAAAAAA==\n`, origin, [signer.spki])).ok).toBe(true);
     expect((await openCheckpoint(note + line, origin, [signer.spki])).ok).toBe(false);

@@ -121,6 +121,34 @@ test("too few witnesses, or no anchoring at all, is UNWITNESSED, and says the ro
   });
 });
 
+test("a quorum on an older head counts before a newer head that more witnesses agreed on, but not those who are asked for", async () => {
+  const grown = await AnchorWorld.make();
+  const dead = () => Promise.reject(new TypeError("nobody answers"));
+  for (const name of ["w2.example", "w3.example"]) grown.ways.set(name, dead);
+  await grown.grow(tenantId, 5);
+  await grown.minute();
+  const [older] = await grown.anchor.anchorings(tenantId);
+  grown.ways.clear();
+  grown.ways.set("w1.example", dead);
+  grown.log.now += 3_600_000;
+  await grown.grow(tenantId, 2);
+  await grown.minute();
+  const [newer] = await grown.anchor.anchorings(tenantId);
+  const lines = grown.witnesses.map(({ key }, at) => `witness w${at + 1} ${key.text}\n`).join("");
+  const by = await policyOf(`${lines}quorum w1\n`);
+  const keys = publishedKeysOf(grown.keys);
+  for (const shown of [
+    [newer!, older!],
+    [older!, newer!],
+  ]) {
+    const opened = await openAnchorings(shown, { tenantId, keys, policy: by, sha256, now: grown.now });
+    expect(opened).toMatchObject({
+      ok: true,
+      witnessed: { isQuorum: true, agreement: { agreed: 1, names: ["w1"], size: 5 } },
+    });
+  }
+});
+
 test("a policy that asks for nobody changes no verdict", async () => {
   expect(await verify(log().reader(), await policy("quorum none"))).toMatchObject({
     verdict: "VERIFIED-TO",

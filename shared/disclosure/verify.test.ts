@@ -182,6 +182,13 @@ describe("an archive that some tool would read otherwise is refused:", () => {
     expect(await verify(pack)).toMatchObject({ ok: false, file: name });
   });
 
+  test("a file that every pack has, but that the index of this one does not name", async () => {
+    const signed = packFiles(parts).filter(({ name }) => name !== "README.txt");
+    const index = await signStatement(keys.statement, await packStatement(parts, signed));
+    const pack = await archive([...packFiles(parts), { name: indexName, bytes: utf8(canonicalJson(index)) }]);
+    expect(await verify(pack)).toEqual({ ok: false, reason: "the file is not in the index", file: "README.txt" });
+  });
+
   test("a file twice, its second copy in place of the first or beside it", async () => {
     const again = await entryOf("receipt.json", utf8Text(utf8(canonicalJson(parts.receipt))));
     const twice = changed((pieces, count) => {

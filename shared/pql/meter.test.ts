@@ -311,7 +311,10 @@ describe("admission", () => {
     const meter = counted(small, 5_000);
     const now = start + hourMs;
     for (let time = 0; time < 4; time += 1) ask(meter, now);
-    expect(ask(meter, now - hourMs).state).toBe("rate_limited");
+    const refused = ask(meter, now - hourMs);
+    expect(refused.state).toBe("rate_limited");
+    // As long as it would have been had the clock stood still: not an hour more.
+    expect(refused).toMatchObject({ retry_after_ms: 500 });
     expect(ask(meter, now - hourMs + 600).state).toBe("admitted");
     expect(ask(meter, now).state).toBe("admitted");
   });
