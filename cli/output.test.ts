@@ -71,6 +71,33 @@ test("a next page is told as a command that a shell reads as nothing else, whate
   expect(asked.err).toBe("more: add --cursor 'x; rm -rf ~ \\u{1b}[2J'\n");
 });
 
+describe("what an API answers", () => {
+  const id = "exe_01k9x6f6c8a0b1c2d3e4f5g6h7";
+  const link = {
+    url: "https://maestro.example/\u001b]0;title\u0007\u009b2J",
+    sha256: "a".repeat(64),
+    bytes: 1,
+    pack_version: 3,
+    one_time: false,
+    audience: null,
+    expires_at: covers.to,
+    grant_id: "grt_01k9x6f6c8a0b1c2d3e4f5g6h7",
+  };
+  test.each([[[]], [["--json"]]])("does not steer a terminal, with %j, and is JSON still", async (flags) => {
+    const server = await testServer();
+    server.on(`GET /api/executions/${id}/disclosure:link`, json(link));
+    const env = { MAESTRO_API_URL: server.url, MAESTRO_API_KEY: apiKey, NO_COLOR: "1" };
+    const { code, out } = await maestro(testHost({ terminal: true, env }), "disclosure", "link", id, ...flags);
+    expect(code).toBe(0);
+    // oxlint-disable-next-line no-control-regex
+    expect(out).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
+    const shown = flags.length === 0 ? printable(link.url) : JSON.stringify(link.url).replace("\u009b", "\\u009b");
+    expect(out).toContain(shown);
+    const read = flags.length === 0 ? link : (JSON.parse(out) as unknown);
+    expect(read).toEqual(link);
+  });
+});
+
 describe("maestro pql", () => {
   async function withAnswer(answer: unknown) {
     const server = await testServer();

@@ -119,7 +119,8 @@ export function createOutput(host: Host, json: boolean): Output {
         end: () => void host.stderr.write("\r\u001B[K"),
       };
     },
-    table(columns, rows) {
+    table(names, rows) {
+      const columns = names.map((name) => printable(name));
       const cells = rows.map((row) => row.map(cellText));
       // A pipe gets tabs: `cut` and `awk` read them, and no width has to be guessed.
       if (!toTerminal) return [columns, ...cells].map((row) => row.join("\t")).join("\n");

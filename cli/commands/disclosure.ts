@@ -67,7 +67,7 @@ async function link(
   { wait, ...wish }: { wait: number; oneTime?: boolean; audience?: string },
 ): Promise<void> {
   const ready = await waitForLink(session, await session.api(), id, wait, wish);
-  session.out.result(ready, () => ready.url);
+  session.out.result(ready, () => printable(ready.url));
   session.out.note(
     `sha256 ${ready.sha256}, ${ready.bytes} bytes, works until ${ready.expires_at}${ready.one_time ? ", once" : ""}` +
       `${ready.audience === null ? "" : `, for ${ready.audience} alone`}; revoke it by ${ready.grant_id}`,

@@ -127,6 +127,21 @@ describe("a format", () => {
       const { out } = await maestro(host, "pql", "FIND events", "--format", format);
       expect(out).toContain("a\\u{9b}2Jb\\u{202e}");
     }
+    const steering = "\u001b]0;title\u0007\u009b2J";
+    const named = [
+      { ...page(1, `c;$(id)${steering}`), columns: [`seq${steering}`] },
+      { ...counts, field: steering, groups: counts.groups.map(({ total }) => ({ name: steering, total })) },
+    ];
+    for (const answer of named) {
+      for (const chart of [[], ["--chart", "none"], ["--chart", "bars"]]) {
+        const { host } = await world([json(answer)], { terminal: true });
+        const { out, err } = await maestro(host, "pql", "FIND events", ...chart);
+        // oxlint-disable-next-line no-control-regex
+        expect(out + err).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
+        expect(out).toContain("\\u{1b}]0;title");
+        expect(err).toContain(answer.kind === "rows" ? "add --cursor 'c;$(id)" : "");
+      }
+    }
     const piped = await world([json(evil)]);
     expect((await maestro(piped.host, "pql", "FIND events", "--format", "csv")).out).toContain("a\u009b2Jb\u202e");
   });
