@@ -122,6 +122,16 @@ test("the newest hour counts up to its newest event, not as if it were over", ()
   expect(priceOf({ plan, before_ms: null }, countersOf(events, null, 1), 100)).toBe(60);
 });
 
+test("an hour that is over and is read in part costs that part of it, however much was logged since", () => {
+  const events = Array.from({ length: 60 }, (_, minute) => ({
+    type: "mc.policy.decision" as const,
+    at: start + minute * 60_000,
+  }));
+  const since = { type: "mc.execution.finished" as const, at: start + 5 * hourMs };
+  const plan = planOf("FIND decisions TOP 5 BY rule SINCE 330m", start + 6 * hourMs);
+  expect(priceOf({ plan, before_ms: null }, countersOf([...events, since], null, 1), 100)).toBe(30);
+});
+
 test("rows cost a page of each type where nothing is asked of them, and all of the range where something is", () => {
   const events = Array.from({ length: 500 }, (_, second) => ({
     type: "mc.policy.decision" as const,

@@ -198,6 +198,22 @@ test.each(byBucket)("%s: counts that begin some buckets earlier give the same, o
   expect([missed > 0, unlisted > 0]).toEqual([isShort, isShort]);
 });
 
+test("a name that is not listed may be as large as the smallest leader without the first buckets, and come before it", () => {
+  const plan = planOf("FIND executions BUCKET BY 1h TOP 2 BY package SINCE 11h");
+  // `z` is listed for its first bucket alone; without it `c` has as many, and comes first.
+  const sealed: OpenCell[] = [
+    [0, "z", 2],
+    [1, "z", 3],
+    [1, "b", 3],
+    [1, "c", 3],
+  ];
+  expect(together(plan, sealed, [], 2, 0, 1).answer.state).toBe("unlisted");
+  expect(together(plan, sealed, [], 3, 10, 1).answer).toMatchObject({
+    state: "groups",
+    groups: [{ name: "b" }, { name: "c" }, { rank: null }],
+  });
+});
+
 test("names are in the order of their UTF-8, the missing one last", () => {
   const text = fc.oneof(names, anyText(4));
   fc.assert(
