@@ -1,7 +1,8 @@
 // `maestro audit verify` of a folder and of a bucket, as a person has it: what it shows, what it refuses, how it ends.
 // test/contract/cli-evidence.test.ts has the API, test/interop/bucket.test.ts a real bucket.
 
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { tenantId } from "../test/simulation/audit-events.ts";
@@ -72,6 +73,27 @@ test("a folder without one of the tiles is exit code 7, and the first row under 
   rmSync(join(host.home, "log", tenantId, "tile", "0", "000"));
   const { code, json } = await verify(host, "--dir", "log", "--json");
   expect([code, json()]).toMatchObject([7, { verdict: "GAP", first_bad: { row: 0 } }]);
+});
+
+test("a pipe, an endless device or a file without measure in the folder ends it, and is not read", async () => {
+  const [segment, manifest] = ["seg", "manifest"].map((kind) =>
+    [...room.base.objects.keys()].find((key) => key.startsWith(`${tenantId}/${kind}/`))!,
+  );
+  const plants: readonly (readonly [key: string, reason: string, plant: (path: string) => void])[] = [
+    [manifest!, "is not a file", (path) => void execFileSync("mkfifo", [path])],
+    [`${tenantId}/checkpoint`, "is not a file", (path) => symlinkSync("/dev/zero", path)],
+    [segment!, "has more than", (path) => truncateSync(path, 64 * 1024 * 1024 + 1)],
+    [`${tenantId}/tile/0/000`, "has more than", (path) => truncateSync(path, 8_193)],
+  ];
+  for (const [key, reason, plant] of plants) {
+    const host = testHost();
+    copyFor(host);
+    const path = join(host.home, "log", key);
+    if (reason === "is not a file") rmSync(path, { force: true });
+    plant(path);
+    const { code, err } = await verify(host, "--dir", "log");
+    expect([key, code, err]).toEqual([key, 7, expect.stringContaining(reason)]);
+  }
 });
 
 test("Ctrl-C ends it at once, whatever it waits for", async () => {

@@ -1,7 +1,8 @@
 // Where `maestro audit verify` reads a log from: the API, the bucket itself, or a folder laid out like it. None is trusted; the
 // verifier in shared/audit decides.
 
-import { readdir, readFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { utf8Text } from "../shared/contract/bytes.ts";
 import { anchoring, anchoringsMax, type Anchoring } from "../shared/contract/http-audit.ts";
@@ -83,8 +84,14 @@ export function mirrored(reader: LogReader, tenantId: string, folder: string): L
   };
 }
 
-/** What a verifier may have to hold of a bucket's object, each kind; what the log writes is far smaller. */
-const objectBytesMax = { segment: 64 * 1024 * 1024, manifest: 1024 * 1024, anchoring: 1024 * 1024 };
+/** What a verifier may have to hold of an object in a bucket or a folder, each kind; what the log writes is far smaller. */
+const objectBytesMax = {
+  segment: 64 * 1024 * 1024,
+  manifest: 1024 * 1024,
+  anchoring: 1024 * 1024,
+  checkpoint: 64 * 1024,
+  tile: tileBytes({ level: 0, index: 0, width: tileWidth }),
+};
 /** A segment is put before its manifest: one without is looked at once more, so long afterwards. */
 const sealingMs = 2_000;
 const rangesAtOnce = 500;
@@ -129,7 +136,7 @@ export function bucketLog(bucket: Bucket, tenantId: string, sleep: (ms: number) 
       const found = await Promise.all(newest.toReversed().map((key) => bucket.get(key, objectBytesMax.anchoring)));
       return found.filter((bytes) => bytes !== null).map(parseAnchoring);
     },
-    tile: (path) => bucket.get(`${tenantId}/tile/${path}`, tileBytes({ level: 0, index: 0, width: tileWidth })),
+    tile: (path) => bucket.get(`${tenantId}/tile/${path}`, objectBytesMax.tile),
   };
 }
 
@@ -154,10 +161,20 @@ async function* rangesIn(bucket: Bucket, tenantId: string, after: string | null)
   }
 }
 
-async function readOrNull(path: string): Promise<Uint8Array<ArrayBuffer> | null> {
+/** A copy may come from anybody: what is no file (a pipe, a device behind a link) is not waited for, and a large one not held. */
+async function readOrNull(path: string, bytesMax: number): Promise<Uint8Array<ArrayBuffer> | null> {
   try {
-    return new Uint8Array(await readFile(path));
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const found = await file.stat();
+      if (!found.isFile()) throw new Failure("verification_failed", `${path} is not a file`);
+      if (found.size > bytesMax) throw new Failure("verification_failed", `${path} has more than ${bytesMax} bytes`);
+      return new Uint8Array(await file.readFile());
+    } finally {
+      await file.close();
+    }
   } catch (error) {
+    if (error instanceof Failure) throw error;
     if (errorCode(error) === "ENOENT") return null;
     throw new Failure("failure", `${path} cannot be read (${errorCode(error) ?? "unknown"})`);
   }
@@ -184,7 +201,7 @@ export function folderLog(folder: string, tenantId: string): LogReader {
   };
   return {
     async checkpoint() {
-      const bytes = await readOrNull(at(checkpointName(tenantId)));
+      const bytes = await readOrNull(at(checkpointName(tenantId)), objectBytesMax.checkpoint);
       try {
         return bytes === null ? null : utf8Text(bytes);
       } catch (error) {
@@ -198,13 +215,15 @@ export function folderLog(folder: string, tenantId: string): LogReader {
       const all = await names;
       return after === null ? all : all.filter((name) => name > after);
     },
-    manifest: (range) => readOrNull(at(manifestKey(tenantId, rangeOf(range)))),
-    segment: (range) => readOrNull(at(segmentKey(tenantId, rangeOf(range)))),
-    tile: (path) => readOrNull(at(`${tenantId}/tile/${path}`)),
+    manifest: (range) => readOrNull(at(manifestKey(tenantId, rangeOf(range))), objectBytesMax.manifest),
+    segment: (range) => readOrNull(at(segmentKey(tenantId, rangeOf(range))), objectBytesMax.segment),
+    tile: (path) => readOrNull(at(`${tenantId}/tile/${path}`), objectBytesMax.tile),
     async anchorings() {
       const sizes = (await namesIn(at(`${tenantId}/anchor`), ".json")).filter((name) => /^\d{20}$/.test(name));
       const newest = sizes.toSorted().slice(-anchoringsMax).toReversed();
-      const files = await Promise.all(newest.map((size) => readOrNull(at(anchoringKey(tenantId, Number(size))))));
+      const files = await Promise.all(
+        newest.map((size) => readOrNull(at(anchoringKey(tenantId, Number(size))), objectBytesMax.anchoring)),
+      );
       return files.filter((bytes) => bytes !== null).map(parseAnchoring);
     },
   };
