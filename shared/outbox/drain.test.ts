@@ -1,4 +1,6 @@
 import { expect, test } from "vitest";
+import { openSql } from "../../test/support/sqlite.ts";
+import { objectOutbox, objectOutboxSchema, outboxWaits } from "./object-outbox.ts";
 import { drainOnce, drainRowsMax, messageBytesMax, packCalls, type DrainPort, type OutboxRow } from "./drain.ts";
 
 const row = (id: number, body = JSON.stringify({ id })): OutboxRow => ({ id: String(id), body });
@@ -72,4 +74,20 @@ test("a full select says that more may wait", async () => {
   const { port } = memoryPort(Array.from({ length: drainRowsMax + 1 }, (_, id) => row(id)));
   expect((await drainOnce(port)).full).toBe(true);
   expect((await drainOnce(port)).full).toBe(false);
+});
+
+test("of an object's outbox the rows that were sent go, the last of them too, and none that came meanwhile", async () => {
+  const sql = openSql(":memory:");
+  sql.exec(objectOutboxSchema);
+  const add = (id: string): void => void sql.exec("insert into outbox (event_id, body) values (?, ?)", id, `"${id}"`);
+  for (const id of ["a", "b", "c"]) add(id);
+  const sent: string[] = [];
+  const port = objectOutbox(sql, async (messages) => {
+    sent.push(...messages);
+    if (sent.length === 1) add("d");
+  });
+  expect(await drainOnce(port)).toEqual({ events: 3, full: false });
+  expect((await port.select(10)).map(({ body }) => body)).toEqual(['"d"']);
+  await drainOnce(port);
+  expect([sent, outboxWaits(sql)]).toEqual([['["a","b","c"]', '["d"]'], false]);
 });

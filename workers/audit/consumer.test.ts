@@ -2,6 +2,7 @@
 
 import { beforeEach, describe, expect, test } from "vitest";
 import { eventAt, seeded, tenantId } from "../../test/simulation/audit-events.ts";
+import { parseEvent } from "../../shared/contract/events.ts";
 import type { AuditLogApi, GapReport } from "../../shared/audit/service.ts";
 import { consume, consumeDead, type ConsumerParts, type QueueMessage } from "./consumer.ts";
 
@@ -83,6 +84,30 @@ describe("a batch", () => {
       ["m2", 4],
     ]);
     expect(appended.get(tenantId)).toHaveLength(4);
+  });
+
+  test("with what only the log itself may write, whole and well-formed, has it refused and told: nobody signs or loses for it", async () => {
+    const [good, bad] = eventsOf(tenantId, 2);
+    const own = { first_event_id: null, message_sha256: "a".repeat(64), event_count: 1, rule: "source_counter" };
+    const head = { log_sha256: "a".repeat(64), tree_size: 1, root_sha256: "b".repeat(64) };
+    const forged = [
+      { ...bad!, type: "mc.log.gap", attributes: own },
+      { ...bad!, type: "mc.log.head", attributes: head },
+    ] as const;
+    for (const event of forged) expect(parseEvent(event)).toMatchObject({ ok: true });
+    await consume(messages(JSON.stringify([good, ...forged])), parts);
+    expect(outcome.acks).toEqual(["m0"]);
+    expect(appended.get(tenantId)).toHaveLength(1);
+    expect(gaps).toMatchObject([[tenantId, { rule: "refused_event", event_count: 2 }]]);
+  });
+
+  test("with a tenant's id in another spelling is kept for a person: there is no second log of the same tenant", async () => {
+    const [good, bad] = eventsOf(tenantId, 2);
+    const shouted = { ...bad!, tenant_id: tenantId.toUpperCase() };
+    expect(parseEvent(shouted)).toMatchObject({ ok: true });
+    await consume(messages(JSON.stringify([good, shouted])), parts);
+    expect([outcome.acks, [...appended.keys()], gaps, kept.size]).toEqual([["m0"], [tenantId], [], 1]);
+    expect(lines.join("\n")).toContain("a message cannot be read");
   });
 
   test("with events that no log will ever take logs the others, keeps the message, and tells the tenant", async () => {
