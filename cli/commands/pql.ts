@@ -152,7 +152,6 @@ async function ask(
   return "failure";
 }
 
-
 /** The pages of one query are one answer, of the range and with the `complete_to` that the first one had. */
 function joined(before: PqlAnswer | null, page: PqlAnswer): PqlAnswer {
   if (before?.kind !== "rows" || page.kind !== "rows") return page;
