@@ -1,6 +1,7 @@
 // TCP ports on the loopback interface: a free one, and whether a wanted one is taken. Used by the parts of the stack.
 
-import { createServer, type AddressInfo, type Server } from "node:net";
+import { randomInt } from "node:crypto";
+import { createServer, type Server } from "node:net";
 import { StackFailure } from "./failure.ts";
 
 export const loopback = "127.0.0.1";
@@ -13,12 +14,29 @@ function bind(port: number): Promise<Server> {
   });
 }
 
-/** A port that was free a moment ago: for programs that cannot take port 0 themselves. */
+/** Below the ports that systems give to outgoing connections (32768 on Linux, 49152 elsewhere). */
+const chosenFrom = { first: 20_000, beyond: 32_768 } as const;
+const triesMax = 100;
+const given = new Set<number>();
+
+/**
+ * A port that was free a moment ago: for programs that cannot take port 0 themselves. Never one that this process was given before,
+ * nor one that an outgoing connection may take meanwhile: a stack of tests opens thousands beside one that starts. Throws the
+ * system's error where none is free.
+ */
 export async function freePort(): Promise<number> {
-  const server = await bind(0);
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (let tries = 1; ; tries += 1) {
+    const port = randomInt(chosenFrom.first, chosenFrom.beyond);
+    if (given.has(port)) continue;
+    try {
+      const server = await bind(port);
+      given.add(port);
+      await new Promise((resolve) => server.close(resolve));
+      return port;
+    } catch (error) {
+      if (tries >= triesMax) throw error;
+    }
+  }
 }
 
 /** Throws a StackFailure when `port` is taken. Port 0 is never taken. */

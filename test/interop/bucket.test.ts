@@ -3,13 +3,13 @@
 
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openBucket, parseBucketUrl } from "../../cli/bucket.ts";
 import { maestro, testHost, type TestHost } from "../../cli/testing/host.ts";
+import { freePort } from "../../scripts/stack/ports.ts";
 import { eventText } from "../../shared/contract/events.ts";
 import { eventAt, seeded, tenantId } from "../simulation/audit-events.ts";
 import { newKeys, World } from "../simulation/audit-world.ts";
@@ -23,14 +23,6 @@ const startMsMax = 20_000;
 let folder: string;
 let url: string;
 let stop: () => Promise<void>;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 beforeAll(async () => {
   if (versitygw === null) return;
