@@ -161,8 +161,10 @@ export class FetcherMirror {
       this.#state.noteTakenBack(store.name, key, now);
     }
     // A new bundle may be a revocation.
-    for (const [key, { trust_domain, sha256 }] of trust)
+    for (const [key, { trust_domain, sha256, stated_ms }] of trust) {
       if (placed.get(key) !== sha256) await this.#putBundle(store, key, trust_domain);
+      else this.#state.noteStated(store.name, key, stated_ms);
+    }
     for (const [key, content] of wanted) {
       if (placed.get(key) === content.sha256) continue;
       // Noted before it is put: what may be there is known, so that it can be taken back.

@@ -421,6 +421,11 @@ export class PublisherState implements ChangeFacts {
     });
   }
 
+  /** Of which statement a bundle is that was placed before this was noted. */
+  noteStated(name: string, key: string, statedMs: number): void {
+    this.sql.exec("insert into trust_stated values (?, ?, ?) on conflict do nothing", name, key, statedMs);
+  }
+
   #isStatedAnew(name: string, key: string, statedMs: number): boolean {
     const [known] = this.sql.exec<{ stated_ms: number }>(
       "select stated_ms from trust_stated where provider = ? and key = ?",

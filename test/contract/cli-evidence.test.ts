@@ -167,12 +167,19 @@ describe("maestro audit verify", () => {
 
   test("MC-AUD-1911: each source has counted its events without a hole, as any tool can see in the segments", async () => {
     const auditor = hostOf("auditor");
-    await ok(auditor, "audit", "verify", "--out", "copy");
-    const rows = await duckdb(
-      `select source, count(*) as events, count(distinct source_seq) as numbers, min(source_seq) as low, max(source_seq) as high
-       from read_parquet('${segmentsIn(auditor)}', union_by_name = true) group by source order by source`,
-    );
-    expect(rows.map(({ source }) => source)).toEqual(expect.arrayContaining(["api", "audit", "disclosure", "privacy"]));
+    let rows: Record<string, unknown>[] = [];
+    // What came while the export was periodic is sealed a moment after that has ended.
+    const sources = async (): Promise<unknown[]> => {
+      await ok(auditor, "audit", "verify", "--out", "copy");
+      rows = await duckdb(
+        `select source, count(*) as events, count(distinct source_seq) as numbers, min(source_seq) as low, max(source_seq) as high
+         from read_parquet('${segmentsIn(auditor)}', union_by_name = true) group by source order by source`,
+      );
+      return rows.map(({ source }) => source);
+    };
+    await expect
+      .poll(sources, { timeout: 30_000 })
+      .toEqual(expect.arrayContaining(["api", "audit", "disclosure", "privacy"]));
     for (const { source, events, numbers, low, high } of rows) {
       expect({ source, numbers, low, high }).toEqual({ source, numbers: events, low: "1", high: events });
     }
