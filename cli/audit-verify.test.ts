@@ -52,6 +52,27 @@ test("of two verifications at once the longer log is remembered, also where the 
   expect([code, json()]).toMatchObject([7, { verdict: "GAP", remembered: longer }]);
 });
 
+test("a head that a release before remembered counts, until a larger one is remembered", async () => {
+  const host = testHost();
+  copyFor(host);
+  expect((await verify(host, "--dir", "log")).code).toBe(0);
+  const folder = join(host.home, ".local", "state", "maestro", "heads");
+  const [log] = readdirSync(folder);
+  const before = join(folder, `${log!}.json`);
+  const longer = { size: room.head.size + 1, root_sha256: "0".repeat(64) };
+  for (const heads of [[], readdirSync(join(folder, log!))]) {
+    if (heads.length === 0) rmSync(join(folder, log!), { recursive: true });
+    writeFileSync(before, JSON.stringify(longer));
+    const { code, json } = await verify(host, "--dir", "log", "--json");
+    expect([code, json()]).toMatchObject([7, { verdict: "GAP", remembered: longer }]);
+    rmSync(before);
+    expect((await verify(host, "--dir", "log")).code).toBe(0);
+  }
+  writeFileSync(before, JSON.stringify(room.head));
+  await rememberHead(host, `${room.base.keys.origin_prefix}/${tenantId}`, longer);
+  expect(readdirSync(folder)).toEqual([log]);
+});
+
 test("a remembered head that cannot be read, or says another size than its name, ends it before the log is asked", async () => {
   const host = testHost();
   copyFor(host);
