@@ -40,7 +40,8 @@ const rotatedKinds = rotatedKind.options.join(", ");
 export function rotationCommands(program: Command, act: Act): void {
   const rotation = group(program, "rotation", "rotate signing keys and authorities while everything runs");
   leaf(rotation, "start", {
-    summary: "rotate the release keys, the audit log's keys, the key of quick links, the workers' authority, or a trust domain's",
+    summary:
+      "rotate the release keys, the audit log's keys, the key of quick links, the workers' authority, or a trust domain's",
     more:
       "New keys are made, published, and endorsed by the old ones. They sign once every consumer has them; the old ones end then,\n" +
       "and what they signed stays valid. A consumer that does not acknowledge blocks the switch, and is named.\n\n" +
