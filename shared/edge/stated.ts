@@ -2,8 +2,8 @@
 // given up and stated anew, by whomever, is another one: its bundles are not held against those of before (ADR-1246). Written by
 // publisher-mirror.ts, read by the edges.
 
-import { utf8Text } from "../contract/bytes.ts";
 import { canonicalJson } from "../contract/events.ts";
+import { membersOf } from "./mirrored-file.ts";
 
 export interface Stated {
   /** Of the bundle's document: lower-case hex SHA-256. It binds the two files, which are written one after the other. */
@@ -16,14 +16,9 @@ export const statedText = ({ bundle_sha256, stated_ms }: Stated): string => cano
 
 /** Null for anything else. */
 export function parseStated(bytes: Uint8Array): Stated | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(utf8Text(bytes));
-  } catch {
-    return null;
-  }
-  if (typeof value !== "object" || value === null) return null;
-  const { bundle_sha256, stated_ms } = value as Record<string, unknown>;
+  const members = membersOf(bytes);
+  if (members === null) return null;
+  const { bundle_sha256, stated_ms } = members;
   if (typeof bundle_sha256 !== "string" || typeof stated_ms !== "number" || !Number.isSafeInteger(stated_ms))
     return null;
   return { bundle_sha256, stated_ms };

@@ -1,7 +1,7 @@
 // A fetcher's key, looked up by its digest in the provider's own store. Called by fetchers.ts; the edge has no database, and hears
 // of a revoked key by its file being gone.
 
-import { utf8Text } from "../../shared/contract/bytes.ts";
+import { membersOf } from "../../shared/edge/mirrored-file.ts";
 import { fetcherKey, isTenantSlug } from "../../shared/edge/serving-path.ts";
 import { apiKeyDigest } from "../../shared/tenancy/api-key.ts";
 import type { CacheRule, EdgeCache, Entry, Source } from "./cache.ts";
@@ -74,14 +74,9 @@ export class FetcherKeys {
 
 /** `{"fetcher_id", "tenant", "expires_at": RFC 3339 or null}`; null for anything else. */
 function parseFetcher(bytes: Uint8Array): KeyOfFetcher | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(utf8Text(bytes));
-  } catch {
-    return null;
-  }
-  if (typeof value !== "object" || value === null) return null;
-  const { fetcher_id, tenant, expires_at } = value as Record<string, unknown>;
+  const members = membersOf(bytes);
+  if (members === null) return null;
+  const { fetcher_id, tenant, expires_at } = members;
   if (typeof fetcher_id !== "string" || fetcher_id === "" || fetcher_id.length > 100) return null;
   if (typeof tenant !== "string" || !isTenantSlug(tenant)) return null;
   if (expires_at === null) return { fetcher_id, tenant, expiresAt: Infinity };

@@ -2,7 +2,8 @@
 // fetchers.ts. Which SPIFFE ID is which tenant's fetcher, and the bundle that its SVIDs are verified with, stand in the
 // provider's own store; both count for 5 s after they were read.
 
-import { concat, sha256Hex, utf8, utf8Text } from "../../shared/contract/bytes.ts";
+import { concat, sha256Hex, utf8 } from "../../shared/contract/bytes.ts";
+import { membersOf } from "../../shared/edge/mirrored-file.ts";
 import { isTenantSlug, workloadKey } from "../../shared/edge/serving-path.ts";
 import { claimedIdOfLeaf, claimedIdOfToken } from "../../shared/identity/claimed-id.ts";
 import { skewSeconds, verifyJwtSvid } from "../../shared/identity/jwt-svid.ts";
@@ -164,14 +165,9 @@ const worse = (one: Source, other: Source): Source => (sources.indexOf(one) > so
 
 /** `{"fetcher_id", "tenant", "spiffe_id", "trust_domain"}`; null for anything else. */
 export function parseWorkload(bytes: Uint8Array): Workload | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(utf8Text(bytes));
-  } catch {
-    return null;
-  }
-  if (typeof value !== "object" || value === null) return null;
-  const { fetcher_id, tenant, spiffe_id, trust_domain } = value as Record<string, unknown>;
+  const members = membersOf(bytes);
+  if (members === null) return null;
+  const { fetcher_id, tenant, spiffe_id, trust_domain } = members;
   if (typeof fetcher_id !== "string" || fetcher_id === "" || fetcher_id.length > 100) return null;
   if (typeof tenant !== "string" || !isTenantSlug(tenant)) return null;
   if (typeof spiffe_id !== "string" || typeof trust_domain !== "string") return null;
